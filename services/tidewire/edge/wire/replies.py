@@ -1,0 +1,103 @@
+"""Server-to-client messages of the Centrifuge client protocol, the same Structs for JSON and Protobuf.
+
+Fields without a default are always written; fields at their default are left out, as the protocol asks. Payloads are
+`msgspec.Raw` bytes: one JSON value for JSON clients, anything for Protobuf clients; `Raw(b"")` is absent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from tidewire.edge.wire.commands import NO_DATA
+from tidewire.kernel.errors import ReplyError
+
+
+class Out(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the outgoing messages."""
+
+
+class ClientInfo(Out):
+    """Who published or joined; the JSON form of this is also what the `Tw-Info` header carries."""
+
+    user: str
+    client: str
+    conn_info: Raw = NO_DATA
+    chan_info: Raw = NO_DATA
+
+
+class Publication(Out):
+    """One publication; `data` is always written."""
+
+    data: Raw
+    info: ClientInfo | None = None
+    offset: int = 0
+    tags: dict[str, str] = {}
+
+
+class Unsubscribe(Out):
+    """The server ended a subscription: below code 2500 for good, else the SDK subscribes again."""
+
+    code: int
+    reason: str
+
+
+class Push(Out):
+    """A message without a request; exactly one of the payload fields is set."""
+
+    channel: str = ""
+    pub: Publication | None = None
+    unsubscribe: Unsubscribe | None = None
+
+
+class ConnectResult(Out):
+    """The connection is authenticated. `ping` and `ttl` in seconds; `ttl` is above 0 whenever `expires` is set."""
+
+    client: str
+    version: str
+    expires: bool = False
+    ttl: int = 0
+    data: Raw = NO_DATA
+    ping: int = 0
+    pong: bool = False
+
+
+class SubscribeResult(Out):
+    """The subscription is live: every publication after this reply belongs to it."""
+
+
+class UnsubscribeResult(Out):
+    """The subscription is over."""
+
+
+class PublishResult(Out):
+    """The broker has taken the publication."""
+
+
+class RpcResult(Out):
+    """The application's answer; `data` is always written."""
+
+    data: Raw
+
+
+class RefreshResult(Out):
+    """The connection lives on; `client` is filled since SDKs up to 5.7 copy it unchecked."""
+
+    client: str
+    version: str
+    expires: bool = False
+    ttl: int = 0
+
+
+class Reply(Out):
+    """One reply: the command's `id` with an error or a result, or a push with no id. All defaults is a ping."""
+
+    id: int = 0
+    error: ReplyError | None = None
+    push: Push | None = None
+    connect: ConnectResult | None = None
+    subscribe: SubscribeResult | None = None
+    unsubscribe: UnsubscribeResult | None = None
+    publish: PublishResult | None = None
+    rpc: RpcResult | None = None
+    refresh: RefreshResult | None = None
