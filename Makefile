@@ -1,0 +1,41 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test setup setup-system lint format unit integration e2e bench proto clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup ## start the whole mesh on this machine (Ctrl-C stops it)
+	@.venv/bin/tidewire dev --config tidewire.yaml
+
+test: ## check everything: tools, style, types, import rules, all test suites
+	@scripts/preflight.sh && scripts/setup.sh && scripts/lint.sh && scripts/test.sh
+
+setup: ## create .venv and node_modules from the pins
+	@scripts/setup.sh
+
+setup-system: ## install what only the system gives (apt): Chromium, a C compiler
+	@scripts/setup-system.sh
+
+lint: setup ## style, types, import rules, generated code
+	@scripts/lint.sh
+
+format: setup ## format the code and mend what can be mended
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+unit integration e2e: setup
+	@scripts/test.sh $@
+
+unit: ## run the unit tests
+integration: ## run the tests against a real nats-server
+e2e: ## run the tests with whole processes, the official SDKs and a browser
+
+bench: setup ## measure the edge on this machine
+	@.venv/bin/python -m bench
+
+proto: setup ## generate services/tidewire/rpc from proto/
+	@scripts/proto.sh
+
+clean: ## remove what was installed or generated here
+	rm -rf .venv node_modules .tidewire build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} + -o -name '*.egg-info' -prune -exec rm -rf {} +

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Say at once what the tests would miss on this machine. Nothing is skipped for want of a tool.
+source "$(dirname "$0")/env.sh"
+
+missing=()
+command -v chromium >/dev/null || missing+=("Chromium (browser tests)")
+command -v cc >/dev/null || command -v gcc >/dev/null || missing+=("a C compiler")
+[ ${#missing[@]} -eq 0 ] || fail "$(printf '%s and ' "${missing[@]}" | sed 's/ and $//') missing: run \`make setup-system\`"

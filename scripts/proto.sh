@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Generate services/tidewire/rpc from proto/ (or into the folder given as $1, for the drift check).
+# The proto path, the proto package and the Python package have the same name, so the output needs no rewriting.
+source "$(dirname "$0")/env.sh"
+
+out=${1:-services}
+mapfile -t sources < <(cd proto && find . -name '*.proto' | sed 's|^\./||' | sort)
+[ ${#sources[@]} -gt 0 ] || fail "no .proto file under proto/"
+[ -n "${1:-}" ] || find services/tidewire/rpc -name '*_pb2.py*' -delete
+.venv/bin/python -m grpc_tools.protoc -Iproto --python_out="$out" --pyi_out="$out" "${sources[@]}"

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Make .venv and node_modules hold exactly what the pins say. Costs nothing when nothing changed since the last time.
+source "$(dirname "$0")/env.sh"
+
+find_python() { # print the first Python of version 3.11 or newer
+  local name
+  for name in python3.11 python3; do
+    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$name"
+      return
+    fi
+  done
+  fail "Python 3.11 or newer is needed and not on the PATH: install it (Debian: apt-get install python3 python3-pip)"
+}
+
+make_venv() { # Debian keeps ensurepip in a package of its own (python3-venv): the system's pip serves as well
+  local python
+  python=$(find_python)
+  echo "setup: creating .venv with $python"
+  rm -rf .venv
+  if "$python" -c 'import ensurepip' 2>/dev/null; then
+    "$python" -m venv .venv
+  elif "$python" -m pip --version >/dev/null 2>&1; then
+    "$python" -m venv --without-pip .venv
+    "$python" -c 'import sys; print(sys.executable)' >.venv/pip-from
+  else
+    fail "$python has neither venv nor pip: install one of them (Debian: apt-get install python3-venv)"
+  fi
+  pwd >.venv/made-in
+}
+
+pip_install() {
+  local pip=(.venv/bin/python -m pip)
+  [ ! -f .venv/pip-from ] || pip=("$(cat .venv/pip-from)" -m pip --python .venv/bin/python)
+  "${pip[@]}" --disable-pip-version-check --no-input install --quiet --no-deps "$@"
+}
+
+once() { # stamp inputs... -- command...: run the command unless it succeeded before with the same inputs
+  local stamp=$1 inputs=() sum
+  shift
+  while [ "$1" != -- ]; do inputs+=("$1") && shift; done
+  shift
+  sum=$(cat "${inputs[@]}" scripts/setup.sh | cksum)
+  [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$sum" ] || return 0
+  "$@"
+  printf '%s\n' "$sum" >"$stamp"
+}
+
+install_requirements() {
+  echo "setup: installing the pinned Python packages (a minute or two the first time)"
+  pip_install --require-hashes -r requirements-dev.txt
+}
+
+install_node_modules() {
+  echo "setup: installing the pinned Node packages with Node $(node --version)"
+  npm ci --ignore-scripts --loglevel=error >/dev/null
+}
+
+# A virtual environment holds its own path, so a moved or copied folder needs a new one.
+{ [ "$(cat .venv/made-in 2>/dev/null)" = "$PWD" ] && .venv/bin/python -c ''; } || make_venv
+once .venv/requirements.stamp requirements-dev.txt -- install_requirements
+once .venv/package.stamp pyproject.toml services/tidewire/__init__.py -- pip_install --no-build-isolation --editable .
+[ -d node_modules ] || rm -f .venv/node.stamp
+once .venv/node.stamp package.json package-lock.json -- install_node_modules

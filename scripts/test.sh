@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Run test suites, each within its budget of seconds: a suite that hangs is stopped and fails. The whole stays under
+# 30 minutes on two cores. Usage: scripts/test.sh [suite...], by default every one in this order.
+source "$(dirname "$0")/env.sh"
+
+declare -A budget=([static]=120 [unit]=300 [integration]=420 [e2e]=840)
+declare -A paths=([static]="$(ls tests/test_*.py 2>/dev/null || true)" [unit]=tests/unit [integration]=tests/integration [e2e]=tests/e2e)
+suites=("$@")
+[ $# -gt 0 ] || suites=(static unit integration e2e)
+
+timings=()
+for suite in "${suites[@]}"; do
+  [ -n "${paths[$suite]:-}" ] || continue
+  echo "== $suite (at most ${budget[$suite]} s)"
+  started=$SECONDS
+  # shellcheck disable=SC2086  # a list of files
+  timeout --signal=INT --kill-after=20 "${budget[$suite]}" .venv/bin/python -m pytest ${paths[$suite]} --durations=5 ||
+    fail "suite $suite failed or took longer than ${budget[$suite]} s (after $((SECONDS - started)) s)"
+  timings+=("$suite $((SECONDS - started)) s")
+done
+printf 'suites: %s\n' "$(printf '%s, ' "${timings[@]}" | sed 's/, $//')"
