@@ -1,0 +1,206 @@
+"""The options of channels, per namespace. Names are Centrifugo's (v6), so that people can move over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import re2
+from msgspec import Meta, field
+
+from tidewire.kernel.config import Duration, Problem, Section, duration, repeated
+
+_PRESENCE = {"not_yet": "it comes with the presence service"}
+_HISTORY = {"not_yet": "it comes with the history service"}
+_DELTA = {"not_yet": "it comes with delta compression"}
+_FILTER = {"not_yet": "it comes with filtering by tags"}
+
+
+def channel_regex_compiles(options: ChannelOptions) -> Iterator[Problem]:
+    """The pattern meets client input, so it must be one that RE2 runs in linear time."""
+    if not options.channel_regex:
+        return
+    quiet = re2.Options()
+    quiet.log_errors = False
+    try:
+        re2.compile(options.channel_regex, quiet)
+    except re2.error as error:
+        reason = error.args[0] if error.args else error
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        yield Problem("channel_regex", f"not a regular expression of RE2: {text}")
+
+
+class ChannelOptions(Section, frozen=True, kw_only=True):
+    """What clients may do in the channels of one namespace."""
+
+    checks = (channel_regex_compiles,)
+
+    allow_subscribe_for_client: Annotated[
+        bool,
+        Meta(
+            description="Whether every client with a user id may subscribe. Otherwise a subscription needs a "
+            "subscription token, or the user's id in a user-limited channel; without either the answer is error 103."
+        ),
+    ] = False
+    allow_subscribe_for_anonymous: Annotated[
+        bool, Meta(description="Whether clients without a user id may subscribe, too.")
+    ] = False
+    allow_publish_for_client: Annotated[
+        bool,
+        Meta(
+            description="Whether every client with a user id may publish, subscribed or not. Otherwise the answer "
+            "is error 103."
+        ),
+    ] = False
+    allow_publish_for_subscriber: Annotated[
+        bool, Meta(description="Whether a client may publish to a channel while it is subscribed to it.")
+    ] = False
+    allow_publish_for_anonymous: Annotated[
+        bool, Meta(description="Whether clients without a user id may publish, too.")
+    ] = False
+    allow_history_for_client: Annotated[
+        bool,
+        Meta(
+            description="Whether every client with a user id may read the history. While there is no history "
+            "service, who is allowed gets error 108 and who is not gets error 103."
+        ),
+    ] = False
+    allow_history_for_subscriber: Annotated[
+        bool,
+        Meta(description="Whether a client may read the history of a channel while it is subscribed to it."),
+    ] = False
+    allow_history_for_anonymous: Annotated[
+        bool, Meta(description="Whether clients without a user id may read the history, too.")
+    ] = False
+    allow_presence_for_client: Annotated[
+        bool,
+        Meta(
+            description="Whether every client with a user id may ask who is in the channel. While there is no "
+            "presence service, who is allowed gets error 108 and who is not gets error 103."
+        ),
+    ] = False
+    allow_presence_for_subscriber: Annotated[
+        bool,
+        Meta(description="Whether a client may ask who is in a channel while it is subscribed to it."),
+    ] = False
+    allow_presence_for_anonymous: Annotated[
+        bool, Meta(description="Whether clients without a user id may ask who is in the channel, too.")
+    ] = False
+    allow_user_limited_channels: Annotated[
+        bool,
+        Meta(
+            description="Whether a channel whose name ends in `#` and user ids (`dialog#42,43`) admits exactly "
+            "these users without a subscription token. When off, such a channel needs a token."
+        ),
+    ] = False
+    channel_regex: Annotated[
+        str,
+        Meta(
+            description="A regular expression (RE2 syntax) that the channel's name without its namespace must "
+            "match somewhere; anchor it with `^` and `$` to match the whole. Empty: every name. A name that does not "
+            "match is error 107."
+        ),
+    ] = ""
+    publication_data_format: Annotated[
+        Literal["json", "binary"],
+        Meta(
+            description="What publications carry. `json`: data must be valid JSON, every client gets it. `binary`: "
+            "any bytes, for clients of the Protobuf format only."
+        ),
+    ] = "json"
+    presence: Annotated[
+        bool, Meta(description="Keep who is in the channel, with client id, user and info.", extra=_PRESENCE)
+    ] = False
+    join_leave: Annotated[
+        bool, Meta(description="Publish join and leave events to subscribers that ask.", extra=_PRESENCE)
+    ] = False
+    force_push_join_leave: Annotated[
+        bool, Meta(description="Send join and leave events to every subscriber.", extra=_PRESENCE)
+    ] = False
+    history_size: Annotated[
+        int, Meta(ge=0, description="How many publications a channel keeps; 0 = none.", extra=_HISTORY)
+    ] = 0
+    history_ttl: Annotated[
+        Duration, Meta(description="How long a channel keeps its publications; 0 = none.", extra=_HISTORY)
+    ] = duration("0s")
+    allow_positioning: Annotated[
+        bool, Meta(description="Let a client ask for its position to be watched.", extra=_HISTORY)
+    ] = False
+    force_positioning: Annotated[
+        bool, Meta(description="Watch the position of every subscriber.", extra=_HISTORY)
+    ] = False
+    allow_recovery: Annotated[
+        bool, Meta(description="Let a client ask for what it missed.", extra=_HISTORY)
+    ] = False
+    force_recovery: Annotated[
+        bool, Meta(description="Send every subscriber what it missed.", extra=_HISTORY)
+    ] = False
+    force_recovery_mode: Annotated[
+        Literal["stream", "cache"],
+        Meta(
+            description="`stream`: all that was missed; `cache`: the latest publication only.", extra=_HISTORY
+        ),
+    ] = "stream"
+    allowed_delta_types: Annotated[
+        tuple[Literal["fossil"], ...],
+        Meta(description="The kinds of delta that a client may ask for.", extra=_DELTA),
+    ] = ()
+    delta_publish: Annotated[
+        bool, Meta(description="Send publications as deltas where a client asked for it.", extra=_DELTA)
+    ] = False
+    allow_tags_filter: Annotated[
+        bool, Meta(description="Let a client filter publications by their tags.", extra=_FILTER)
+    ] = False
+
+
+class Namespace(ChannelOptions, frozen=True, kw_only=True):
+    """One namespace: a name and the options of its channels."""
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern="^[-a-zA-Z0-9][-a-zA-Z0-9_]+$",
+            max_length=64,
+            description="The text before the first `:` of its channels (`chat` for `chat:room-1`): letters, digits, "
+            "`-` and `_`, at least two, and not `_` first.",
+            extra={"hint": "a name is two or more of letters, digits, - and _, and does not start with _"},
+        ),
+    ]
+
+
+def namespace_names_differ(channel: ChannelConfig) -> Iterator[Problem]:
+    """A channel belongs to one namespace."""
+    yield from repeated("namespaces", channel.namespaces, "name")
+
+
+class ChannelConfig(Section, frozen=True, kw_only=True):
+    """Channels and their namespaces."""
+
+    checks = (namespace_names_differ,)
+
+    max_length: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=255,
+            description="Longest channel name in bytes of UTF-8, namespace included. A command with a longer one is "
+            "error 107.",
+        ),
+    ] = 255
+    unsubscribe_linger: Annotated[
+        Duration,
+        Meta(
+            description="How long an edge keeps its NATS subscription after the last local subscriber left, so that "
+            "short visits do not burden NATS. Useful from 5s to 30s; 0 = unsubscribe at once.",
+            extra={"at_most": "10m"},
+        ),
+    ] = duration("10s")
+    without_namespace: Annotated[
+        ChannelOptions, Meta(description="The options of channels without a `:` in their name.")
+    ] = field(default_factory=ChannelOptions)
+    namespaces: Annotated[
+        tuple[Namespace, ...],
+        Meta(
+            description="The namespaces. A channel of a namespace that is not listed is error 102 (unknown channel)."
+        ),
+    ] = ()

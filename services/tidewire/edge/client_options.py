@@ -1,0 +1,231 @@
+"""Settings of client connections: limits, times, tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, field
+
+from tidewire.kernel.config import Duration, Problem, Secret, Section, duration, repeated, secret
+
+HmacAlgorithm = Literal["HS256", "HS384", "HS512"]
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
+
+
+def secret_is_set(key: HmacKey) -> Iterator[Problem]:
+    """An empty key would let anyone sign."""
+    if not key.secret:
+        yield Problem("secret", "is empty: give secret or secret_file")
+
+
+class HmacKey(Section, frozen=True, kw_only=True):
+    """One of several signing keys."""
+
+    checks = (secret_is_set,)
+
+    kid: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=128,
+            description="The key's name: a token whose header has this `kid` is checked with this key and no other.",
+        ),
+    ]
+    secret: Annotated[
+        Secret, Meta(description="The key that your backend signs tokens with; at least 32 random bytes.")
+    ] = secret()
+    algorithms: Annotated[
+        tuple[HmacAlgorithm, ...],
+        Meta(min_length=1, description="The algorithms that a token may be signed with by this key."),
+    ] = ("HS256",)
+
+
+def kids_differ(token: TokenConfig) -> Iterator[Problem]:
+    """A `kid` chooses one key."""
+    yield from repeated("hmac_keys", token.hmac_keys, "kid")
+
+
+class TokenConfig(Section, frozen=True, kw_only=True):
+    """How connection and subscription tokens (JWT) are checked."""
+
+    checks = (kids_differ,)
+
+    hmac_secret_key: Annotated[
+        Secret,
+        Meta(
+            description="The key that your backend signs tokens with; at least 32 random bytes. It serves tokens "
+            "without a `kid` in their header. Empty: such tokens are invalid (close code 3500)."
+        ),
+    ] = secret()
+    hmac_keys: Annotated[
+        tuple[HmacKey, ...],
+        Meta(
+            description="More keys, chosen by the token's `kid`. To rotate: add the new key here, sign with it, and "
+            "remove the old one when the last token of it has expired."
+        ),
+    ] = ()
+    algorithms: Annotated[
+        tuple[HmacAlgorithm, ...],
+        Meta(
+            min_length=1, description="The algorithms that a token may be signed with by `hmac_secret_key`."
+        ),
+    ] = ("HS256", "HS384", "HS512")
+    audience: Annotated[
+        str, Meta(description="What a token's `aud` must hold. Empty: `aud` is not looked at.")
+    ] = ""
+    issuer: Annotated[
+        str, Meta(description="What a token's `iss` must be. Empty: `iss` is not looked at.")
+    ] = ""
+    leeway: Annotated[
+        Duration,
+        Meta(
+            description="How far the clocks of backend and edge may differ when `exp` and `nbf` are compared.",
+            extra={"at_most": "5m"},
+        ),
+    ] = duration("0s")
+    cookie: Annotated[
+        str,
+        Meta(
+            description="Name of a cookie that holds the connection token.",
+            extra={"not_yet": "it comes with tokens in cookies"},
+        ),
+    ] = ""
+
+
+def origins_are_origins(client: ClientConfig) -> Iterator[Problem]:
+    """A path or a missing scheme would never match what browsers send."""
+    for index, origin in enumerate(client.allowed_origins):
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            yield Problem(
+                f"allowed_origins[{index}]",
+                f"expected scheme://host or scheme://host:port without a path, got {origin!r}",
+            )
+
+
+def no_cookie_for_every_origin(client: ClientConfig) -> Iterator[Problem]:
+    """With a cookie every page of the web could act as the user who visits it."""
+    if "*" in client.allowed_origins and client.token.cookie:
+        yield Problem("allowed_origins", "* cannot be combined with token.cookie: list the origins")
+
+
+def pong_before_ping(client: ClientConfig) -> Iterator[Problem]:
+    """A pong that may come after the next ping proves nothing."""
+    if client.pong_timeout >= client.ping_interval:
+        yield Problem("pong_timeout", f"expected less than ping_interval ({client.ping_interval})")
+
+
+def whole_ping_seconds(client: ClientConfig) -> Iterator[Problem]:
+    """The protocol tells clients the interval in whole seconds."""
+    if client.ping_interval % 1:
+        yield Problem("ping_interval", f"expected whole seconds, got {client.ping_interval}")
+
+
+def someone_can_connect(client: ClientConfig) -> Iterator[Problem]:
+    """An edge that refuses everybody is a mistake, not a wish."""
+    if client.allow_anonymous_connect_without_token or client.token.hmac_secret_key or client.token.hmac_keys:
+        return
+    yield Problem(
+        "token",
+        "nobody could connect: set hmac_secret_key (or hmac_secret_key_file) or hmac_keys, "
+        "or client.allow_anonymous_connect_without_token",
+    )
+
+
+class ClientConfig(Section, frozen=True, kw_only=True):
+    """Who may connect, how many, and for how long."""
+
+    checks = (
+        origins_are_origins,
+        no_cookie_for_every_origin,
+        pong_before_ping,
+        whole_ping_seconds,
+        someone_can_connect,
+    )
+
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Origins of the pages that may connect (`https://app.example.com`; a `*` stands for host "
+            "labels or a port, a lone `*` for every origin). Empty: only pages of the edge's own host. A handshake "
+            "from another origin gets HTTP 403; one without an Origin header does not come from a page and passes."
+        ),
+    ] = ()
+    allow_anonymous_connect_without_token: Annotated[
+        bool,
+        Meta(
+            description="Whether a client without a token may connect, with the empty user id. Otherwise it is closed "
+            "with 3501."
+        ),
+    ] = False
+    connection_limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Most connections of one edge. Further handshakes get HTTP 503, so that a balancer tries "
+            "another edge.",
+        ),
+    ] = 15000
+    channel_limit: Annotated[
+        int, Meta(ge=1, description="Most subscriptions of one connection. Further ones get error 106.")
+    ] = 128
+    inflight_limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Most commands of one connection that wait for an answer (subscribe, publish, rpc). Further "
+            "ones get error 111, which clients may try again.",
+        ),
+    ] = 128
+    queue_max_size: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Most bytes that may wait for a client that reads slowly. With more it is closed with 3008 "
+            "and reconnects.",
+        ),
+    ] = 1048576
+    ping_interval: Annotated[
+        Duration,
+        Meta(
+            description="Time between pings of the edge, in whole seconds. Clients learn it when they connect and "
+            "reconnect when a ping does not come.",
+            extra={"at_least": "1s", "at_most": "10m"},
+        ),
+    ] = duration("25s")
+    pong_timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long a client may take to answer a ping; less than `ping_interval`. Later it is closed "
+            "with 3012.",
+            extra={"at_least": "100ms"},
+        ),
+    ] = duration("8s")
+    stale_close_delay: Annotated[
+        Duration,
+        Meta(
+            description="How long a connection may stay without a successful connect command. Later it is closed "
+            "with 3502.",
+            extra={"at_least": "100ms", "at_most": "10m"},
+        ),
+    ] = duration("10s")
+    handshake_timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long a new connection may take to send its whole HTTP request. Later it is dropped.",
+            extra={"at_least": "100ms", "at_most": "10m"},
+        ),
+    ] = duration("5s")
+    expired_close_delay: Annotated[
+        Duration,
+        Meta(
+            description="How long a connection may go on after its token expired, so that it can refresh it. Later "
+            "it is closed with 3005.",
+            extra={"at_most": "1h"},
+        ),
+    ] = duration("25s")
+    token: Annotated[TokenConfig, Meta(description="How connection and subscription tokens are checked.")] = (
+        field(default_factory=TokenConfig)
+    )

@@ -1,0 +1,240 @@
+"""The configuration of an edge: what each setting means, and the rules between them.
+
+The descriptions here are the configuration reference (docs/configuration.md) and the JSON Schema. Names are
+Centrifugo's (v6) where it has the setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, field
+
+from tidewire.edge.channel_options import ChannelConfig, ChannelOptions, Namespace
+from tidewire.edge.client_options import ClientConfig, HmacAlgorithm, HmacKey, TokenConfig
+from tidewire.edge.dev_options import DevConfig, DevEdge
+from tidewire.edge.nats_options import NatsConfig, NatsTls
+from tidewire.kernel.config import PATH, Duration, Problem, Section, duration, repeated
+
+__all__ = [
+    "ChannelConfig",
+    "ChannelOptions",
+    "ClientConfig",
+    "DevConfig",
+    "DevEdge",
+    "DrainConfig",
+    "EdgeConfig",
+    "HmacAlgorithm",
+    "HmacKey",
+    "HttpConfig",
+    "LogConfig",
+    "Namespace",
+    "NatsConfig",
+    "NatsTls",
+    "RpcConfig",
+    "RpcMethod",
+    "SendConfig",
+    "TokenConfig",
+    "WebsocketConfig",
+]
+
+_RESERVED_METHODS: Final = "tw."
+
+
+class LogConfig(Section, frozen=True, kw_only=True):
+    """Logs, on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least level that is logged.")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        Meta(
+            description="`json`: one JSON object a line. `console`: for people. `auto`: `console` on a terminal, "
+            "otherwise `json`."
+        ),
+    ] = "auto"
+
+
+def listeners_differ(http: HttpConfig) -> Iterator[Problem]:
+    """Two listeners cannot share a port."""
+    if http.port and http.port == http.internal_port and http.address == http.internal_address:
+        yield Problem("internal_port", "is http.port already")
+
+
+class HttpConfig(Section, frozen=True, kw_only=True):
+    """The two listeners: the public one for clients, the internal one for probes and metrics."""
+
+    checks = (listeners_differ,)
+
+    address: Annotated[
+        str,
+        Meta(min_length=1, description="IP address of the public listener; `0.0.0.0` = every IPv4 address."),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of the public listener; 0 = any free port.")
+    ] = 8000
+    internal_address: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="IP address of the internal listener (`/live`, `/ready`, `/metrics`). Do not expose it to "
+            "the internet.",
+        ),
+    ] = "127.0.0.1"
+    internal_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of the internal listener; 0 = any free port.")
+    ] = 9000
+    pages: Annotated[
+        str,
+        Meta(
+            description="Folder of static pages that the public listener serves at `/`, such as the start page. "
+            "Empty: no pages.",
+            extra=PATH,
+        ),
+    ] = ""
+
+
+class WebsocketConfig(Section, frozen=True, kw_only=True):
+    """The WebSocket transport, at `/connection/websocket`."""
+
+    message_size_limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Longest message of a client in bytes. A longer one closes the connection with 1009. The edge "
+            "refuses to start when NATS's `max_payload` could not carry it.",
+        ),
+    ] = 65536
+    close_timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long a client may take to answer the edge's close frame before its connection is cut.",
+            extra={"at_least": "100ms", "at_most": "1m"},
+        ),
+    ] = duration("5s")
+
+
+def method_names_differ(rpc: RpcConfig) -> Iterator[Problem]:
+    """One entry decides on a method."""
+    yield from repeated("methods", rpc.methods, "name")
+
+
+def method_is_not_ours(method: RpcMethod) -> Iterator[Problem]:
+    """Some names are kept for methods of the edge itself."""
+    if method.name.startswith(_RESERVED_METHODS):
+        yield Problem("name", f"names that begin with {_RESERVED_METHODS} are the edge's own")
+
+
+class RpcMethod(Section, frozen=True, kw_only=True):
+    """Who may call one method."""
+
+    checks = (method_is_not_ours,)
+
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=255,
+            description="The method's name; `*` stands for every method that is not listed.",
+        ),
+    ]
+    allow_for_client: Annotated[bool, Meta(description="Whether clients with a user id may call it.")] = True
+    allow_for_anonymous: Annotated[
+        bool, Meta(description="Whether clients without a user id may call it.")
+    ] = False
+
+
+class RpcConfig(Section, frozen=True, kw_only=True):
+    """Calls of clients, relayed to NATS responders on `tw.rpc.<method>`."""
+
+    checks = (method_names_differ,)
+
+    enabled: Annotated[
+        bool, Meta(description="Whether calls are relayed. Otherwise each gets error 108 (not available).")
+    ] = False
+    timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long a responder may take before the client gets a temporary error. Less than 4s, since "
+            "the SDKs give up on a command after 5s.",
+            extra={"at_least": "100ms", "below": "4s"},
+        ),
+    ] = duration("3s")
+    methods: Annotated[
+        tuple[RpcMethod, ...],
+        Meta(description="The methods that clients may call. Any other gets error 103 (permission denied)."),
+    ] = ()
+
+
+class SendConfig(Section, frozen=True, kw_only=True):
+    """One-way messages of clients, passed on to NATS at `tw.ev.message`."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Whether they are passed on. Otherwise a client that sends one is closed with 3508."
+        ),
+    ] = False
+    allow_for_anonymous: Annotated[
+        bool, Meta(description="Whether clients without a user id may send, too.")
+    ] = False
+
+
+class DrainConfig(Section, frozen=True, kw_only=True):
+    """What an edge does between SIGTERM and its end."""
+
+    delay: Annotated[
+        Duration,
+        Meta(
+            description="How long it goes on accepting connections while `/ready` already says no, so that balancers "
+            "can take it out.",
+            extra={"at_most": "10m"},
+        ),
+    ] = duration("2s")
+    window: Annotated[
+        Duration,
+        Meta(
+            description="Over what time its clients are then told to reconnect (3001), so that they do not all arrive "
+            "elsewhere at once. An orchestrator must allow `delay` plus `window` and some seconds.",
+            extra={"at_most": "1h"},
+        ),
+    ] = duration("20s")
+
+
+class EdgeConfig(Section, frozen=True, kw_only=True):
+    """Everything that an edge is told."""
+
+    node_name: Annotated[
+        str,
+        Meta(
+            pattern="^[-a-zA-Z0-9_]*$",
+            max_length=64,
+            description="Name of this edge in logs and NATS, different for every edge. Empty: the host name and a "
+            "random suffix.",
+            extra={"hint": "a name holds letters, digits, - and _ only"},
+        ),
+    ] = ""
+    log: Annotated[LogConfig, Meta(description="Logs.")] = field(default_factory=LogConfig)
+    http: Annotated[HttpConfig, Meta(description="Listeners.")] = field(default_factory=HttpConfig)
+    nats: Annotated[NatsConfig, Meta(description="The connection to NATS.")] = field(
+        default_factory=NatsConfig
+    )
+    client: Annotated[ClientConfig, Meta(description="Client connections.")] = field(
+        default_factory=ClientConfig
+    )
+    websocket: Annotated[WebsocketConfig, Meta(description="The WebSocket transport.")] = field(
+        default_factory=WebsocketConfig
+    )
+    channel: Annotated[ChannelConfig, Meta(description="Channels and namespaces.")] = field(
+        default_factory=ChannelConfig
+    )
+    rpc: Annotated[RpcConfig, Meta(description="Calls of clients.")] = field(default_factory=RpcConfig)
+    send: Annotated[SendConfig, Meta(description="One-way messages of clients.")] = field(
+        default_factory=SendConfig
+    )
+    drain: Annotated[DrainConfig, Meta(description="The end of an edge.")] = field(
+        default_factory=DrainConfig
+    )
+    dev: Annotated[DevConfig, Meta(description="The dev mesh.")] = field(default_factory=DevConfig)
