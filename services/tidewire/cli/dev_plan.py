@@ -1,0 +1,143 @@
+"""What `tidewire dev` starts, decided from the configuration alone: ports, environments, files, texts. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tidewire.edge.config import EdgeConfig
+from tidewire.kernel.nats_config import NatsServerConfig, render
+
+LOOPBACK = "127.0.0.1"
+NATS = "nats"
+TOKEN_USER = "dev"  # noqa: S105 - a user's name
+TOKEN_SECONDS = 24 * 3600
+TOKEN_HOURS = TOKEN_SECONDS // 3600
+
+FIRST_RESTART = 0.5
+LONGEST_RESTART = 10.0
+HEALTHY_SECONDS = 30.0
+STOP_MARGIN = 5.0
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """One address that the mesh needs: where, who uses it, and the setting that changes it."""
+
+    host: str
+    port: int
+    user: str
+    setting: str
+
+
+class EdgePlan(msgspec.Struct, frozen=True):
+    """One edge: its name, its public and internal base URLs, and what its environment adds to the configuration."""
+
+    name: str
+    url: str
+    internal_url: str
+    env: dict[str, str]
+
+
+class DevPlan(msgspec.Struct, frozen=True):
+    """The whole mesh. `stop_seconds` is how long an edge may take to drain."""
+
+    edges: tuple[EdgePlan, ...]
+    listens: tuple[Listen, ...]
+    nats_url: str
+    nats_port: int
+    stop_seconds: float
+
+
+def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
+    """Return what to start; `terminal` says that people read the edges' logs."""
+    dev, http = config.dev, config.http
+    nats_url = f"nats://{LOOPBACK}:{dev.nats_port}"
+    public, internal = _reachable(http.address), _reachable(http.internal_address)
+    origins = ",".join(_origins(config, public))
+    edges = []
+    listens = [Listen(LOOPBACK, dev.nats_port, NATS, "dev.nats_port")]
+    for index, edge in enumerate(dev.edges):
+        name = f"edge-{index + 1}"
+        env = {
+            "TIDEWIRE_NODE_NAME": name,
+            "TIDEWIRE_HTTP_PORT": str(edge.port),
+            "TIDEWIRE_HTTP_INTERNAL_PORT": str(edge.internal_port),
+            "TIDEWIRE_NATS_URLS": nats_url,
+            "TIDEWIRE_CLIENT_ALLOWED_ORIGINS": origins,
+        }
+        if terminal and config.log.format == "auto":
+            env["TIDEWIRE_LOG_FORMAT"] = "console"
+        setting = f"dev.edges[{index}]"
+        listens += [
+            Listen(http.address, edge.port, name, f"{setting}.port"),
+            Listen(http.internal_address, edge.internal_port, name, f"{setting}.internal_port"),
+        ]
+        edges.append(EdgePlan(name, _url(public, edge.port), _url(internal, edge.internal_port), env))
+    stop_seconds = config.drain.delay + config.drain.window + STOP_MARGIN
+    return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds)
+
+
+def nats_server_config(config: EdgeConfig, store_dir: str) -> str:
+    """Return the configuration of the mesh's nats-server: on the loopback interface, without users."""
+    return render(NatsServerConfig(LOOPBACK, config.dev.nats_port, store_dir, config.nats.partitions))
+
+
+def dev_json(plan: DevPlan, token: str) -> bytes:
+    """Return the content of dev.json, for programs: base URLs of each edge, the NATS URL and a token."""
+    content = {
+        "edges": [edge.url for edge in plan.edges],
+        "internal": [edge.internal_url for edge in plan.edges],
+        "nats": plan.nats_url,
+        "token": token,
+    }
+    return msgspec.json.format(msgspec.json.encode(content)) + b"\n"
+
+
+def summary(plan: DevPlan, token: str, version: str, data_dir: str) -> str:
+    """Return what a person sees when everything runs; `token` is empty where clients are anonymous."""
+    rows = [
+        *((f"{edge.name}", f"{edge.url}   (internal {edge.internal_url})") for edge in plan.edges),
+        (NATS, plan.nats_url),
+        ("data", f"{data_dir} (delete it when stopped to start afresh)"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    token_lines = [f'  A token for user "{TOKEN_USER}", valid for {TOKEN_HOURS} hours:', "", f"  {token}", ""]
+    return "\n".join(
+        [
+            "",
+            f"  Tidewire {version} is running",
+            "",
+            *(f"  {name:<{width}}  {text}" for name, text in rows),
+            "",
+            *(token_lines if token else []),
+            f"  Open {plan.edges[0].url} in one tab"
+            + (f" and {plan.edges[1].url} in another." if len(plan.edges) > 1 else "."),
+            "  Ctrl-C stops everything.",
+            "",
+        ]
+    )
+
+
+def restart_delay(failures: int) -> float:
+    """Return the seconds to wait before the next start after this many failures in a row (from 1)."""
+    return min(FIRST_RESTART * 2.0 ** min(failures - 1, 10), LONGEST_RESTART)
+
+
+def exit_words(code: int) -> str:
+    """Say how a process ended."""
+    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _origins(config: EdgeConfig, host: str) -> list[str]:
+    """The configured origins and those of the mesh's own pages, each under both names of this machine."""
+    hosts = [host, "localhost"] if host == LOOPBACK else [host]
+    own = [_url(name, edge.port) for edge in config.dev.edges for name in hosts]
+    return list(dict.fromkeys([*config.client.allowed_origins, *own]))
+
+
+def _reachable(address: str) -> str:
+    """Where this machine itself reaches a listener."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address)  # noqa: S104 - compared
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
