@@ -13,7 +13,7 @@ class TidewireError(Exception):
     """Root of the errors that Tidewire raises on purpose."""
 
 
-class ReplyError(msgspec.Struct, frozen=True):
+class ReplyError(msgspec.Struct, frozen=True, omit_defaults=True):
     """What went wrong with one command; `temporary` tells the SDKs to try again by themselves."""
 
     code: int
@@ -30,6 +30,10 @@ class Disconnect(msgspec.Struct, frozen=True):
 
     code: int
     reason: str
+
+    def saying(self, reason: str) -> Disconnect:
+        """Return the same disconnect with a more specific reason."""
+        return Disconnect(self.code, reason)
 
     @property
     def reconnect(self) -> bool:

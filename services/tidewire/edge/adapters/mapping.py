@@ -1,0 +1,80 @@
+"""Does the NATS node behind the link map `tw.pub` to the partitions that this edge computes?
+
+Proved by probe messages after each (re)connect. A node without the mapping would lose native publications silently, so
+edges also stand in for it: as one queue group they hear `tw.pub.>`, which on a mapped node nobody ever receives on, and
+put what they find there where it belongs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import secrets
+from typing import TYPE_CHECKING
+
+from tidewire.kernel.subjects import PROBE, in_subject_of_tokens
+from tidewire.platform.nats_types import LinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidewire.platform.nats_link import NatsLink
+
+NONCES = 8
+TIMEOUT = 2.0
+RESCUE_GROUP = b"tw-map"
+PUBLISH_PREFIX = b"tw.pub."
+INTERNAL_PREFIX = b"tw.pub._tw."
+UNMAPPED_HEADER = b"Tw-Unmapped: 1\r\n"
+EMPTY_HEADER = b"NATS/1.0\r\n\r\n"
+
+
+class Mapping(enum.Enum):
+    """What a probe found. UNKNOWN: the link was lost meanwhile."""
+
+    RIGHT = "right"
+    MISSING = "missing"
+    OTHER_PARTITIONS = "other_partitions"
+    UNKNOWN = "unknown"
+
+
+async def probe(link: NatsLink, partitions: int) -> Mapping:
+    """Publish 8 nonces on `tw.pub._tw.chk.<nonce>` and judge where they come out, within about 2 s."""
+    nonces = {secrets.token_hex(8) for _ in range(NONCES)}
+    expected = {in_subject_of_tokens(f"{PROBE}.{nonce}", partitions) for nonce in nonces}
+    seen: set[bytes] = set()
+    complete = asyncio.Event()
+
+    def receive(subject: bytes, _reply: bytes, _header: bytes, _payload: bytes) -> None:
+        if subject.rpartition(b".")[2].decode() in nonces:
+            seen.add(subject)
+            if len(seen) == len(nonces):
+                complete.set()
+
+    handle = link.subscribe(f"tw.in.*.{PROBE}.*".encode(), receive)
+    try:
+        for nonce in nonces:
+            link.publish(f"tw.pub.{PROBE}.{nonce}".encode(), b"")
+        async with asyncio.timeout(TIMEOUT):
+            await complete.wait()
+    except LinkError:
+        return Mapping.UNKNOWN
+    except TimeoutError:
+        return Mapping.OTHER_PARTITIONS if seen - expected else Mapping.MISSING
+    finally:
+        link.unsubscribe(handle)
+    return Mapping.RIGHT if seen == expected else Mapping.OTHER_PARTITIONS
+
+
+def rescue(link: NatsLink, partitions: int, found: Callable[[], None]) -> None:
+    """Re-publish what appears on `tw.pub` to its partition, with reply and headers and `Tw-Unmapped: 1`."""
+
+    def receive(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+        if subject.startswith(INTERNAL_PREFIX):
+            return
+        target = in_subject_of_tokens(subject[len(PUBLISH_PREFIX) :].decode("latin-1"), partitions)
+        marked = (header or EMPTY_HEADER)[:-2] + UNMAPPED_HEADER + b"\r\n"
+        found()
+        link.publish(target, payload, marked, reply)
+
+    link.subscribe(b"tw.pub.>", receive, RESCUE_GROUP)

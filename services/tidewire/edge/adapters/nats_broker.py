@@ -1,0 +1,176 @@
+"""The broker port on NATS: subjects, headers and acknowledgements of channels without history.
+
+A publication is acknowledged when nats-server itself has processed it: a PING follows the publications of one loop turn,
+and its PONG comes after the server's deliveries of them. What NATS then does with them is at most once, like core NATS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+
+from tidewire.edge.ports import Done, Publication, Sink
+from tidewire.kernel import errors
+from tidewire.kernel.subjects import in_subject, rpc_subject
+from tidewire.platform.nats_types import LinkError, LinkState
+
+if TYPE_CHECKING:
+    from tidewire.edge.ports import Metrics
+    from tidewire.kernel.clock import Clock
+    from tidewire.kernel.errors import ReplyError
+    from tidewire.platform.nats_link import NatsLink
+
+MESSAGE_SUBJECT = b"tw.ev.message"
+VERSION = b"1"
+AWAY = errors.INTERNAL.saying("temporarily not possible: NATS is away")
+UNCERTAIN = errors.INTERNAL.saying(
+    "temporarily not possible: NATS did not confirm in time, it may have been done all the same"
+)
+UNANSWERED = errors.INTERNAL.saying("the method did not answer in time")
+NO_RESPONDERS = b"NATS/1.0 503"
+APPLICATION_CODES = range(400, 2000)
+MAX_APPLICATION_MESSAGE = 256
+PRINTABLE = "".join(chr(byte) for byte in range(0x20, 0x7F) if chr(byte) != "%")
+
+_TAGS = msgspec.json.Decoder(dict[str, str])
+_HEADER = re.compile(rb"\r\n(Tw-V|Tw-Time|Tw-Info|Tw-Tags):[ \t]*([^\r\n]*)")
+
+
+class NatsBroker:
+    """`ports.Broker` on a NATS link. `mapped` is set by the probe: a node without the mapping counts as away."""
+
+    def __init__(
+        self,
+        link: NatsLink,
+        partitions: int,
+        publish_timeout: float,
+        call_timeout: float,
+        clock: Clock,
+        metrics: Metrics,
+        soon: Callable[..., object],
+    ) -> None:
+        self._link = link
+        self._partitions = partitions
+        self._publish_timeout = publish_timeout
+        self._call_timeout = call_timeout
+        self._clock = clock
+        self._metrics = metrics
+        self._soon = soon
+        self.mapped = True
+
+    @property
+    def available(self) -> bool:
+        """See ports.Broker."""
+        return self.mapped and self._link.state is LinkState.CONNECTED
+
+    def publish(self, channel: str, data: bytes, info: bytes, done: Done) -> ReplyError | None:
+        """See ports.Broker."""
+        header = b"NATS/1.0\r\nTw-V: 1\r\nTw-Time: %d\r\nTw-Info: %b\r\n\r\n" % (
+            int(self._clock.wall() * 1e6),
+            info,
+        )
+        if not self.available:
+            return AWAY
+        try:
+            self._link.publish(in_subject(channel, self._partitions), data, header)
+            self._link.barrier(
+                lambda confirmed: done(None if confirmed else UNCERTAIN), self._publish_timeout
+            )
+        except LinkError:
+            return AWAY
+        return None
+
+    def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
+        """See ports.Broker."""
+
+        def receive(_subject: bytes, _reply: bytes, header: bytes, payload: bytes) -> None:
+            publication = self._parse(header, payload) if header else Publication(payload)
+            if publication is not None:
+                sink.receive(publication)
+
+        handle = self._link.subscribe(in_subject(channel, self._partitions), receive)
+        try:
+            if not self.available:
+                raise LinkError("NATS is away")
+            self._link.barrier(
+                lambda confirmed: done(None if confirmed else UNCERTAIN), self._publish_timeout
+            )
+        except LinkError:
+            self._soon(done, AWAY)
+        return handle
+
+    def unsubscribe(self, handle: int) -> None:
+        """See ports.Broker."""
+        self._link.unsubscribe(handle)
+
+    def call(
+        self, method: str, user: str, client: str, data: bytes, done: Callable[[bytes | ReplyError], None]
+    ) -> ReplyError | None:
+        """See ports.Broker."""
+        if not self.available:
+            return AWAY
+        try:
+            self._link.request(
+                rpc_subject(method),
+                data,
+                _caller(user, client),
+                self._call_timeout,
+                lambda header, payload: done(_answer(header, payload)),
+            )
+        except LinkError:
+            return AWAY
+        return None
+
+    def send(self, user: str, client: str, data: bytes) -> bool:
+        """See ports.Broker."""
+        if not self.available:
+            return False
+        try:
+            self._link.publish(MESSAGE_SUBJECT, data, _caller(user, client))
+        except LinkError:
+            return False
+        return True
+
+    def _parse(self, header: bytes, payload: bytes) -> Publication | None:
+        """Return the publication, or None (counted) where its headers are not what this version understands."""
+        fields = dict(_HEADER.findall(header))
+        if fields.get(b"Tw-V", VERSION) != VERSION:
+            self._metrics.publication_dropped("version")
+            return None
+        tags: Mapping[str, str] | None = None
+        try:
+            if b"Tw-Tags" in fields:
+                tags = _TAGS.decode(fields[b"Tw-Tags"])
+        except msgspec.MsgspecError:
+            self._metrics.publication_dropped("malformed")
+            return None
+        sent = fields.get(b"Tw-Time", b"")
+        return Publication(
+            payload, fields.get(b"Tw-Info"), tags, int(sent) if sent.isdigit() and len(sent) < 20 else 0
+        )
+
+
+def _caller(user: str, client: str) -> bytes:
+    """Return the header block that tells a responder who calls; the user is percent-encoded outside printable ASCII."""
+    return f"NATS/1.0\r\nTw-V: 1\r\nTw-User: {quote(user, safe=PRINTABLE)}\r\nTw-Client: {client}\r\n\r\n".encode()
+
+
+def _answer(header: bytes | None, payload: bytes) -> bytes | ReplyError:
+    """Return a responder's payload, or the error it stands for (ADR-32 service error headers)."""
+    if header is None:
+        return UNANSWERED
+    if header.startswith(NO_RESPONDERS) and not payload:
+        return errors.METHOD_NOT_FOUND
+    found = re.search(rb"\r\nNats-Service-Error-Code:[ \t]*(\d{1,9})[ \t]*\r\n", header)
+    if found is None:
+        return payload
+    code = int(found[1])
+    if code not in APPLICATION_CODES:
+        return errors.INTERNAL
+    text = re.search(rb"\r\nNats-Service-Error:[ \t]*([^\r\n]*)", header)
+    message = text[1].decode(errors="replace").strip()[:MAX_APPLICATION_MESSAGE] if text else ""
+    return errors.ReplyError(code, message or "application error")

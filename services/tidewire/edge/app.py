@@ -1,0 +1,210 @@
+"""The edge put together: the only module that knows every part, and the process's start, drain and end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import socket
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidewire import __version__
+from tidewire.edge.adapters.mapping import Mapping, probe, rescue
+from tidewire.edge.adapters.nats_broker import NatsBroker
+from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.drain import retire_all
+from tidewire.edge.gate import Gate, Limits
+from tidewire.edge.hub import Hub
+from tidewire.edge.link_watch import LinkWatch
+from tidewire.edge.pages import public_app
+from tidewire.edge.policies.issuer import TokenIssuer
+from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.rules import Rules
+from tidewire.edge.telemetry import Telemetry
+from tidewire.edge.ticker import Ticker
+from tidewire.edge.timers import TICK
+from tidewire.edge.transport import WebSocketTransport
+from tidewire.kernel.clock import SystemClock
+from tidewire.platform.health import internal_app
+from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
+from tidewire.platform.lifecycle import StartError
+from tidewire.platform.metrics import Registry
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkError, LinkOptions
+
+if TYPE_CHECKING:
+    from tidewire.edge.config import EdgeConfig, NatsConfig
+
+INBOX_PREFIX = "_INBOX_edge"
+HEADER_ROOM = 4096
+"""Bytes of a NATS message beside data and connection info."""
+SHORTEST_LINGER = 1
+
+
+class Edge:
+    """One edge process; implements `lifecycle.App`."""
+
+    def __init__(self, config: EdgeConfig, log: Any) -> None:
+        self._config = config
+        self._node = config.node_name or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+        self._log = log.bind(node=self._node)
+        self._unready: str | None = "starting"
+        self._internal: asyncio.Server | None = None
+        self._public: asyncio.Server | None = None
+        clock = SystemClock()
+        self._telemetry = Telemetry(self._log, clock.monotonic)
+        self._watch = LinkWatch(self._telemetry, self._log)
+        self._link = NatsLink(link_options(config.nats, self._node), self._watch)
+        self._rules = Rules(config, clock, __version__)
+        nats = config.nats
+        self._broker = NatsBroker(
+            self._link,
+            nats.partitions,
+            nats.publish_timeout,
+            config.rpc.timeout,
+            clock,
+            self._telemetry,
+            self._soon,
+        )
+        linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
+        self._hub = Hub(self._broker, self._telemetry, clock, linger)
+        client = config.client
+        timing = Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
+        self._dispatcher = Dispatcher(
+            self._rules, self._hub, self._broker, self._telemetry, timing, random.random
+        )
+        self._gate = self._create_gate()
+        self._watch.bind(self._hub.flush, self._check_mapping)
+        self._ticker = Ticker(
+            [self._dispatcher.tick, self._gate.tick], self._telemetry, self._link, clock.monotonic
+        )
+
+    def _create_gate(self) -> Gate:
+        config = self._config
+        limits = Limits(
+            connections=config.client.connection_limit,
+            message_size=config.websocket.message_size_limit,
+            pending_bytes=config.client.queue_max_size,
+            handshake_timeout=config.client.handshake_timeout,
+            close_timeout=config.websocket.close_timeout,
+        )
+        http = config.http
+        pages = Path(http.pages) if http.pages else None
+        edges = [f"http://{http.address}:{edge.port}" for edge in config.dev.edges]
+        issue = TokenIssuer(config.client.token).connection if getattr(http, "issue_tokens", False) else None
+        return Gate(
+            limits,
+            OriginPolicy(config.client.allowed_origins),
+            self._dispatcher,
+            self._telemetry,
+            lambda: self._broker.available,
+            http_protocol(public_app(pages, self._node, edges, issue)),
+        )
+
+    def _soon(self, callback: Any, *arguments: Any) -> None:
+        asyncio.get_running_loop().call_soon(callback, *arguments)
+
+    # lifecycle.App
+
+    async def start(self) -> None:
+        """Reach NATS, prove its mapping, listen. Raises StartError with one clear line."""
+        http = self._config.http
+        registry = Registry()
+        self._telemetry.register(registry, self._hub, self._gate, self._link, __version__)
+        internal = http_protocol(internal_app(registry, lambda: self._unready))
+        try:
+            self._internal = await listen(
+                internal, http.internal_address, http.internal_port, "http.internal_port"
+            )
+            await self._link.start()
+            await self._prove_nats()
+            rescue(self._link, self._config.nats.partitions, self._watch.unmapped)
+            self._ticker.start()
+            self._public = await listen(
+                partial(WebSocketTransport, self._gate), http.address, http.port, "http.port"
+            )
+        except (ListenError, LinkError) as error:
+            raise StartError(str(error)) from error
+        self._unready = None
+        self._log.info(
+            "edge.ready",
+            version=__version__,
+            port=bound_port(self._public),
+            internal_port=bound_port(self._internal),
+            nats=self._link.server_name,
+            partitions=self._config.nats.partitions,
+        )
+
+    async def drain(self) -> None:
+        """Not ready but accepting for `drain.delay`, then closed, and clients let go over `drain.window`."""
+        drain = self._config.drain
+        self._unready = "draining"
+        await asyncio.sleep(drain.delay)
+        if self._public is not None:
+            self._public.close()
+        grace = self._config.nats.publish_timeout + self._config.websocket.close_timeout + 1
+        connections = len(self._dispatcher.connections)
+        await retire_all(self._dispatcher, drain.window, lambda: not self._gate.transports, grace)
+        self._log.info("edge.drained", connections=connections, left=len(self._gate.transports))
+
+    async def stop(self) -> None:
+        """End every socket and the link."""
+        self._unready = "stopped"
+        for server in (self._public, self._internal):
+            if server is not None:
+                server.close()
+        self._ticker.stop()
+        for transport in list(self._gate.transports):
+            transport.abort()
+        await self._link.close()
+
+    # NATS
+
+    async def _prove_nats(self) -> None:
+        largest = 2 * self._config.websocket.message_size_limit + HEADER_ROOM
+        if self._link.max_payload < largest:
+            raise StartError(
+                f"nats-server's max_payload is {self._link.max_payload} bytes: it must be at least {largest} "
+                f"(twice websocket.message_size_limit, for data and connection info, and {HEADER_ROOM} for headers)"
+            )
+        found = await probe(self._link, self._config.nats.partitions)
+        if found is not Mapping.RIGHT:
+            raise StartError(f"{MAPPING_PROBLEMS[found]} (nats.partitions is {self._config.nats.partitions})")
+
+    async def _check_mapping(self) -> None:
+        """After a reconnect: until the node has proved its mapping, this edge treats NATS as away."""
+        self._broker.mapped = False
+        found = await probe(self._link, self._config.nats.partitions)
+        self._broker.mapped = found is Mapping.RIGHT
+        if found in {Mapping.MISSING, Mapping.OTHER_PARTITIONS}:
+            self._telemetry.mapping_failed()
+            self._log.error(
+                "nats.mapping_failed", problem=MAPPING_PROBLEMS[found], nats=self._link.server_name
+            )
+            self._link.reconnect("the node does not map tw.pub")
+
+
+MAPPING_PROBLEMS = {
+    Mapping.MISSING: "nats-server does not map tw.pub.>: add the mapping that `tidewire nats-config` prints",
+    Mapping.OTHER_PARTITIONS: "nats-server maps tw.pub.> to another number of partitions than this edge",
+    Mapping.UNKNOWN: "the connection to NATS was lost while its mapping was being checked",
+}
+
+
+def link_options(nats: NatsConfig, node: str) -> LinkOptions:
+    """Return the link's options for a configuration."""
+    return LinkOptions(
+        urls=tuple(nats.urls),
+        user=nats.user,
+        password=nats.password.reveal(),
+        credentials_file=nats.credentials_file,
+        tls_ca_file=nats.tls.ca_file,
+        tls_cert_file=nats.tls.cert_file,
+        tls_key_file=nats.tls.key_file,
+        connect_timeout=nats.connect_timeout,
+        max_pending=nats.max_pending,
+        name=f"tidewire-edge {node}",
+        inbox_prefix=INBOX_PREFIX,
+    )

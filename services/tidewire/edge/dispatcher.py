@@ -1,0 +1,224 @@
+"""Carries out what sessions decide, and feeds results, pings and deadlines back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tidewire.edge.connection import Connection
+from tidewire.edge.effects import (
+    Answer,
+    Call,
+    Close,
+    Dropped,
+    Effect,
+    ExpireIn,
+    Join,
+    Leave,
+    Opened,
+    Ping,
+    Publish,
+    Send,
+)
+from tidewire.edge.session import Session, SessionState
+from tidewire.edge.timers import Timer, Timers
+from tidewire.edge.wire.codec import MalformedFrame
+from tidewire.edge.wire.replies import Reply
+from tidewire.kernel import errors
+
+if TYPE_CHECKING:
+    from tidewire.edge.hub import Hub
+    from tidewire.edge.ports import Broker, Metrics, Transport
+    from tidewire.edge.rules import Rules
+    from tidewire.kernel.errors import Disconnect, ReplyError
+    from tidewire.kernel.ids import ConnectionId
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Seconds: pings go out every `ping`, are answered within `pong`; authentication is over within `stale`."""
+
+    ping: float
+    pong: float
+    stale: float
+
+
+class Dispatcher:
+    """The running sessions of an edge."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        hub: Hub,
+        broker: Broker,
+        metrics: Metrics,
+        timing: Timing,
+        random: Callable[[], float],
+    ) -> None:
+        self._rules = rules
+        self._hub = hub
+        self._broker = broker
+        self._metrics = metrics
+        self._timing = timing
+        self._random = random
+        self._timers = Timers()
+        self.connections: dict[Connection, None] = {}
+        hub.settled = self._joined
+        hub.slow = self._slow
+
+    # From transports.
+
+    def opened(self, client: ConnectionId, transport: Transport, *, json: bool) -> Connection:
+        """Begin a session on a transport whose handshake is done."""
+        session = Session(client, self._rules, json=json)
+        connection = Connection(session, transport, self._rules.clock.monotonic())
+        self.connections[connection] = None
+        self._timers.set(connection, Timer.STALE, self._timing.stale)
+        return connection
+
+    def received(self, connection: Connection, payload: bytes) -> None:
+        """Take one message of the client."""
+        session = connection.session
+        try:
+            commands = connection.transport.framing.codec.decode(payload)
+        except MalformedFrame as error:
+            self._perform(connection, session.close(errors.BAD_PROTOCOL.saying(f"bad request: {error}")))
+            return
+        connection.commands += len(commands)
+        self._perform(connection, session.receive(commands))
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection whose transport is gone or going."""
+        if connection not in self.connections:
+            return
+        del self.connections[connection]
+        connection.session.close(errors.CONNECTION_CLOSED)
+        self._timers.clear(connection)
+        for channel in connection.session.subscriptions:
+            self._hub.leave(connection, channel)
+        connection.session.subscriptions.clear()
+
+    # From the clock and the operator.
+
+    def tick(self) -> None:
+        """Turn the wheels by one tick (`timers.TICK` seconds)."""
+        self._hub.tick()
+        for timer, connection in self._timers.advance():
+            self._perform(connection, self._due(timer, connection))
+
+    def retire(self, connection: Connection, disconnect: Disconnect) -> None:
+        """Close a connection as soon as it is owed no reply."""
+        self._perform(connection, connection.session.retire(disconnect))
+
+    def _due(self, timer: Timer, connection: Connection) -> list[Effect]:
+        session = connection.session
+        match timer:
+            case Timer.PING:
+                self._timers.set(connection, Timer.PING, self._timing.ping)
+                return session.ping()
+            case Timer.PONG:
+                return session.check_pong()
+            case Timer.STALE:
+                return session.check_stale()
+            case Timer.EXPIRY:
+                return session.check_expiry()
+
+    # Results.
+
+    def _joined(self, connection: Connection, channel: str, attempt: int, error: ReplyError | None) -> None:
+        self._perform(connection, connection.session.joined(channel, attempt, error))
+
+    def _published(self, connection: Connection, effect: Publish, error: ReplyError | None) -> None:
+        self._perform(connection, connection.session.published(effect.id, effect.started, error))
+
+    def _called(self, connection: Connection, effect: Call, answer: bytes | ReplyError) -> None:
+        self._perform(connection, connection.session.called(effect.id, effect.started, answer))
+
+    def _slow(self, connection: Connection) -> None:
+        if connection.session.state is not SessionState.CLOSED:
+            self._metrics.slow_consumer()
+            self._perform(connection, connection.session.close(errors.SLOW))
+
+    # Effects.
+
+    def _perform(self, connection: Connection, effects: Iterable[Effect]) -> None:
+        """Carry out effects in order; replies that stand together leave in one frame."""
+        replies: list[Reply] = []
+        queue = list(effects)
+        for effect in queue:  # grows while results are known at once
+            match effect:
+                case Answer():
+                    self._count(effect)
+                    replies.append(effect.reply)
+                case Publish():
+                    queue += self._publish(connection, effect)
+                case Join():
+                    queue += self._join(connection, effect)
+                case Leave():
+                    self._hub.leave(connection, effect.channel)
+                case Call():
+                    queue += self._call(connection, effect)
+                case Send():
+                    self._send(connection, effect)
+                case Opened():
+                    self._begin(connection)
+                case ExpireIn():
+                    self._timers.set(connection, Timer.EXPIRY, effect.seconds)
+                case Ping():
+                    self._timers.set(connection, Timer.PONG, self._timing.pong)
+                    self._write(connection, connection.transport.framing.ping)
+                case Dropped():
+                    self._metrics.commands_dropped(effect.commands)
+                case Close():
+                    self._reply(connection, replies)
+                    replies = []
+                    self._close(connection, effect.disconnect)
+                case _:
+                    raise AssertionError(f"an effect that nobody carries out: {effect!r}")
+        self._reply(connection, replies)
+
+    def _publish(self, connection: Connection, effect: Publish) -> list[Effect]:
+        done = partial(self._published, connection, effect)
+        error = self._broker.publish(effect.channel, effect.data, effect.info, done)
+        return [] if error is None else connection.session.published(effect.id, effect.started, error)
+
+    def _join(self, connection: Connection, effect: Join) -> list[Effect]:
+        namespace = self._rules.namespaces.find(effect.channel)
+        binary = not isinstance(namespace, errors.ReplyError) and namespace.binary
+        joined = self._hub.join(connection, effect.channel, effect.attempt, binary=binary)
+        return connection.session.joined(effect.channel, effect.attempt, None) if joined else []
+
+    def _call(self, connection: Connection, effect: Call) -> list[Effect]:
+        session = connection.session
+        done = partial(self._called, connection, effect)
+        error = self._broker.call(effect.method, session.user, session.client, effect.data, done)
+        return [] if error is None else session.called(effect.id, effect.started, error)
+
+    def _send(self, connection: Connection, effect: Send) -> None:
+        session = connection.session
+        if not self._broker.send(session.user, session.client, effect.data):
+            self._metrics.messages_unsent(1)
+
+    def _begin(self, connection: Connection) -> None:
+        interval = self._timing.ping
+        self._timers.set(connection, Timer.PING, interval / 2 + self._random() * interval / 2)
+        self._metrics.connection_opened(connection.transport.framing.codec.name)
+
+    def _reply(self, connection: Connection, replies: list[Reply]) -> None:
+        if replies:
+            self._write(connection, connection.transport.framing.replies(replies))
+
+    def _write(self, connection: Connection, frame: bytes) -> None:
+        if not connection.transport.send(frame):
+            self._slow(connection)
+
+    def _close(self, connection: Connection, disconnect: Disconnect) -> None:
+        connection.disconnect = disconnect
+        connection.transport.close(disconnect)
+        self.lost(connection)
+
+    def _count(self, effect: Answer) -> None:
+        code = effect.reply.error.code if effect.reply.error is not None else 0
+        self._metrics.command(effect.method, code, self._rules.clock.monotonic() - effect.started)

@@ -1,0 +1,42 @@
+"""Letting clients go in small steps, so that the other edges see a stream of reconnects and not a wave."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from typing import TYPE_CHECKING
+
+from tidewire.edge.timers import TICK
+from tidewire.kernel import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidewire.edge.dispatcher import Dispatcher
+
+
+async def retire_all(
+    dispatcher: Dispatcher, window: float, emptied: Callable[[], bool], grace: float
+) -> None:
+    """Close every connection with 3001 over `window` seconds, in random order, each once it is owed no reply.
+
+    Returns when `emptied` says that the last socket is gone, at the latest `grace` seconds after the window.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    waiting = list(dispatcher.connections)
+    random.shuffle(waiting)
+    step = math.ceil(len(waiting) * TICK / window) if window else len(waiting)
+    while waiting:
+        batch, waiting = waiting[:step], waiting[step:]
+        for connection in batch:
+            dispatcher.retire(connection, errors.SHUTDOWN)
+        if waiting:
+            await asyncio.sleep(TICK)
+    while not emptied() and loop.time() < began + window + grace:
+        for connection in list(
+            dispatcher.connections
+        ):  # their handshake was under way when the listener closed
+            dispatcher.retire(connection, errors.SHUTDOWN)
+        await asyncio.sleep(TICK)

@@ -1,0 +1,71 @@
+"""How replies become bytes on a connection: a wire format and the frame around it (RFC 6455, section 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tidewire.edge.wire.json_codec import JSON
+from tidewire.edge.wire.protobuf_codec import PROTOBUF
+
+if TYPE_CHECKING:
+    from tidewire.edge.wire.codec import Codec
+    from tidewire.edge.wire.replies import Reply
+
+FIN_TEXT = 0x81
+FIN_BINARY = 0x82
+MAX_JOINED = 64 * 1024
+"""Bytes of joined publications in one frame; a larger single publication gets a frame of its own."""
+
+
+class Framing:
+    """One way of writing; connections that share it are sent the very same bytes."""
+
+    __slots__ = ("codec", "ping", "wrap")
+
+    def __init__(self, codec: Codec, wrap: Callable[[bytes], bytes]) -> None:
+        self.codec = codec
+        self.wrap = wrap
+        self.ping = wrap(codec.PING)
+
+    def replies(self, replies: Sequence[Reply]) -> bytes:
+        """Return one frame with these replies."""
+        return self.wrap(self.codec.encode(replies))
+
+    def joined(self, items: Sequence[bytes]) -> list[bytes]:
+        """Return the encoded items in as few frames as the bound allows, in order."""
+        if len(items) == 1:
+            return [self.wrap(items[0])]
+        frames: list[bytes] = []
+        batch: list[bytes] = []
+        size = 0
+        for item in items:
+            if batch and size + len(item) > MAX_JOINED:
+                frames.append(self.wrap(self.codec.join(batch)))
+                batch, size = [], 0
+            batch.append(item)
+            size += len(item) + 1
+        frames.append(self.wrap(self.codec.join(batch)))
+        return frames
+
+
+def websocket_frame(first: int, payload: bytes) -> bytes:
+    """Return an unmasked, unfragmented frame; `first` holds FIN and the opcode."""
+    length = len(payload)
+    if length < 126:
+        return bytes((first, length)) + payload
+    if length < 65_536:
+        return bytes((first, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + length.to_bytes(8, "big") + payload
+
+
+def _text(payload: bytes) -> bytes:
+    return websocket_frame(FIN_TEXT, payload)
+
+
+def _binary(payload: bytes) -> bytes:
+    return websocket_frame(FIN_BINARY, payload)
+
+
+WEBSOCKET_JSON = Framing(JSON, _text)
+WEBSOCKET_PROTOBUF = Framing(PROTOBUF, _binary)

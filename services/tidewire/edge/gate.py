@@ -1,0 +1,91 @@
+"""What all connections of an edge share: the limits, the way to the sessions, and the clock for their first and last seconds."""
+
+from __future__ import annotations
+
+import math
+from asyncio import BaseProtocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from tidewire.edge.handshake import Readiness
+from tidewire.edge.timers import TICK
+from tidewire.kernel.wheel import Wheel
+
+if TYPE_CHECKING:
+    from tidewire.edge.connection import Connection
+    from tidewire.edge.dispatcher import Dispatcher
+    from tidewire.edge.policies.origins import OriginPolicy
+    from tidewire.edge.transport import WebSocketTransport
+
+
+class TransportMetrics(Protocol):
+    """What happens on sockets, for whoever counts."""
+
+    def handshake(self, outcome: str) -> None:
+        """A request was answered: `accepted`, or why not."""
+
+    def bytes_in(self, count: int) -> None:
+        """Bytes of WebSocket connections came in."""
+
+    def bytes_out(self, count: int) -> None:
+        """Bytes of WebSocket connections went to the socket or its buffer."""
+
+    def ended(self, connection: Connection, transport: WebSocketTransport) -> None:
+        """An accepted connection is gone: the place of its one log line."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of one connection: bytes, and seconds."""
+
+    connections: int
+    message_size: int
+    pending_bytes: int
+    handshake_timeout: float
+    close_timeout: float
+
+
+class Gate:
+    """Admission, and the deadlines of transports that have no session: before the upgrade and after the close."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        origins: OriginPolicy,
+        dispatcher: Dispatcher,
+        metrics: TransportMetrics,
+        broker_available: Callable[[], bool],
+        http: Callable[[], BaseProtocol],
+    ) -> None:
+        self.limits = limits
+        self.origins = origins
+        self.dispatcher = dispatcher
+        self.metrics = metrics
+        self.http = http
+        self.transports: dict[WebSocketTransport, None] = {}
+        self._broker_available = broker_available
+        self._deadlines: Wheel[WebSocketTransport] = Wheel()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more sockets than connections could explain: not even a refusal is affordable."""
+        return len(self.transports) >= self.limits.connections + max(64, self.limits.connections // 10)
+
+    def readiness(self) -> Readiness:
+        """Return what decides about the next handshake."""
+        return Readiness(len(self.dispatcher.connections), self.limits.connections, self._broker_available())
+
+    def arm(self, transport: WebSocketTransport, seconds: float) -> None:
+        """End `transport` in `seconds`, unless it is disarmed."""
+        self.disarm(transport)
+        transport.due = self._deadlines.add(transport, math.ceil(seconds / TICK))
+
+    def disarm(self, transport: WebSocketTransport) -> None:
+        """Take the deadline away."""
+        self._deadlines.discard(transport, transport.due)
+
+    def tick(self) -> None:
+        """End what is overdue."""
+        for transport in self._deadlines.advance():
+            transport.overdue()

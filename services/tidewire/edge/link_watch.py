@@ -1,0 +1,70 @@
+"""What the edge does when something happens to its NATS link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tidewire.edge.telemetry import Telemetry
+
+QUIET_SECONDS = 60.0
+"""At most one warning of a kind in this time; the metrics count every case."""
+
+
+class LinkWatch:
+    """Implements `platform.nats_types.LinkListener`."""
+
+    def __init__(self, telemetry: Telemetry, log: Any) -> None:
+        self._telemetry = telemetry
+        self._log = log
+        self._flush: Callable[[], None] = _nothing
+        self._check: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._checking: asyncio.Task[None] | None = None
+        self._warned: dict[str, float] = {}
+
+    def bind(self, flush: Callable[[], None], check: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Say what follows each read, and what checks a node after a reconnect."""
+        self._flush = flush
+        self._check = check
+
+    def link_away(self) -> None:
+        """Clients stay; publishers get a temporary error until the link is back."""
+        self._telemetry.nats_lost()
+        self._log.warning("nats.away")
+
+    def link_back(self) -> None:
+        """Check the node behind the new connection."""
+        self._log.info("nats.back")
+        if self._checking is not None:
+            self._checking.cancel()
+        if self._check is not None:
+            self._checking = asyncio.ensure_future(self._check())
+
+    def chunk_end(self) -> None:
+        """Fan out what one read brought."""
+        self._flush()
+
+    def link_error(self, kind: str) -> None:
+        """Count, and warn now and then."""
+        self._telemetry.nats_error(kind)
+        self._warn("nats.error", kind=kind)
+
+    def unmapped(self) -> None:
+        """A publication came from a NATS node without the mapping."""
+        self._telemetry.unmapped()
+        self._warn(
+            "nats.unmapped_node", problem="a nats-server lacks the mapping of tw.pub.>; edges stand in for it"
+        )
+
+    def _warn(self, event: str, **fields: str) -> None:
+        now = asyncio.get_running_loop().time()
+        key = event + fields.get("kind", "")
+        if now - self._warned.get(key, -QUIET_SECONDS) >= QUIET_SECONDS:
+            self._warned[key] = now
+            self._log.warning(event, **fields)
+
+
+def _nothing() -> None:
+    """Stand in until the hub is there."""

@@ -1,0 +1,104 @@
+"""Who may do what on which channel: namespaces compiled once, verdicts without I/O.
+
+The order of the checks is the protocol's: name, namespace, then for a subscription `$` without a token, the token, the
+user-limited list, and the namespace's flags. A flag `..._for_client` speaks of users with a name; anonymous users need
+`..._for_anonymous` on top of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import re2
+
+from tidewire.kernel import errors
+from tidewire.kernel.channels import limited_users, split_channel
+
+if TYPE_CHECKING:
+    from tidewire.edge.config import ChannelConfig, ChannelOptions
+    from tidewire.kernel.errors import ReplyError
+
+
+class Namespace:
+    """The options of one namespace, with its pattern compiled by RE2 (linear time on client input)."""
+
+    __slots__ = ("_regex", "binary", "options")
+
+    def __init__(self, options: ChannelOptions) -> None:
+        self.options = options
+        self.binary = options.publication_data_format == "binary"
+        self._regex = re2.compile(options.channel_regex) if options.channel_regex else None
+
+    def matches(self, name: str) -> bool:
+        """Return whether the channel's name, without namespace, fits `channel_regex`."""
+        return self._regex is None or self._regex.search(name) is not None
+
+    def may_subscribe(self, channel: str, user: str) -> ReplyError | None:
+        """Judge a subscription that no token allows; None is yes."""
+        if channel.startswith("$"):
+            return errors.PERMISSION_DENIED.saying(
+                "permission denied: a private channel needs a subscription token"
+            )
+        users = limited_users(channel)
+        if users is not None:
+            return self._limited_to(users, user)
+        options = self.options
+        if options.allow_subscribe_for_client and (user or options.allow_subscribe_for_anonymous):
+            return None
+        return errors.PERMISSION_DENIED
+
+    def may_publish(self, channel: str, user: str, *, subscribed: bool) -> ReplyError | None:
+        """Judge a publication by a client; None is yes.
+
+        In a private channel, and in a user-limited one that does not name the user, only a subscriber may publish:
+        being subscribed is what proves the right to the channel.
+        """
+        options = self.options
+        if user or options.allow_publish_for_anonymous:
+            if subscribed and (options.allow_publish_for_subscriber or options.allow_publish_for_client):
+                return None
+            if options.allow_publish_for_client and not self._closed_to(channel, user):
+                return None
+        return errors.PERMISSION_DENIED
+
+    def _closed_to(self, channel: str, user: str) -> bool:
+        if channel.startswith("$"):
+            return True
+        users = limited_users(channel)
+        return users is not None and self._limited_to(users, user) is not None
+
+    def _limited_to(self, users: tuple[str, ...], user: str) -> ReplyError | None:
+        if not self.options.allow_user_limited_channels:
+            return errors.PERMISSION_DENIED.saying("permission denied: user-limited channels are off here")
+        return None if user and user in users else errors.PERMISSION_DENIED
+
+
+class Namespaces:
+    """All namespaces of a deployment."""
+
+    __slots__ = ("_by_name", "_max_length", "_without")
+
+    def __init__(self, config: ChannelConfig) -> None:
+        self._max_length = config.max_length
+        self._without = Namespace(config.without_namespace)
+        self._by_name = {namespace.name: Namespace(namespace) for namespace in config.namespaces}
+
+    def find(self, channel: str) -> Namespace | ReplyError:
+        """Return the namespace of a channel, or why there can be no such channel (102 or 107)."""
+        try:
+            length = len(channel.encode())
+        except UnicodeEncodeError:
+            return errors.BAD_REQUEST.saying("bad request: the channel is not valid Unicode")
+        if length > self._max_length:
+            return errors.BAD_REQUEST.saying(f"bad request: channel over {self._max_length} bytes")
+        parts = split_channel(channel)
+        namespace = self._without if parts.namespace is None else self._by_name.get(parts.namespace)
+        if namespace is None:
+            return errors.UNKNOWN_CHANNEL
+        if not parts.name:
+            return errors.BAD_REQUEST.saying("bad request: the channel's name is empty")
+        if not namespace.matches(parts.name):
+            return errors.BAD_REQUEST.saying(
+                "bad request: the channel does not fit the namespace's channel_regex"
+            )
+        return namespace

@@ -1,0 +1,135 @@
+"""Is this token good? JSON Web Tokens (RFC 7519) as the Centrifuge client protocol uses them.
+
+A key names the algorithms that it may be used with, so a token cannot choose one (RFC 8725, section 3.1). Times are
+compared with the clock that is passed in; `leeway` widens both ends.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import msgspec
+from msgspec import Raw
+
+from tidewire.edge.wire.commands import NO_DATA
+
+if TYPE_CHECKING:
+    from tidewire.edge.config import TokenConfig
+    from tidewire.kernel.clock import Clock
+
+MAX_TIME = 2**53
+
+
+class TokenProblem(enum.Enum):
+    """Why a token is refused."""
+
+    EXPIRED = "expired"
+    INVALID = "invalid"
+
+
+class ConnectionClaims(msgspec.Struct, frozen=True):
+    """What a good connection token says. `expires_at` in Unix seconds, 0 = never; `info` is JSON, "" = none."""
+
+    user: str
+    info: Raw = NO_DATA
+    meta: Raw = NO_DATA
+    expires_at: int = 0
+
+
+class SubscriptionClaims(msgspec.Struct, frozen=True):
+    """What a good subscription token says; `client` is set by old issuers only."""
+
+    user: str
+    channel: str
+    client: str = ""
+    info: Raw = NO_DATA
+
+
+class _Key(msgspec.Struct, frozen=True):
+    secret: str
+    algorithms: list[str]
+
+
+class _Payload(msgspec.Struct):
+    """The claims that are read; types are checked, everything else is ignored."""
+
+    sub: str = ""
+    channel: str = ""
+    client: str = ""
+    exp: float = 0
+    nbf: float = 0
+    expire_at: float | None = None
+    info: Raw = NO_DATA
+    meta: dict[str, Any] | None = None
+
+
+class TokenVerifier:
+    """Checks connection and subscription tokens against the configured keys."""
+
+    __slots__ = ("_audience", "_clock", "_decode", "_issuer", "_keys", "_leeway")
+
+    def __init__(self, config: TokenConfig, clock: Clock) -> None:
+        self._clock = clock
+        self._leeway = float(config.leeway)
+        self._audience = config.audience or None
+        self._issuer = config.issuer or None
+        self._keys = {key.kid: _Key(key.secret.reveal(), list(key.algorithms)) for key in config.hmac_keys}
+        secret = config.hmac_secret_key.reveal()
+        if secret:
+            self._keys[""] = _Key(secret, list(config.algorithms))
+        self._decode = msgspec.json.Decoder(_Payload)
+
+    def connection(self, token: str) -> ConnectionClaims | TokenProblem:
+        """Judge a connection token."""
+        payload = self._verify(token)
+        if isinstance(payload, TokenProblem):
+            return payload
+        expires_at = payload.exp if payload.expire_at is None else payload.expire_at
+        meta = NO_DATA if payload.meta is None else Raw(msgspec.json.encode(payload.meta))
+        return ConnectionClaims(payload.sub, _json(payload.info), meta, int(expires_at))
+
+    def subscription(self, token: str) -> SubscriptionClaims | TokenProblem:
+        """Judge a subscription token; whether it is for this channel and user is the session's question."""
+        payload = self._verify(token)
+        if isinstance(payload, TokenProblem):
+            return payload
+        return SubscriptionClaims(payload.sub, payload.channel, payload.client, _json(payload.info))
+
+    def _verify(self, token: str) -> _Payload | TokenProblem:
+        try:
+            key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
+            if key is None:
+                return TokenProblem.INVALID
+            verified = jwt.api_jws.decode_complete(token, key.secret, algorithms=key.algorithms)
+            payload = self._decode.decode(verified["payload"])
+        except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, TypeError):
+            return TokenProblem.INVALID
+        claims = msgspec.json.decode(verified["payload"])
+        if not self._meant_for_us(claims) or not _sane(payload):
+            return TokenProblem.INVALID
+        now = self._clock.wall()
+        if payload.nbf > now + self._leeway:
+            return TokenProblem.INVALID
+        if "exp" in claims and payload.exp <= now - self._leeway:
+            return TokenProblem.EXPIRED
+        return payload
+
+    def _meant_for_us(self, claims: dict[str, Any]) -> bool:
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if self._audience is not None and self._audience not in audiences:
+            return False
+        return self._issuer is None or claims.get("iss") == self._issuer
+
+
+def _sane(payload: _Payload) -> bool:
+    times = (payload.exp, payload.nbf, payload.expire_at or 0)
+    return all(0 <= time <= MAX_TIME for time in times)
+
+
+def _json(raw: Raw) -> Raw:
+    """Return a claim's JSON on one line, detached from the token's buffer; null is absent."""
+    value = bytes(raw)
+    return NO_DATA if value in {b"", b"null"} else Raw(msgspec.json.encode(msgspec.json.decode(value)))

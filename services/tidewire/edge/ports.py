@@ -1,0 +1,110 @@
+"""What the edge's core asks of the world, and what it may expect in return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from tidewire.edge.framing import Framing
+    from tidewire.kernel.errors import Disconnect, ReplyError
+
+Done = Callable[["ReplyError | None"], None]
+"""Called exactly once, never from inside the call that took it: None is success."""
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """One publication as the broker delivers it. `info` is ClientInfo as one line of JSON; `sent_us` Unix microseconds."""
+
+    data: bytes
+    info: bytes | None = None
+    tags: Mapping[str, str] | None = None
+    sent_us: int = 0
+
+
+class Sink(Protocol):
+    """Who hears a channel."""
+
+    def receive(self, publication: Publication) -> None:
+        """Take a publication. Must not block and must not raise."""
+
+
+class Broker(Protocol):
+    """How publications cross nodes.
+
+    Delivery is at most once to whoever is subscribed, in the order in which one publisher's publications were taken.
+    """
+
+    @property
+    def available(self) -> bool:
+        """Whether new subscriptions and publications have a chance at this moment."""
+
+    def publish(self, channel: str, data: bytes, info: bytes, done: Done) -> ReplyError | None:
+        """Publish. An error returned means: not taken, `done` is never called.
+
+        Otherwise `done` comes within the publish timeout: success once the broker itself has the publication, and an
+        own subscriber's delivery of it comes first; a temporary error when that could not be learned, in which case it
+        may have been delivered all the same.
+        """
+
+    def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
+        """Begin to hear a channel and return a handle; `done` once nothing published from then on is missed."""
+
+    def unsubscribe(self, handle: int) -> None:
+        """Stop hearing a channel."""
+
+    def call(
+        self, method: str, user: str, client: str, data: bytes, done: Callable[[bytes | ReplyError], None]
+    ) -> ReplyError | None:
+        """Ask whoever answers `method`; same contract as `publish` for the returned error and `done`."""
+
+    def send(self, user: str, client: str, data: bytes) -> bool:
+        """Pass a one-way message to the application; False when it could not be handed on."""
+
+
+class Transport(Protocol):
+    """One connection's way out. It knows bytes and back-pressure, nothing of channels."""
+
+    framing: Framing
+
+    def send(self, frame: bytes) -> bool:
+        """Write a whole frame, or keep it while the peer is slow; False when its bound is exceeded (then close it)."""
+
+    def close(self, disconnect: Disconnect) -> None:
+        """Say goodbye with the code and reason, then end; what was accepted by `send` goes out first, except on SLOW."""
+
+
+class Metrics(Protocol):
+    """What happens in the edge's core, for whoever counts."""
+
+    def command(self, method: str, code: int, seconds: float) -> None:
+        """A command was answered; code 0 is success."""
+
+    def commands_dropped(self, count: int) -> None:
+        """Commands crossed the close on the wire."""
+
+    def publication_received(self) -> None:
+        """The broker delivered a publication."""
+
+    def publication_dropped(self, reason: str) -> None:
+        """A publication cannot be delivered (reason: a short constant)."""
+
+    def fanned_out(self, deliveries: int, size: int, seconds: float) -> None:
+        """Publications of one channel were written: deliveries, bytes over all connections, time it took."""
+
+    def latency(self, seconds: float) -> None:
+        """The time from a publisher's edge to the write on this one."""
+
+    def connection_opened(self, format_name: str) -> None:
+        """A client is authenticated."""
+
+    def connection_closed(self, format_name: str, code: int) -> None:
+        """An accepted connection is gone; `code` is the close code that describes it."""
+
+    def slow_consumer(self) -> None:
+        """A connection exceeded its pending bytes."""
+
+    def messages_unsent(self, count: int) -> None:
+        """One-way messages that could not be handed on."""

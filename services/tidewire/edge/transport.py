@@ -1,0 +1,283 @@
+"""One TCP connection: the handshake, then frames in and out. It asks «which bytes, may I write?» and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import uuid
+from typing import TYPE_CHECKING, cast
+
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from tidewire.edge.frames import FrameReader, ServerProtocolReader
+from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
+from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
+from tidewire.edge.outbox import Outbox
+from tidewire.kernel import errors
+from tidewire.kernel.ids import ConnectionId
+
+if TYPE_CHECKING:
+    from tidewire.edge.connection import Connection
+    from tidewire.edge.gate import Gate
+    from tidewire.kernel.errors import Disconnect
+
+MAX_REQUEST = 16 * 1024
+"""Bytes of a request's head; browsers with many cookies stay below it."""
+HEAD_END = b"\r\n\r\n"
+
+
+class TransportState(enum.Enum):
+    """HANDSHAKE until the upgrade is decided, then OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone."""
+
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class WebSocketTransport(asyncio.Protocol):
+    """The socket of one client. Requests that are not for the WebSocket path go to the HTTP application."""
+
+    __slots__ = (
+        "_connection",
+        "_gate",
+        "_head",
+        "_outbox",
+        "_paused",
+        "_reader",
+        "_tcp",
+        "bytes_in",
+        "bytes_out",
+        "due",
+        "framing",
+        "peer",
+        "state",
+    )
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._head = bytearray()
+        self._reader: FrameReader | None = None
+        self._connection: Connection | None = None
+        self._outbox: Outbox | None = None
+        self._paused = False
+        self._tcp: asyncio.Transport | None = None
+        self.framing: Framing = WEBSOCKET_JSON
+        self.state = TransportState.HANDSHAKE
+        self.due = 0
+        self.peer = ""
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake's time."""
+        self._tcp = cast("asyncio.Transport", transport)
+        if self._gate.crowded:
+            self._gate.metrics.handshake("sockets")
+            self._tcp.abort()
+            return
+        peer = transport.get_extra_info("peername")
+        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+        self._gate.transports[self] = None
+        self._gate.arm(self, self._gate.limits.handshake_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket."""
+        if self._reader is not None:
+            self._read(data)
+        elif self.state is TransportState.HANDSHAKE:
+            self._head += data
+            self._read_head()
+
+    def eof_received(self) -> bool:
+        """Let the socket close: a WebSocket peer that ends its stream has nothing more to hear."""
+        if self._reader is not None:
+            self._reader.eof()
+        return False
+
+    def pause_writing(self) -> None:
+        """The socket is full: keep frames back, up to the bound."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The socket takes bytes again."""
+        self._paused = False
+        if self._outbox is not None:
+            waiting, self._outbox = self._outbox.take(), None
+            self._write(waiting)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget everything."""
+        self.state = TransportState.CLOSED
+        self._gate.disarm(self)
+        self._gate.transports.pop(self, None)
+        self._outbox = None
+        if self._connection is not None:
+            self._gate.dispatcher.lost(self._connection)
+            self._gate.metrics.ended(self._connection, self)
+
+    # The port of the core.
+
+    def send(self, frame: bytes) -> bool:
+        """See `ports.Transport`."""
+        if self.state is not TransportState.OPEN:
+            return True
+        if not self._paused:
+            self._write(frame)
+            return True
+        if self._outbox is None:
+            self._outbox = Outbox(self._gate.limits.pending_bytes)
+        return self._outbox.put(frame)
+
+    def close(self, disconnect: Disconnect) -> None:
+        """See `ports.Transport`."""
+        if self.state is not TransportState.OPEN or self._reader is None:
+            return
+        waiting = self._outbox.take() if self._outbox is not None else b""
+        self._outbox = None
+        if waiting and disconnect is not errors.SLOW:
+            self._write(waiting)
+        self._reader.close(disconnect.code, disconnect.reason)
+        self._say_goodbye()
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait for the peer, here and in the socket's own buffer."""
+        buffered = self._tcp.get_write_buffer_size() if self._tcp is not None else 0
+        return buffered + (self._outbox.size if self._outbox is not None else 0)
+
+    @property
+    def close_code(self) -> int:
+        """The code of the close frame that ended the connection; 1006 where there was none (RFC 6455, 7.1.5)."""
+        return self._reader.close_code if self._reader is not None else 1006
+
+    def overdue(self) -> None:
+        """The time for a handshake, or for the peer's part of a close, is over."""
+        if self.state is TransportState.HANDSHAKE:
+            self._gate.metrics.handshake("timeout")
+        self.abort()
+
+    def abort(self) -> None:
+        """End the TCP connection at once."""
+        if self._tcp is not None:
+            self._tcp.abort()
+
+    # Handshake.
+
+    def _read_head(self) -> None:
+        end = self._head.find(HEAD_END)
+        if end < 0 and len(self._head) <= MAX_REQUEST:
+            return
+        if end < 0 or end > MAX_REQUEST:
+            self._refuse_raw(431, "Request Header Fields Too Large", "head_too_large")
+        elif _path(self._head) == WEBSOCKET_PATH:
+            self._upgrade(bytes(self._head))
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the socket to the HTTP application, with the bytes that came so far."""
+        assert self._tcp is not None, "a request without a socket"
+        self._gate.disarm(self)
+        self._gate.transports.pop(self, None)
+        http = cast("asyncio.Protocol", self._gate.http())
+        self._tcp.set_protocol(http)
+        http.connection_made(self._tcp)
+        http.data_received(bytes(self._head))
+        self._head.clear()
+
+    def _upgrade(self, data: bytes) -> None:
+        self._head.clear()
+        limits = self._gate.limits
+        protocol = ServerProtocol(max_size=limits.message_size)
+        protocol.receive_data(data)
+        request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
+        if request is None:
+            self._refuse_raw(400, "Bad Request", "bad_request")
+            return
+        verdict = decide(request.path, request.headers, self._gate.origins, self._gate.readiness())
+        if isinstance(verdict, Refuse):
+            response = protocol.reject(verdict.status, verdict.sentence + "\n")
+            if verdict.retry_after:
+                response.headers["Retry-After"] = str(verdict.retry_after)
+            outcome = verdict.outcome
+        else:
+            request.headers.pop("Sec-WebSocket-Protocol", None)
+            response = protocol.accept(request)
+            outcome = "accepted" if response.status_code == 101 else "bad_upgrade"
+            if outcome == "accepted" and verdict.subprotocol is not None:
+                response.headers["Sec-WebSocket-Protocol"] = verdict.subprotocol
+        self._gate.metrics.handshake(outcome)
+        protocol.send_response(response)
+        self._write(b"".join(protocol.data_to_send()))
+        if isinstance(verdict, Accept) and outcome == "accepted":
+            self._open(protocol, verdict)
+        else:
+            self._end()
+
+    def _open(self, protocol: ServerProtocol, verdict: Accept) -> None:
+        self._gate.disarm(self)
+        self.state = TransportState.OPEN
+        self.framing = WEBSOCKET_PROTOBUF if verdict.protobuf else WEBSOCKET_JSON
+        self._reader = ServerProtocolReader(protocol)
+        client = ConnectionId(str(uuid.uuid4()))
+        self._connection = self._gate.dispatcher.opened(client, self, json=not verdict.protobuf)
+        self._read(b"")  # frames that came in the same packet as the request
+
+    def _refuse_raw(self, status: int, phrase: str, outcome: str) -> None:
+        self._gate.metrics.handshake(outcome)
+        self._write(f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        self._end()
+
+    # Frames.
+
+    def _read(self, data: bytes) -> None:
+        reader, connection = self._reader, self._connection
+        if reader is None or connection is None:
+            raise AssertionError("frames before the handshake")
+        self.bytes_in += len(data)
+        self._gate.metrics.bytes_in(len(data))
+        for message in reader.feed(data):
+            self._gate.dispatcher.received(connection, message)
+        if reader.closing:
+            self._say_goodbye()
+        else:
+            for control in reader.outgoing():
+                if not self.send(control):
+                    self.close(errors.SLOW)
+
+    def _say_goodbye(self) -> None:
+        """Write what the closing handshake asks for, and see to it that it ends."""
+        if self._reader is None or self._connection is None:
+            raise AssertionError("a close before the handshake")
+        first = self.state is TransportState.OPEN
+        self.state = TransportState.CLOSING
+        for control in self._reader.outgoing():
+            self._write(control)
+            if not control and self._tcp is not None:
+                self._tcp.close()
+        if first:
+            self._gate.arm(self, self._gate.limits.close_timeout)
+            self._gate.dispatcher.lost(self._connection)
+
+    def _write(self, data: bytes) -> None:
+        if data and self._tcp is not None and not self._tcp.is_closing():
+            self.bytes_out += len(data)
+            self._gate.metrics.bytes_out(len(data))
+            self._tcp.write(data)
+
+    def _end(self) -> None:
+        """Close the socket once its buffer is written; the handshake's deadline bounds that."""
+        if self._tcp is not None:
+            self._tcp.close()
+
+
+def _path(head: bytes | bytearray) -> str:
+    """Return the path of the request line, without query; "" when there is none."""
+    words = bytes(head[: head.find(b"\r\n")]).split(b" ")
+    if len(words) != 3:
+        return ""
+    return words[1].partition(b"?")[0].decode("latin-1")

@@ -1,0 +1,38 @@
+"""What a channel name says by itself: namespace, privacy, and the users it is limited to.
+
+Rules of the Centrifuge client protocol: a leading `$` makes a channel private, the text before the first `:` (after
+that `$`) is its namespace, and what follows the last `#` is a comma-separated list of user ids.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PRIVATE_PREFIX = "$"
+NAMESPACE_BOUNDARY = ":"
+USER_BOUNDARY = "#"
+USER_SEPARATOR = ","
+
+
+class ChannelParts(msgspec.Struct, frozen=True):
+    """A channel name taken apart; `namespace` is None for a channel without one."""
+
+    private: bool
+    namespace: str | None
+    name: str
+
+
+def split_channel(channel: str) -> ChannelParts:
+    """Take a channel name apart. Total: any string has parts, whether or not the namespace exists."""
+    private = channel.startswith(PRIVATE_PREFIX)
+    rest = channel[1:] if private else channel
+    namespace, boundary, name = rest.partition(NAMESPACE_BOUNDARY)
+    if not boundary:
+        return ChannelParts(private, None, rest)
+    return ChannelParts(private, namespace, name)
+
+
+def limited_users(channel: str) -> tuple[str, ...] | None:
+    """Return the user ids that a `#` channel is limited to, or None where the name has no `#`."""
+    _, boundary, users = channel.rpartition(USER_BOUNDARY)
+    return tuple(users.split(USER_SEPARATOR)) if boundary else None

@@ -1,0 +1,131 @@
+"""The only place where a channel becomes a NATS subject, and the way back.
+
+`C`, the channel as subject tokens, is `<namespace>.<name>` with `_` for channels without a namespace. In the name a dot
+separates tokens, so `stocks:nasdaq.AAPL` is `stocks.nasdaq.AAPL`; every byte of its UTF-8 outside `[A-Za-z0-9_-]`, and a
+dot that would make an empty token, is percent-encoded. A private channel has the lone token `%` after its namespace,
+which no name can produce. The mapping is reversible for every channel, so no name can inject a wildcard, a space, a line
+end or another channel's subject. Test vectors: docs/nats-interop.md.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from tidewire.kernel.channels import split_channel
+from tidewire.kernel.errors import TidewireError
+
+NO_NAMESPACE = "_"
+PRIVATE_TOKEN = "%"  # noqa: S105 - a subject token, not a password
+NAMESPACE = re.compile(r"[-a-zA-Z0-9_]{2,}")
+PROBE = "_tw.chk"
+SUBJECT_CACHE = 65_536
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_PERCENT = [chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in range(256)]
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+")
+_DOT = ord(".")
+
+
+class InvalidChannelError(TidewireError):
+    """A channel name, or a subject, that has no counterpart on the other side; the message says why."""
+
+
+def encode_channel(channel: str) -> str:
+    """Return `C`, the channel as subject tokens.
+
+    Raises InvalidChannelError for an empty name, a namespace that cannot exist, or text that is not valid Unicode.
+    """
+    parts = split_channel(channel)
+    if parts.namespace is None:
+        namespace = NO_NAMESPACE
+    elif NAMESPACE.fullmatch(parts.namespace) and not parts.namespace.startswith("_"):
+        namespace = parts.namespace
+    else:
+        raise InvalidChannelError("no namespace can have this name")
+    if not parts.name:
+        raise InvalidChannelError("the channel's name is empty")
+    name = parts.name if _SAFE_NAME.fullmatch(parts.name) else _encode_name(parts.name)
+    return f"{namespace}.{PRIVATE_TOKEN}.{name}" if parts.private else f"{namespace}.{name}"
+
+
+def decode_channel(tokens: str) -> str:
+    """Return the channel whose encoding is `tokens`.
+
+    Raises InvalidChannelError for anything that `encode_channel` never returns, so that one channel has one subject.
+    """
+    namespace, _, rest = tokens.partition(".")
+    private = rest.startswith(PRIVATE_TOKEN + ".")
+    name = rest[2:] if private else rest
+    if not name or not all(_TOKEN.fullmatch(token) for token in name.split(".")):
+        raise InvalidChannelError("not the subject of any channel")
+    try:
+        decoded = re.sub(rb"%(..)", lambda found: bytes.fromhex(found[1].decode()), name.encode()).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidChannelError("not the subject of any channel") from error
+    prefix = "" if namespace == NO_NAMESPACE else namespace + ":"
+    channel = ("$" if private else "") + prefix + decoded
+    if encode_channel(channel) != tokens:
+        raise InvalidChannelError("not the subject of any channel")
+    return channel
+
+
+def encode_token(text: str) -> str:
+    """Return `text` as one subject token: dots and all else outside `[A-Za-z0-9_-]` percent-encoded.
+
+    Raises InvalidChannelError for empty text and for text that is not valid Unicode.
+    """
+    if not text:
+        raise InvalidChannelError("an empty name cannot be a subject token")
+    return "".join(_PERCENT[byte] for byte in _utf8(text))
+
+
+def fnv1a32(data: bytes) -> int:
+    """Return the 32-bit FNV-1a hash, the one that nats-server's `partition()` mapping applies to a whole subject."""
+    value = 0x811C9DC5
+    for byte in data:
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def partition_of(tokens: str, partitions: int) -> int:
+    """Return the partition (0 to partitions - 1) of a channel given as subject tokens."""
+    return fnv1a32(f"tw.pub.{tokens}".encode()) % partitions
+
+
+@lru_cache(maxsize=SUBJECT_CACHE)
+def in_subject(channel: str, partitions: int) -> bytes:
+    """Return `tw.in.<p>.<C>`, where a channel's publications come in; cached, since the hash costs microseconds.
+
+    Raises InvalidChannelError like `encode_channel`.
+    """
+    tokens = encode_channel(channel)
+    return f"tw.in.{partition_of(tokens, partitions)}.{tokens}".encode()
+
+
+def in_subject_of_tokens(tokens: str, partitions: int) -> bytes:
+    """Return `tw.in.<p>.<tokens>` for tokens that may be no channel's (what a native client published)."""
+    return f"tw.in.{partition_of(tokens, partitions)}.{tokens}".encode()
+
+
+@lru_cache(maxsize=1024)
+def rpc_subject(method: str) -> bytes:
+    """Return `tw.rpc.<method>` with the method as one token. Raises InvalidChannelError like `encode_token`."""
+    return f"tw.rpc.{encode_token(method)}".encode()
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidChannelError("the name is not valid Unicode") from error
+
+
+def _encode_name(name: str) -> str:
+    raw = _utf8(name)
+    last = len(raw) - 1
+    return "".join(
+        "." if byte == _DOT and 0 < index < last and raw[index - 1] != _DOT else _PERCENT[byte]
+        for index, byte in enumerate(raw)
+    )

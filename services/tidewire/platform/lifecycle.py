@@ -1,0 +1,77 @@
+"""Starting, draining and stopping a process, the same way for every service."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import uvloop
+
+from tidewire.kernel.errors import TidewireError
+
+EXIT_OK = 0
+EXIT_UNAVAILABLE = 69
+"""sysexits.h: something that the process needs is not there (EX_UNAVAILABLE)."""
+
+
+class StartError(TidewireError):
+    """The process cannot start; the message is one clear line."""
+
+
+class App(Protocol):
+    """A process: `start` raises StartError, `drain` and `stop` are bounded in time by themselves."""
+
+    async def start(self) -> None:
+        """Become ready."""
+
+    async def drain(self) -> None:
+        """Stop being ready, and let go of clients without losing what they are owed."""
+
+    async def stop(self) -> None:
+        """Let go of everything at once."""
+
+
+def run(create: Callable[[], App], log: Any) -> int:
+    """Run an app until SIGTERM or SIGINT, drain it (a second signal ends that), and return the exit code."""
+    return uvloop.run(_run(create(), log))
+
+
+async def _run(app: App, log: Any) -> int:
+    stopping = asyncio.Event()
+    hurry = asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        started = await _first(app.start(), stopping)
+        if started:
+            await stopping.wait()
+            log.info("process.draining")
+            await _first(app.drain(), hurry)
+    except StartError as error:
+        log.error("process.refused", problem=str(error))
+        return EXIT_UNAVAILABLE
+    finally:
+        await app.stop()
+    log.info("process.stopped")
+    return EXIT_OK
+
+
+async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
+    """Do `work` unless `event` comes first; return whether it was done. Its exceptions come through."""
+    task = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+    await task
+    return True
