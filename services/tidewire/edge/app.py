@@ -8,7 +8,7 @@ import secrets
 import socket
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tidewire import __version__
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
@@ -35,7 +35,11 @@ from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkError, LinkOptions
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from tidewire.edge.config import EdgeConfig, NatsConfig
+    from tidewire.edge.ports import Done
+    from tidewire.kernel.errors import ReplyError
 
 INBOX_PREFIX = "_INBOX_edge"
 HEADER_ROOM = 4096
@@ -46,7 +50,7 @@ SHORTEST_LINGER = 1
 class Edge:
     """One edge process; implements `lifecycle.App`."""
 
-    def __init__(self, config: EdgeConfig, log: Any) -> None:
+    def __init__(self, config: EdgeConfig, log: FilteringBoundLogger) -> None:
         self._config = config
         self._node = config.node_name or f"{socket.gethostname()}-{secrets.token_hex(3)}"
         self._log = log.bind(node=self._node)
@@ -103,8 +107,8 @@ class Edge:
             http_protocol(public_app(pages, self._node, edges, issue)),
         )
 
-    def _soon(self, callback: Any, *arguments: Any) -> None:
-        asyncio.get_running_loop().call_soon(callback, *arguments)
+    def _soon(self, done: Done, error: ReplyError) -> None:
+        asyncio.get_running_loop().call_soon(done, error)
 
     # lifecycle.App
 

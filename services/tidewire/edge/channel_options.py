@@ -61,30 +61,40 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
     allow_history_for_client: Annotated[
         bool,
         Meta(
-            description="Whether every client with a user id may read the history. While there is no history "
-            "service, who is allowed gets error 108 and who is not gets error 103."
+            description="Whether every client with a user id may read the history of a channel.",
+            extra=_HISTORY,
         ),
     ] = False
     allow_history_for_subscriber: Annotated[
         bool,
-        Meta(description="Whether a client may read the history of a channel while it is subscribed to it."),
+        Meta(
+            description="Whether a client may read the history of a channel while it is subscribed to it.",
+            extra=_HISTORY,
+        ),
     ] = False
     allow_history_for_anonymous: Annotated[
-        bool, Meta(description="Whether clients without a user id may read the history, too.")
+        bool,
+        Meta(
+            description="Whether clients without a user id may read the history of a channel, too.",
+            extra=_HISTORY,
+        ),
     ] = False
     allow_presence_for_client: Annotated[
         bool,
-        Meta(
-            description="Whether every client with a user id may ask who is in the channel. While there is no "
-            "presence service, who is allowed gets error 108 and who is not gets error 103."
-        ),
+        Meta(description="Whether every client with a user id may ask who is in a channel.", extra=_PRESENCE),
     ] = False
     allow_presence_for_subscriber: Annotated[
         bool,
-        Meta(description="Whether a client may ask who is in a channel while it is subscribed to it."),
+        Meta(
+            description="Whether a client may ask who is in a channel while it is subscribed to it.",
+            extra=_PRESENCE,
+        ),
     ] = False
     allow_presence_for_anonymous: Annotated[
-        bool, Meta(description="Whether clients without a user id may ask who is in the channel, too.")
+        bool,
+        Meta(
+            description="Whether clients without a user id may ask who is in a channel, too.", extra=_PRESENCE
+        ),
     ] = False
     allow_user_limited_channels: Annotated[
         bool,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -65,6 +65,17 @@ class Dispatcher:
         self._random = random
         self._timers = Timers()
         self.connections: dict[Connection, None] = {}
+        self._acts: dict[type[Effect], Callable[[Connection, Any], Iterable[Effect]]] = {
+            Publish: self._publish,
+            Join: self._join,
+            Leave: self._leave,
+            Call: self._call,
+            Send: self._send,
+            Opened: self._begin,
+            ExpireIn: self._expire,
+            Ping: self._ping,
+            Dropped: self._drop,
+        }
         hub.settled = self._joined
         hub.slow = self._slow
 
@@ -148,63 +159,62 @@ class Dispatcher:
         replies: list[Reply] = []
         queue = list(effects)
         for effect in queue:  # grows while results are known at once
-            match effect:
-                case Answer():
-                    self._count(effect)
-                    replies.append(effect.reply)
-                case Publish():
-                    queue += self._publish(connection, effect)
-                case Join():
-                    queue += self._join(connection, effect)
-                case Leave():
-                    self._hub.leave(connection, effect.channel)
-                case Call():
-                    queue += self._call(connection, effect)
-                case Send():
-                    self._send(connection, effect)
-                case Opened():
-                    self._begin(connection)
-                case ExpireIn():
-                    self._timers.set(connection, Timer.EXPIRY, effect.seconds)
-                case Ping():
-                    self._timers.set(connection, Timer.PONG, self._timing.pong)
-                    self._write(connection, connection.transport.framing.ping)
-                case Dropped():
-                    self._metrics.commands_dropped(effect.commands)
-                case Close():
-                    self._reply(connection, replies)
-                    replies = []
-                    self._close(connection, effect.disconnect)
-                case _:
-                    raise AssertionError(f"an effect that nobody carries out: {effect!r}")
+            if isinstance(effect, Answer):
+                self._count(effect)
+                replies.append(effect.reply)
+            elif isinstance(effect, Close):
+                self._reply(connection, replies)
+                replies = []
+                self._close(connection, effect.disconnect)
+            else:
+                queue += self._acts[type(effect)](connection, effect)
         self._reply(connection, replies)
 
-    def _publish(self, connection: Connection, effect: Publish) -> list[Effect]:
+    def _publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
         done = partial(self._published, connection, effect)
         error = self._broker.publish(effect.channel, effect.data, effect.info, done)
-        return [] if error is None else connection.session.published(effect.id, effect.started, error)
+        return () if error is None else connection.session.published(effect.id, effect.started, error)
 
-    def _join(self, connection: Connection, effect: Join) -> list[Effect]:
+    def _join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
         namespace = self._rules.namespaces.find(effect.channel)
         binary = not isinstance(namespace, errors.ReplyError) and namespace.binary
         joined = self._hub.join(connection, effect.channel, effect.attempt, binary=binary)
-        return connection.session.joined(effect.channel, effect.attempt, None) if joined else []
+        return connection.session.joined(effect.channel, effect.attempt, None) if joined else ()
 
-    def _call(self, connection: Connection, effect: Call) -> list[Effect]:
+    def _leave(self, connection: Connection, effect: Leave) -> Iterable[Effect]:
+        self._hub.leave(connection, effect.channel)
+        return ()
+
+    def _call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
         session = connection.session
         done = partial(self._called, connection, effect)
         error = self._broker.call(effect.method, session.user, session.client, effect.data, done)
-        return [] if error is None else session.called(effect.id, effect.started, error)
+        return () if error is None else session.called(effect.id, effect.started, error)
 
-    def _send(self, connection: Connection, effect: Send) -> None:
+    def _send(self, connection: Connection, effect: Send) -> Iterable[Effect]:
         session = connection.session
         if not self._broker.send(session.user, session.client, effect.data):
             self._metrics.messages_unsent(1)
+        return ()
 
-    def _begin(self, connection: Connection) -> None:
+    def _begin(self, connection: Connection, _effect: Opened) -> Iterable[Effect]:
         interval = self._timing.ping
         self._timers.set(connection, Timer.PING, interval / 2 + self._random() * interval / 2)
         self._metrics.connection_opened(connection.transport.framing.codec.name)
+        return ()
+
+    def _expire(self, connection: Connection, effect: ExpireIn) -> Iterable[Effect]:
+        self._timers.set(connection, Timer.EXPIRY, effect.seconds)
+        return ()
+
+    def _ping(self, connection: Connection, _effect: Ping) -> Iterable[Effect]:
+        self._timers.set(connection, Timer.PONG, self._timing.pong)
+        self._write(connection, connection.transport.framing.ping)
+        return ()
+
+    def _drop(self, _connection: Connection, effect: Dropped) -> Iterable[Effect]:
+        self._metrics.commands_dropped(effect.commands)
+        return ()
 
     def _reply(self, connection: Connection, replies: list[Reply]) -> None:
         if replies:

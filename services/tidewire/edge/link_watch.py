@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from tidewire.edge.telemetry import Telemetry
 
 QUIET_SECONDS = 60.0
@@ -16,7 +18,7 @@ QUIET_SECONDS = 60.0
 class LinkWatch:
     """Implements `platform.nats_types.LinkListener`."""
 
-    def __init__(self, telemetry: Telemetry, log: Any) -> None:
+    def __init__(self, telemetry: Telemetry, log: FilteringBoundLogger) -> None:
         self._telemetry = telemetry
         self._log = log
         self._flush: Callable[[], None] = _nothing

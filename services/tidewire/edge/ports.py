@@ -100,9 +100,6 @@ class Metrics(Protocol):
     def connection_opened(self, format_name: str) -> None:
         """A client is authenticated."""
 
-    def connection_closed(self, format_name: str, code: int) -> None:
-        """An accepted connection is gone; `code` is the close code that describes it."""
-
     def slow_consumer(self) -> None:
         """A connection exceeded its pending bytes."""
 

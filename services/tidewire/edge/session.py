@@ -118,13 +118,16 @@ class Session:
             return self.close(errors.BAD_PROTOCOL)
         effects: list[Effect] = []
         for index, command in enumerate(commands):
-            if self.state in {SessionState.RETIRING, SessionState.CLOSED}:
-                effects.append(Dropped(len(commands) - index))
-                break
-            if self.state is SessionState.REFUSED:
-                break  # sent before the refusal could be known: the protocol drops these silently
+            if self.state not in {SessionState.CONNECTING, SessionState.CONNECTED}:
+                # After an error reply to connect, what stands behind it in the frame is dropped silently: it was sent
+                # before the refusal could be known.
+                dropped = 0 if self._is(SessionState.REFUSED) else len(commands) - index
+                return [*effects, Dropped(dropped)] if dropped else effects
             effects += self._handle(command)
         return effects
+
+    def _is(self, state: SessionState) -> bool:
+        return self.state is state
 
     def _handle(self, command: Command) -> list[Effect]:
         self._started = self._rules.clock.monotonic()

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         is_json: bool
 
         @property
-        def subscriptions(self) -> _Channels: ...
+        def subscriptions(self) -> _Channels:
+            """Return the channels it has."""
 
     class _Channels(Sized, Protocol):
         def __contains__(self, channel: object, /) -> bool: ...

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
     from tidewire.edge.connection import Connection
     from tidewire.edge.gate import Gate
     from tidewire.edge.hub import Hub
@@ -19,7 +23,7 @@ SIZE_OF_FAN_OUT = (1, 10, 100, 1_000, 10_000, 100_000)
 class Telemetry:
     """Counts for Prometheus, and writes the one log line of each connection. Implements the metrics ports."""
 
-    def __init__(self, log: Any, monotonic: Any) -> None:
+    def __init__(self, log: FilteringBoundLogger, monotonic: Callable[[], float]) -> None:
         self._log = log
         self._monotonic = monotonic
         self._handshakes = Counter(

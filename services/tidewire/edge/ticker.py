@@ -56,7 +56,7 @@ class Ticker:
             self._measure(now)
 
     def _measure(self, began: float) -> None:
-        def answered(confirmed: bool) -> None:  # noqa: FBT001 - the link's callback
+        def answered(confirmed: bool) -> None:
             if confirmed:
                 self._telemetry.nats_round_trip(self._monotonic() - began)
 

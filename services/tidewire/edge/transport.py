@@ -180,7 +180,8 @@ class WebSocketTransport(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         """Give the socket to the HTTP application, with the bytes that came so far."""
-        assert self._tcp is not None, "a request without a socket"
+        if self._tcp is None:
+            raise AssertionError("a request without a socket")
         self._gate.disarm(self)
         self._gate.transports.pop(self, None)
         http = cast("asyncio.Protocol", self._gate.http())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 KEEP_ALIVE_SECONDS = 5
@@ -14,11 +14,10 @@ MAX_CONCURRENT = 256
 """Requests at once on one listener; more are answered with 503."""
 
 
-def http_protocol(app: Any) -> Callable[[], asyncio.Protocol]:
+def http_protocol(app: ASGIApp) -> Callable[[], asyncio.Protocol]:
     """Return a factory of protocols that serve `app`; call it inside the running loop, once for each connection."""
     config = uvicorn.Config(
         app,
-        http="h11",
         ws="none",
         lifespan="off",
         log_config=None,
@@ -30,6 +29,7 @@ def http_protocol(app: Any) -> Callable[[], asyncio.Protocol]:
     )
     config.load()
     state = ServerState()
+    protocol: Callable[..., asyncio.Protocol] = H11Protocol
 
     def create() -> asyncio.Protocol:
         protocol: asyncio.Protocol = config.http_protocol_class(

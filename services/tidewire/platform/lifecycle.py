@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvloop
 
 from tidewire.kernel.errors import TidewireError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 EXIT_OK = 0
 EXIT_UNAVAILABLE = 69
@@ -33,12 +36,12 @@ class App(Protocol):
         """Let go of everything at once."""
 
 
-def run(create: Callable[[], App], log: Any) -> int:
+def run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
     """Run an app until SIGTERM or SIGINT, drain it (a second signal ends that), and return the exit code."""
     return uvloop.run(_run(create(), log))
 
 
-async def _run(app: App, log: Any) -> int:
+async def _run(app: App, log: FilteringBoundLogger) -> int:
     stopping = asyncio.Event()
     hurry = asyncio.Event()
 
@@ -55,7 +58,7 @@ async def _run(app: App, log: Any) -> int:
             log.info("process.draining")
             await _first(app.drain(), hurry)
     except StartError as error:
-        log.error("process.refused", problem=str(error))
+        log.error("process.refused", problem=str(error))  # noqa: TRY400 - one clear line, no stack
         return EXIT_UNAVAILABLE
     finally:
         await app.stop()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 if TYPE_CHECKING:
-    from structlog.typing import EventDict, WrappedLogger
+    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 HIDDEN = "[hidden]"
 _SECRET_NAMES = frozenset({"token", "password", "secret", "authorization", "cookie"})
@@ -28,7 +28,7 @@ def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     return event
 
 
-def configure(level: str, form: str, **always: str) -> Any:
+def configure(level: str, form: str, **always: str) -> FilteringBoundLogger:
     """Set up structlog for the process and return a logger whose lines all carry `always`.
 
     `form` is json, console, or auto: console on a terminal, JSON otherwise. Lines go to standard error. The standard
@@ -50,7 +50,7 @@ def configure(level: str, form: str, **always: str) -> Any:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logger = structlog.get_logger().bind(**always)
+    logger: FilteringBoundLogger = structlog.get_logger().bind(**always)
     root = logging.getLogger()
     root.handlers[:] = [_Forward(logger)]
     root.setLevel(logging.WARNING)
@@ -60,7 +60,7 @@ def configure(level: str, form: str, **always: str) -> Any:
 class _Forward(logging.Handler):
     """Hands a standard log record to structlog, as the event `library.log`."""
 
-    def __init__(self, logger: Any) -> None:
+    def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
         self._logger = logger
 

@@ -51,7 +51,7 @@ class NatsBroker:
         call_timeout: float,
         clock: Clock,
         metrics: Metrics,
-        soon: Callable[..., object],
+        soon: Callable[[Done, ReplyError], None],
     ) -> None:
         self._link = link
         self._partitions = partitions
@@ -93,13 +93,7 @@ class NatsBroker:
                 sink.receive(publication)
 
         handle = self._link.subscribe(in_subject(channel, self._partitions), receive)
-        try:
-            if not self.available:
-                raise LinkError("NATS is away")
-            self._link.barrier(
-                lambda confirmed: done(None if confirmed else UNCERTAIN), self._publish_timeout
-            )
-        except LinkError:
+        if not self._confirm(done):
             self._soon(done, AWAY)
         return handle
 
@@ -131,6 +125,18 @@ class NatsBroker:
             return False
         try:
             self._link.publish(MESSAGE_SUBJECT, data, _caller(user, client))
+        except LinkError:
+            return False
+        return True
+
+    def _confirm(self, done: Done) -> bool:
+        """Call `done` once nats-server has processed all that was written so far; False: it never will be called."""
+        if not self.available:
+            return False
+        try:
+            self._link.barrier(
+                lambda confirmed: done(None if confirmed else UNCERTAIN), self._publish_timeout
+            )
         except LinkError:
             return False
         return True

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 Uint32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Uint64 = Annotated[int, Meta(ge=0, le=2**64 - 1)]
+Uint64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # msgspec bounds end at int64; no offset gets there
 NO_DATA = Raw(b"")
 
 
@@ -61,39 +61,39 @@ class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True):
     flag: int = 0
 
 
-class UnsubscribeRequest(Message):
+class UnsubscribeRequest(Message, frozen=True):
     """Leave a channel."""
 
     channel: str = ""
 
 
-class PublishRequest(Message):
+class PublishRequest(Message, frozen=True):
     """Publish `data` into a channel."""
 
     channel: str = ""
     data: Raw = NO_DATA
 
 
-class PresenceRequest(Message):
+class PresenceRequest(Message, frozen=True):
     """Ask who is on a channel."""
 
     channel: str = ""
 
 
-class PresenceStatsRequest(Message):
+class PresenceStatsRequest(Message, frozen=True):
     """Ask how many are on a channel."""
 
     channel: str = ""
 
 
-class StreamPosition(Message):
+class StreamPosition(Message, frozen=True):
     """A place in a channel's history."""
 
     offset: Uint64 = 0
     epoch: str = ""
 
 
-class HistoryRequest(Message):
+class HistoryRequest(Message, frozen=True):
     """Ask for past publications; `limit` 0 asks for the position only."""
 
     channel: str = ""
@@ -102,30 +102,30 @@ class HistoryRequest(Message):
     reverse: bool = False
 
 
-class PingRequest(Message):
+class PingRequest(Message, frozen=True):
     """Client-side ping, which this protocol version does not serve."""
 
 
-class SendRequest(Message):
+class SendRequest(Message, frozen=True):
     """One-way message to the application, without a reply."""
 
     data: Raw = NO_DATA
 
 
-class RpcRequest(Message):
+class RpcRequest(Message, frozen=True):
     """Call an application method."""
 
     data: Raw = NO_DATA
     method: str = ""
 
 
-class RefreshRequest(Message):
+class RefreshRequest(Message, frozen=True):
     """Bring a new connection token."""
 
     token: str = ""
 
 
-class SubRefreshRequest(Message):
+class SubRefreshRequest(Message, frozen=True):
     """Bring a new subscription token."""
 
     channel: str = ""

@@ -17,7 +17,7 @@ class Out(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of the outgoing messages."""
 
 
-class ClientInfo(Out):
+class ClientInfo(Out, frozen=True):
     """Who published or joined; the JSON form of this is also what the `Tw-Info` header carries."""
 
     user: str
@@ -26,7 +26,7 @@ class ClientInfo(Out):
     chan_info: Raw = NO_DATA
 
 
-class Publication(Out):
+class Publication(Out, frozen=True):
     """One publication; `data` is always written."""
 
     data: Raw
@@ -35,14 +35,14 @@ class Publication(Out):
     tags: dict[str, str] = {}
 
 
-class Unsubscribe(Out):
+class Unsubscribe(Out, frozen=True):
     """The server ended a subscription: below code 2500 for good, else the SDK subscribes again."""
 
     code: int
     reason: str
 
 
-class Push(Out):
+class Push(Out, frozen=True):
     """A message without a request; exactly one of the payload fields is set."""
 
     channel: str = ""
@@ -50,7 +50,7 @@ class Push(Out):
     unsubscribe: Unsubscribe | None = None
 
 
-class ConnectResult(Out):
+class ConnectResult(Out, frozen=True):
     """The connection is authenticated. `ping` and `ttl` in seconds; `ttl` is above 0 whenever `expires` is set."""
 
     client: str
@@ -62,25 +62,25 @@ class ConnectResult(Out):
     pong: bool = False
 
 
-class SubscribeResult(Out):
+class SubscribeResult(Out, frozen=True):
     """The subscription is live: every publication after this reply belongs to it."""
 
 
-class UnsubscribeResult(Out):
+class UnsubscribeResult(Out, frozen=True):
     """The subscription is over."""
 
 
-class PublishResult(Out):
+class PublishResult(Out, frozen=True):
     """The broker has taken the publication."""
 
 
-class RpcResult(Out):
+class RpcResult(Out, frozen=True):
     """The application's answer; `data` is always written."""
 
     data: Raw
 
 
-class RefreshResult(Out):
+class RefreshResult(Out, frozen=True):
     """The connection lives on; `client` is filled since SDKs up to 5.7 copy it unchecked."""
 
     client: str
@@ -89,7 +89,7 @@ class RefreshResult(Out):
     ttl: int = 0
 
 
-class Reply(Out):
+class Reply(Out, frozen=True):
     """One reply: the command's `id` with an error or a result, or a push with no id. All defaults is a ping."""
 
     id: int = 0
