@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 KEEP_ALIVE_SECONDS = 5
@@ -32,10 +33,7 @@ def http_protocol(app: ASGIApp) -> Callable[[], asyncio.Protocol]:
     protocol: Callable[..., asyncio.Protocol] = H11Protocol
 
     def create() -> asyncio.Protocol:
-        protocol: asyncio.Protocol = config.http_protocol_class(
-            config=config, server_state=state, app_state={}
-        )
-        return protocol
+        return protocol(config=config, server_state=state, app_state={})
 
     return create
 
