@@ -44,8 +44,9 @@ class Problem(msgspec.Struct, frozen=True):
     message: str
 
     def __str__(self) -> str:
-        """One line for a person."""
-        return f"{self.path}: {self.message}" if self.path else self.message
+        """One line for a person, whatever a name or a value holds."""
+        line = f"{self.path}: {self.message}" if self.path else self.message
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 class ConfigError(Exception):
@@ -125,10 +126,12 @@ def _unknown_keys(raw: Mapping[Any, object], known: list[str], path: str) -> Ite
             yield Problem(join(path, key), f"unknown setting{suggestion(key, known)}")
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """`; did you mean x?` for the closest known name, or "" when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """`; did you mean x?` for the closest known name, or "" when none is close; a shared `prefix` counts nothing."""
+    close = difflib.get_close_matches(
+        name.removeprefix(prefix), [one.removeprefix(prefix) for one in known], n=1
+    )
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _field(setting: Setting, raw: Mapping[Any, object], path: str, problems: list[Problem]) -> Any:
@@ -136,7 +139,10 @@ def _field(setting: Setting, raw: Mapping[Any, object], path: str, problems: lis
         if setting.required:
             problems.append(Problem(path, "missing"))
             return _FAILED
-        return setting.default
+        default = setting.default
+        if isinstance(default, msgspec.Struct):
+            problems.extend(_failed_checks_below(default, path))
+        return default
     given = raw[setting.name]
     if given is REPORTED:
         return _FAILED
@@ -146,7 +152,6 @@ def _field(setting: Setting, raw: Mapping[Any, object], path: str, problems: lis
     value = _value(setting, given, path, problems)
     if setting.not_yet is not None and value is not _FAILED and value != setting.default:
         problems.append(Problem(path, f"not yet: {setting.not_yet}"))
-        return _FAILED
     return value
 
 
@@ -218,6 +223,14 @@ def _failed_checks(struct: type[msgspec.Struct], section: Any, path: str) -> Ite
                 yield Problem(join(path, problem.path), problem.message)
         except _UnknownValueError:
             continue
+
+
+def _failed_checks_below(section: msgspec.Struct, path: str) -> Iterable[Problem]:
+    """The failed checks of a section that was not given, and of the sections in it: defaults may be no good either."""
+    for setting in settings_of(type(section)):
+        if setting.kind is Kind.SECTION:
+            yield from _failed_checks_below(getattr(section, setting.name), join(path, setting.name))
+    yield from _failed_checks(type(section), section, path)
 
 
 def repeated(path: str, items: Iterable[Any], field: str) -> Iterable[Problem]:

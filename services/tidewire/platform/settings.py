@@ -94,7 +94,9 @@ def _merged(
                 problems.append(Problem(name, f"give either {name} or {variable((*group, last))}"))
             _put(mapping, (*group, last), _SecretFile(environ[name], name))
         else:
-            problems.append(Problem(name, f"unknown variable{suggestion(name, [*known, *known_files])}"))
+            problems.append(
+                Problem(name, f"unknown variable{suggestion(name, [*known, *known_files], PREFIX)}")
+            )
     return mapping
 
 

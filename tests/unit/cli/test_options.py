@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tidewire.cli.options import ConfigFailure, config_failure, default_file, load_config
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs in a folder of its own, with no configuration around it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIDEWIRE_CONFIG", raising=False)
+
+
+def test_the_default_file_is_the_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """$TIDEWIRE_CONFIG first, then tidewire.yaml, then none."""
+    assert default_file() is None
+    Path("tidewire.yaml").touch()
+    assert default_file() == Path("tidewire.yaml")
+    monkeypatch.setenv("TIDEWIRE_CONFIG", "other.yaml")
+    assert default_file() == Path("other.yaml")
+
+
+def test_a_good_configuration_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment alone, if need be."""
+    monkeypatch.setenv("TIDEWIRE_CLIENT_TOKEN_HMAC_SECRET_KEY", "k")
+    assert load_config(None).client.token.hmac_secret_key.reveal() == "k"
+
+
+def test_a_bad_one_fails_with_78_and_a_line_per_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error, without a prefix, ready for grep."""
+    Path("bad.yaml").write_text("http: {port: x}\nclient: {pnig_interval: 1s}\n")
+    with pytest.raises(ConfigFailure) as failure:
+        load_config(Path("bad.yaml"))
+    assert failure.value.exit_code == 78
+    failure.value.show()
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert [line.partition(": ")[0] for line in output.err.splitlines()] == [
+        "http.port",
+        "client.pnig_interval",
+        "client.token",
+    ]
+
+
+def test_commands_report_problems_of_their_own_the_same_way() -> None:
+    """One more problem, same exit code."""
+    failure = config_failure("a.b", "is no good")
+    assert failure.exit_code == 78
+    assert [str(problem) for problem in failure.problems] == ["a.b: is no good"]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.support.config import KEY, problems
+from tidewire.edge.config import ChannelOptions, EdgeConfig
+from tidewire.kernel.config import decode
+from tidewire.kernel.config_fields import settings_of
+
+NOT_YET = {
+    "presence": True,
+    "join_leave": True,
+    "force_push_join_leave": True,
+    "history_size": 10,
+    "history_ttl": "60s",
+    "allow_history_for_client": True,
+    "allow_history_for_subscriber": True,
+    "allow_history_for_anonymous": True,
+    "allow_presence_for_client": True,
+    "allow_presence_for_subscriber": True,
+    "allow_presence_for_anonymous": True,
+    "allow_positioning": True,
+    "force_positioning": True,
+    "allow_recovery": True,
+    "force_recovery": True,
+    "force_recovery_mode": "cache",
+    "allowed_delta_types": ["fossil"],
+    "delta_publish": True,
+    "allow_tags_filter": True,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), NOT_YET.items(), ids=NOT_YET)
+def test_options_without_effect_are_refused(name: str, value: object) -> None:
+    """A namespace option that does nothing yet is named, with what brings it."""
+    config = {**KEY, "channel": {"namespaces": [{"name": "chat", name: value}]}}
+    [line] = problems(config)
+    assert line.startswith(f"channel.namespaces[0].{name}: not yet: it comes with ")
+
+
+def test_every_option_that_is_not_yet_is_listed_here() -> None:
+    """The list above is the whole list."""
+    assert {setting.name for setting in settings_of(ChannelOptions) if setting.not_yet} == set(NOT_YET)
+
+
+@pytest.mark.parametrize("name", ["a", "_ab", "a b", "chat:", "", "chät", "a" * 65])
+def test_namespace_names_follow_the_protocol(name: str) -> None:
+    """Two or more letters, digits, - and _, and not _ first."""
+    [line] = problems({**KEY, "channel": {"namespaces": [{"name": name}]}})
+    assert line.startswith("channel.namespaces[0].name: ")
+
+
+def test_namespaces_have_names_of_their_own() -> None:
+    """A second namespace of the same name would never be used."""
+    namespaces = [{"name": "chat"}, {"name": "live"}, {"name": "chat"}]
+    assert problems({**KEY, "channel": {"namespaces": namespaces}}) == [
+        "channel.namespaces[2].name: 'chat' is namespaces[0] already"
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["(?<=a)b", "[", r"(a)\1", "a**"])
+def test_patterns_must_be_ones_of_re2(pattern: str) -> None:
+    """Look-behind, back references and broken patterns are refused when the configuration is read."""
+    [line] = problems({**KEY, "channel": {"without_namespace": {"channel_regex": pattern}}})
+    assert line.startswith("channel.without_namespace.channel_regex: not a regular expression of RE2: ")
+
+
+def test_a_good_pattern_passes() -> None:
+    """RE2's syntax, Unicode classes included."""
+    config = decode(
+        EdgeConfig, {**KEY, "channel": {"without_namespace": {"channel_regex": r"^\p{L}+-\d{1,9}$"}}}
+    )
+    assert config.channel.without_namespace.channel_regex
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({**KEY, "channel": {"max_length": 256}}, "channel.max_length: expected int <= 255"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rules_are_checked(config: Mapping[str, object], line: str) -> None:
+    """Limits of channels, each with the path of its setting."""
+    assert line in problems(config)

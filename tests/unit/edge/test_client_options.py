@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.support.config import client, problems, token
+from tidewire.edge.config import EdgeConfig
+from tidewire.kernel.config import decode
+
+ORIGIN_1 = "client.allowed_origins[0]: expected scheme://host or scheme://host:port without a path, got "
+ORIGIN_2 = ORIGIN_1.replace("[0]", "[1]")
+
+
+def test_nobody_could_connect() -> None:
+    """Without any key and without anonymous clients an edge would be of no use."""
+    [line] = problems({})
+    assert line.startswith("client.token: nobody could connect: set hmac_secret_key")
+    for good in (
+        {"client": {"allow_anonymous_connect_without_token": True}},
+        token(hmac_keys=[{"kid": "a", "secret": "s"}]),
+    ):
+        decode(EdgeConfig, good)
+
+
+def test_every_origin_and_cookies_refuse_to_start() -> None:
+    """With both, every page of the web could act as its visitor."""
+    lines = problems(
+        {"client": {"allowed_origins": ["*"], "token": {"hmac_secret_key": "k", "cookie": "session"}}}
+    )
+    assert lines == [
+        "client.token.cookie: not yet: it comes with tokens in cookies",
+        "client.allowed_origins: * cannot be combined with token.cookie: list the origins",
+    ]
+
+
+def test_origins_may_be_patterns() -> None:
+    """A star for host labels, a port, or everything."""
+    origins = ["*", "https://*.example.com", "http://localhost:*", "capacitor://localhost"]
+    assert decode(EdgeConfig, client(allowed_origins=origins)).client.allowed_origins == tuple(origins)
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (client(pong_timeout="25s"), "client.pong_timeout: expected less than ping_interval (25s)"),
+        (client(ping_interval="10.5s"), "client.ping_interval: expected whole seconds, got 10.5s"),
+        (
+            client(ping_interval="500ms", pong_timeout="1s"),
+            "client.ping_interval: expected at least 1s, got 500ms",
+        ),
+        (
+            client(allowed_origins=["https://a.example", "a.example"]),
+            f"{ORIGIN_2}'a.example'",
+        ),
+        (client(allowed_origins=["https://a.example/"]), f"{ORIGIN_1}'https://a.example/'"),
+        (client(connection_limit=0), "client.connection_limit: expected int >= 1"),
+        (
+            token(hmac_keys=[{"kid": "a"}]),
+            "client.token.hmac_keys[0].secret: is empty: give secret or secret_file",
+        ),
+        (
+            token(hmac_keys=[{"kid": "a", "secret": "x"}, {"kid": "a", "secret": "y"}]),
+            "client.token.hmac_keys[1].kid: 'a' is hmac_keys[0] already",
+        ),
+        (
+            token(hmac_keys=[{"kid": "", "secret": "x"}]),
+            "client.token.hmac_keys[0].kid: expected str of length >= 1",
+        ),
+        (
+            token(hmac_secret_key="x", algorithms=["none"]),
+            "client.token.algorithms[0]: expected one of HS256, HS384, HS512, got 'none'",
+        ),
+        (token(hmac_secret_key="x", algorithms=[]), "client.token.algorithms: expected at least 1 item"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rules_are_checked(config: Mapping[str, object], line: str) -> None:
+    """Each rule about client connections has its problem, with the path of the setting."""
+    assert line in problems(config)

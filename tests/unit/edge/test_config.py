@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from tests.support.config import KEY, problems
+from tidewire.edge.config import EdgeConfig
+from tidewire.kernel.config import decode
+from tidewire.kernel.config_fields import Kind, settings_of, walk
+from tidewire.kernel.config_schema import json_schema
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_key_is_all_that_an_edge_needs() -> None:
+    """Everything else has a default, and the defaults pass their own checks."""
+    config = decode(EdgeConfig, KEY)
+    assert config.http.port == 8000
+    assert config.client.ping_interval == 25.0
+    assert config.client.pong_timeout == 8.0
+    assert config.nats.partitions == 16
+    assert [edge.port for edge in config.dev.edges] == [8000, 8001]
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({**KEY, "rpc": {"timeout": "5s"}}, "rpc.timeout: expected less than 4s, got 5s"),
+        (
+            {**KEY, "rpc": {"methods": [{"name": "a"}, {"name": "a"}]}},
+            "rpc.methods[1].name: 'a' is methods[0] already",
+        ),
+        (
+            {**KEY, "rpc": {"methods": [{"name": "tw.x"}]}},
+            "rpc.methods[0].name: names that begin with tw. are the edge's own",
+        ),
+        ({**KEY, "http": {"internal_port": 8000}}, "http.internal_port: is http.port already"),
+        ({**KEY, "node_name": "a.b"}, "node_name: a name holds letters, digits, - and _ only"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rules_are_checked(config: Mapping[str, object], line: str) -> None:
+    """Each rule between or about settings has its problem, with the path of the setting."""
+    assert line in problems(config)
+
+
+def test_two_listeners_may_share_port_zero() -> None:
+    """Zero is any free port, so it is not one port."""
+    decode(EdgeConfig, {**KEY, "http": {"port": 0, "internal_port": 0}})
+
+
+def test_every_setting_has_a_description() -> None:
+    """The descriptions are the reference; each is a sentence."""
+    seen: set[type] = set()
+
+    def check(struct: type[EdgeConfig]) -> None:
+        for setting in settings_of(struct):
+            assert setting.description.endswith("."), f"{struct.__name__}.{setting.name}"
+            if setting.kind in (Kind.SECTION, Kind.SECTIONS) and setting.base not in seen:
+                seen.add(setting.base)
+                check(setting.base)
+
+    check(EdgeConfig)
+    assert len(seen) > 10
+    assert sum(1 for _ in walk(EdgeConfig)) > 60
+
+
+def test_the_schema_takes_the_dev_mesh_and_refuses_unknown_keys() -> None:
+    """tidewire.yaml is valid; a misspelt key anywhere in it is not."""
+    schema = json_schema(EdgeConfig)
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    content = yaml.safe_load((ROOT / "tidewire.yaml").read_text())
+    assert not list(validator.iter_errors(content))
+    for section in ("dev", "http", "client", "channel", "rpc", "send"):
+        assert not validator.is_valid({**content, section: {**content[section], "unknown": 1}})
+    assert all(component["additionalProperties"] is False for component in schema["$defs"].values())
+
+
+def test_the_dev_mesh_holds_what_it_promises() -> None:
+    """Three open namespaces, both edges' pages allowed, calls on, and no secret in the file."""
+    content = yaml.safe_load((ROOT / "tidewire.yaml").read_text())
+    content["client"]["token"] = KEY["client"]["token"]
+    config = decode(EdgeConfig, content)
+    assert [namespace.name for namespace in config.channel.namespaces] == ["chat", "live", "stocks"]
+    for namespace in config.channel.namespaces:
+        assert namespace.allow_subscribe_for_client
+        assert namespace.allow_publish_for_client
+        assert not namespace.allow_publish_for_anonymous
+    for edge in config.dev.edges:
+        for host in ("127.0.0.1", "localhost"):
+            assert f"http://{host}:{edge.port}" in config.client.allowed_origins
+    assert config.http.pages == "web"
+    assert config.rpc.enabled
+    assert [method.name for method in config.rpc.methods] == ["*"]
+    assert not config.send.enabled

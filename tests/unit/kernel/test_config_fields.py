@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+from msgspec import Meta, field
+
+from tidewire.kernel.config import Duration, Secret, Section, duration, secret
+from tidewire.kernel.config_fields import Kind, plain, settings_of, walk
+
+
+class Inner(Section, frozen=True, kw_only=True):
+    value: Annotated[int, Meta(ge=1, description="a number")] = 1
+    key: Secret = secret()
+
+
+class Outer(Section, frozen=True, kw_only=True):
+    name: str
+    names: Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(description="names")] = ()
+    later: Annotated[bool, Meta(extra={"not_yet": "it comes later"})] = False
+    pause: Duration = duration("5s")
+    inner: Annotated[Inner, Meta(description="inside")] = field(default_factory=Inner)
+    inners: tuple[Inner, ...] = ()
+
+
+def test_kinds_follow_from_annotations() -> None:
+    """Scalars, secrets, lists and sections are told apart."""
+    kinds = {setting.name: setting.kind for setting in (*settings_of(Outer), *settings_of(Inner))}
+    assert kinds == {
+        "name": Kind.VALUE,
+        "names": Kind.LIST,
+        "later": Kind.VALUE,
+        "pause": Kind.VALUE,
+        "inner": Kind.SECTION,
+        "inners": Kind.SECTIONS,
+        "value": Kind.VALUE,
+        "key": Kind.SECRET,
+    }
+
+
+def test_settings_tell_their_annotations() -> None:
+    """Description, default and "not yet" are read from the field."""
+    settings = {setting.name: setting for setting in settings_of(Outer)}
+    assert settings["names"].description == "names"
+    assert settings["names"].base is str
+    assert settings["later"].not_yet == "it comes later"
+    assert settings["name"].not_yet is None
+    assert settings["pause"].default == 5
+    assert settings["name"].required
+    with pytest.raises(AssertionError, match="name has no default"):
+        _ = settings["name"].default
+
+
+def test_walk_enters_sections_but_no_lists() -> None:
+    """Only settings with a fixed path are met."""
+    paths = [".".join(path) for path, _ in walk(Outer)]
+    assert paths == ["name", "names", "later", "pause", "inner.value", "inner.key", "inners"]
+
+
+def test_plain_is_the_notation_of_the_file() -> None:
+    """Durations are text, tuples lists, sections mappings, and secrets empty."""
+    outer = Outer(name="a", names=("x",), inner=Inner(key=Secret("hidden")))
+    assert plain(outer) == {
+        "name": "a",
+        "names": ["x"],
+        "later": False,
+        "pause": "5s",
+        "inner": {"value": 1, "key": ""},
+        "inners": [],
+    }
