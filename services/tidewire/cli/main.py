@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 import click
 
+from tidewire import __version__
+
 
 class Entry(NamedTuple):
     """Where a subcommand is (`module:attribute`), and its line in `tidewire --help`."""
@@ -55,6 +57,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`tidewire COMMAND --help` explains one command. A configuration error exits with 78.",
 )
+@click.version_option(__version__, message="tidewire %(version)s")
 def main() -> None:
     """Tidewire: a realtime messaging mesh on NATS.
 

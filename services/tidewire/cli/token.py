@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,11 @@ def sign(config: TokenConfig, claims: Mapping[str, object], kid: str | None = No
     key, algorithm, header = _key(config, kid)
     expected = {"aud": config.audience, "iss": config.issuer}
     payload = {**claims, **{name: value for name, value in expected.items() if value}}
-    return jwt.encode(payload, key, algorithm=algorithm, headers=header)
+    with (
+        warnings.catch_warnings()
+    ):  # a key that the edge accepts is signed with; the reference says how long it should be
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+        return jwt.encode(payload, key, algorithm=algorithm, headers=header)
 
 
 def _key(config: TokenConfig, kid: str | None) -> tuple[str, str, dict[str, str]]:

@@ -111,6 +111,13 @@ def test_the_key_may_be_in_a_file(config: Path) -> None:
     assert read(run("--user", "a"))["sub"] == "a"
 
 
+def test_a_short_key_signs_without_a_word(config: Path) -> None:
+    """Whoever moves over with one still gets a token and nothing else."""
+    config.write_text("client: {token: {hmac_secret_key: short}}\n")
+    result = run("--user", "a")
+    assert (result.exit_code, result.stderr, result.stdout.count(".")) == (0, "", 2)
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "line"),
     [
