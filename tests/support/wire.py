@@ -1,0 +1,156 @@
+"""Commands and replies of the client protocol as the official SDKs would write and read them, for property tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from tidewire.edge.wire import replies
+from tidewire.kernel.errors import ReplyError
+
+Plain = dict[str, Any]
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+uint32 = st.integers(0, 2**32 - 1)
+offsets = st.integers(0, 2**63 - 1)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def commands(payloads: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
+    """Return commands as the SDKs hold them: an id and one method, any of its fields."""
+    filters = st.recursive(
+        _some(op=texts, key=texts, cmp=texts, val=texts, vals=st.lists(texts, max_size=2)),
+        lambda inner: _some(op=texts, nodes=st.lists(inner, max_size=2)),
+        max_leaves=4,
+    )
+    subscribe = _some(
+        channel=texts,
+        token=texts,
+        recover=st.booleans(),
+        epoch=texts,
+        offset=offsets,
+        data=payloads,
+        positioned=st.booleans(),
+        recoverable=st.booleans(),
+        join_leave=st.booleans(),
+        delta=texts,
+        tf=filters,
+        flag=st.integers(0, 2**63 - 1),
+    )
+    methods = {
+        "connect": _some(
+            token=texts,
+            data=payloads,
+            subs=st.dictionaries(texts, subscribe, max_size=2),
+            name=texts,
+            version=texts,
+            headers=st.dictionaries(texts, texts, max_size=2),
+        ),
+        "subscribe": subscribe,
+        "unsubscribe": _some(channel=texts),
+        "publish": _some(channel=texts, data=payloads),
+        "presence": _some(channel=texts),
+        "presence_stats": _some(channel=texts),
+        "history": _some(
+            channel=texts,
+            limit=st.integers(-1, 2**31 - 1),
+            since=_some(offset=offsets, epoch=texts),
+            reverse=st.booleans(),
+        ),
+        "ping": _some(),
+        "send": _some(data=payloads),
+        "rpc": _some(data=payloads, method=texts),
+        "refresh": _some(token=texts),
+        "sub_refresh": _some(channel=texts, token=texts),
+    }
+    return st.one_of([st.tuples(uint32, st.just(method), fields) for method, fields in methods.items()]).map(
+        lambda drawn: {"id": drawn[0], drawn[1]: drawn[2]}
+    )
+
+
+def outgoing(payloads: st.SearchStrategy[Raw]) -> st.SearchStrategy[replies.Reply]:
+    """Return replies and pushes, any that this server writes."""
+    infos = st.builds(replies.ClientInfo, user=texts, client=texts, conn_info=payloads)
+    publications = st.builds(
+        replies.Publication,
+        data=payloads,
+        info=st.none() | infos,
+        offset=offsets,
+        tags=st.dictionaries(texts, texts, max_size=2),
+    )
+    ended = st.builds(replies.Unsubscribe, code=uint32, reason=texts)
+    connected = st.builds(
+        replies.ConnectResult,
+        client=texts,
+        version=texts,
+        expires=st.booleans(),
+        ttl=uint32,
+        data=payloads,
+        ping=uint32,
+        pong=st.booleans(),
+    )
+    results: dict[str, st.SearchStrategy[msgspec.Struct]] = {
+        "error": st.builds(ReplyError, code=uint32, message=texts, temporary=st.booleans()),
+        "push": st.builds(replies.Push, channel=texts, pub=publications)
+        | st.builds(replies.Push, channel=texts, unsubscribe=ended),
+        "connect": connected,
+        "subscribe": st.just(replies.SubscribeResult()),
+        "unsubscribe": st.just(replies.UnsubscribeResult()),
+        "publish": st.just(replies.PublishResult()),
+        "rpc": st.builds(replies.RpcResult, data=payloads),
+        "refresh": st.builds(replies.RefreshResult, client=texts, version=texts),
+    }
+    return st.one_of([st.tuples(uint32, st.just(field), result) for field, result in results.items()]).map(
+        lambda drawn: msgspec.structs.replace(replies.Reply(id=drawn[0]), **{drawn[1]: drawn[2]})
+    )
+
+
+def plain(value: object, payload: Callable[[bytes], object] = json.loads) -> object:
+    """Return a Struct as a dict without its default fields, each payload as what `payload` makes of its bytes."""
+    if isinstance(value, Raw):
+        return payload(bytes(value))
+    if isinstance(value, msgspec.Struct):
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        return {name: plain(field, payload) for name, field in fields.items() if not _absent(field)}
+    if isinstance(value, dict):
+        return {key: plain(field, payload) for key, field in value.items()}
+    return [plain(item, payload) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def without_defaults(message: Plain, *, keep: tuple[str, ...] = ()) -> Plain:
+    """Return a message without the scalars, lists and maps at their default; payloads named in `keep` stay."""
+    found: Plain = {}
+    for name, value in message.items():
+        if name in keep:
+            found[name] = value
+        elif name in {"subs", "headers", "tags"}:
+            if value:
+                found[name] = {
+                    k: without_defaults(v, keep=keep) if isinstance(v, dict) else v for k, v in value.items()
+                }
+        elif isinstance(value, dict):
+            found[name] = without_defaults(value, keep=keep)
+        elif name == "nodes" and value:
+            found[name] = [without_defaults(node) for node in value]
+        elif value:
+            found[name] = value
+    return found
+
+
+def _some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+def _absent(field: object) -> bool:
+    if isinstance(field, Raw):
+        return not bytes(field)
+    return not isinstance(field, msgspec.Struct) and not field
