@@ -1,0 +1,88 @@
+"""What waits for the server: barriers and requests, answered once each, with one timer for all deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from tidewire.platform.nats_pending import PendingCalls
+from tidewire.platform.nats_types import BarrierCallback, ReplyCallback
+
+SWEEP_INTERVAL = 0.1
+LATE_SWEEP = 0.5
+"""A sweep this late (seconds) means that the loop stood still: answers get one more interval to be read."""
+
+
+class WaitingCalls:
+    """Calls each callback exactly once: by its answer, its deadline, or the loss of the link."""
+
+    def __init__(self, limit: int, on_callback_error: Callable[[Exception], None]) -> None:
+        """Hold at most `limit` barriers and as many requests; report what callbacks raise."""
+        self._barriers: PendingCalls[BarrierCallback] = PendingCalls(limit)
+        self._requests: PendingCalls[ReplyCallback] = PendingCalls(limit)
+        self._on_callback_error = on_callback_error
+        self._sweep_due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add_barrier(self, callback: BarrierCallback, timeout: float, *, limited: bool = True) -> int:
+        """Hold a barrier and return its number; LinkFull beyond the limit."""
+        return self._barriers.add(callback, self._deadline(timeout), limited=limited)
+
+    def add_request(self, callback: ReplyCallback, timeout: float) -> int:
+        """Hold a request and return its number; LinkFull beyond the limit."""
+        return self._requests.add(callback, self._deadline(timeout))
+
+    def cancel_request(self, number: int) -> None:
+        """Forget a request that was not sent; its callback is not called."""
+        self._requests.take(number)
+
+    def answer(self, number: int, header: bytes, payload: bytes) -> None:
+        """Pass an answer on; one that comes too late is ignored. What the callback raises is the caller's."""
+        callback = self._requests.take(number)
+        if callback is not None:
+            callback(header, payload)
+
+    def pass_barriers(self, numbers: Iterable[int]) -> None:
+        """Let these barriers pass, in their order; those that timed out before are ignored."""
+        for number in numbers:
+            callback = self._barriers.take(number)
+            if callback is not None:
+                self._call_barrier(callback, passed=True)
+
+    def fail_all(self) -> None:
+        """Tell everybody who waits that there will be no answer, and forget them."""
+        self._fail(self._barriers.drain(), self._requests.drain())
+
+    def _fail(self, barriers: list[BarrierCallback], requests: list[ReplyCallback]) -> None:
+        for barrier in barriers:
+            self._call_barrier(barrier, passed=False)
+        for reply in requests:
+            try:
+                reply(None, b"")
+            except Exception as error:  # noqa: BLE001 - reported; the others must hear it too
+                self._on_callback_error(error)
+
+    def _call_barrier(self, callback: BarrierCallback, *, passed: bool) -> None:
+        try:
+            callback(passed)
+        except Exception as error:  # noqa: BLE001 - reported; the others must hear it too
+            self._on_callback_error(error)
+
+    def _deadline(self, timeout: float) -> float:
+        loop = asyncio.get_running_loop()
+        self._arm(loop)
+        return loop.time() + timeout
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            return
+        self._sweep_due = loop.time() + SWEEP_INTERVAL
+        self._timer = loop.call_later(SWEEP_INTERVAL, self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        if now - self._sweep_due < LATE_SWEEP:
+            self._fail(self._barriers.due(now), self._requests.due(now))
+        if len(self._barriers) or len(self._requests):
+            self._arm(loop)

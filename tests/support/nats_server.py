@@ -1,0 +1,178 @@
+"""A real nats-server for one test: on a free port, with its own folder, and with everything that can befall it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READY_TIMEOUT = 20.0
+STOP_TIMEOUT = 10.0
+HOST = "127.0.0.1"
+
+
+def program() -> str:
+    """Return the nats-server to run: the one beside this Python, else the one on the PATH."""
+    beside = Path(sys.executable).with_name("nats-server")
+    found = str(beside) if beside.is_file() else shutil.which("nats-server")
+    if found is None:
+        raise RuntimeError("nats-server is missing: run `make setup`")
+    return found
+
+
+class NatsServer:
+    """One nats-server process. The port is free at the first start and stays the same at every restart.
+
+    All methods block for as long as they need (a start is some 50 ms), so they fit fixtures of both kinds.
+    As a context manager it is started on entry and gone on exit.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        config: str = "",
+        args: tuple[str, ...] = (),
+        jetstream: bool = False,
+        port: int = 0,
+    ) -> None:
+        """Keep configuration, logs and data in `folder`; `config` is nats-server configuration without a port."""
+        self.folder = folder
+        self.store = folder / "jetstream"
+        self.config = config
+        self.port = port
+        self._args = args
+        self._jetstream = jetstream
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://{HOST}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the clients' port."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id; it must run."""
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What the server has logged, over all its starts."""
+        path = self.folder / "nats.log"
+        return path.read_text() if path.exists() else ""
+
+    def start(self, config: str | None = None) -> Self:
+        """Start and wait until it answers; a new `config` replaces the old one."""
+        assert not self.running, "the server runs already"
+        if config is not None:
+            self.config = config
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "nats.conf"
+        file.write_text(self.config)
+        port = str(self.port) if self.port else "-1"
+        command = [program(), "-c", str(file), "-a", HOST, "-p", port, "-l", str(self.folder / "nats.log")]
+        command += ["--ports_file_dir", str(self.folder), *self._args]
+        if self._jetstream:
+            command += ["-js", "-sd", str(self.store)]
+        output = (self.folder / "output.txt").open("ab")
+        with output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+        self._wait_ready()
+        return self
+
+    def stop(self) -> None:
+        """End it in order (SIGTERM) and wait for that."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it on the spot (SIGKILL) and wait for that."""
+        self._end(signal.SIGKILL)
+
+    def restart(self, config: str | None = None) -> None:
+        """Kill it and start it again on the same port with the same data."""
+        self.kill()
+        self.start(config)
+
+    def reload(self, config: str) -> None:
+        """Have the running server read a new configuration."""
+        self.config = config
+        (self.folder / "nats.conf").write_text(config)
+        os.kill(self.pid, signal.SIGHUP)
+
+    def pause(self) -> None:
+        """Make it hang (SIGSTOP): its sockets stay open and take what their buffers hold."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self if self.running else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(number)
+            if number is not signal.SIGKILL:
+                process.send_signal(signal.SIGCONT)
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_TIMEOUT)
+
+    def _wait_ready(self) -> None:
+        assert self._process is not None
+        end = time.monotonic() + READY_TIMEOUT
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"nats-server ended at its start: {self._said()}")
+            if self._answers():
+                return
+            time.sleep(0.01)
+        self.kill()
+        raise RuntimeError(f"nats-server did not answer: {self._said()}")
+
+    def _answers(self) -> bool:
+        """Whether clients are greeted; learns the port at the first start."""
+        if not self.port:
+            with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+                ports = json.loads((self.folder / f"nats-server_{self.pid}.ports").read_text())
+                self.port = int(ports["nats"][0].rpartition(":")[2])
+            return False
+        try:
+            with socket.create_connection((HOST, self.port), timeout=1.0) as connection:
+                return connection.recv(5) == b"INFO "
+        except OSError:
+            return False
+
+    def _said(self) -> str:
+        return (self.folder / "output.txt").read_text()[-2000:] + self.log[-2000:]
