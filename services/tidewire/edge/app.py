@@ -96,15 +96,15 @@ class Edge:
         )
         http = config.http
         pages = Path(http.pages) if http.pages else None
-        edges = [f"http://{http.address}:{edge.port}" for edge in config.dev.edges]
-        issue = TokenIssuer(config.client.token).connection if getattr(http, "issue_tokens", False) else None
+        ports = [edge.port for edge in config.dev.edges]
+        issue = TokenIssuer(config.client.token).connection if http.issue_tokens else None
         return Gate(
             limits,
             OriginPolicy(config.client.allowed_origins),
             self._dispatcher,
             self._telemetry,
             lambda: self._broker.available,
-            http_protocol(public_app(pages, self._node, edges, issue)),
+            http_protocol(public_app(pages, self._node, ports, issue)),
         )
 
     def _soon(self, done: Done, error: ReplyError) -> None:

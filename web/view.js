@@ -1,0 +1,150 @@
+// What the page shows. Everything that comes from outside goes through textContent: nothing is ever parsed as HTML.
+
+const SHOWN = 200; // items; older ones leave the list
+const NEAR_END = 40; // px
+const $ = (id) => document.getElementById(id);
+
+/** Returns the element with this id. */
+export { $ };
+
+/** Milliseconds for people. */
+export function milliseconds(value) {
+  if (value < 0) return "clocks differ";
+  if (value < 1) return "< 1 ms";
+  return value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+}
+
+/** The last values of a measurement: remembers fifty, tells the median. */
+export class Samples {
+  #values = [];
+
+  add(value) {
+    this.#values.push(value);
+    if (this.#values.length > 50) this.#values.shift();
+  }
+
+  get summary() {
+    const sorted = [...this.#values].sort((a, b) => a - b);
+    const median = sorted[Math.floor(sorted.length / 2)];
+    return sorted.length > 1 ? `median ${milliseconds(median)} of ${sorted.length}` : "";
+  }
+}
+
+/** Show a measurement and what its samples say, in the elements `id` and `id`-more. */
+export function showSample(id, samples, value) {
+  samples.add(value);
+  $(id).textContent = milliseconds(value);
+  $(`${id}-more`).textContent = samples.summary;
+}
+
+/** Show the connection's state with its code and reason. */
+export function showState({ state, code, reason }) {
+  $("state").textContent = state;
+  $("state").dataset.state = state;
+  $("reason").textContent = reason ? `${code}: ${reason}` : `since ${clock(new Date())}`;
+  $("toggle").textContent = state === "disconnected" ? "Connect" : "Disconnect";
+}
+
+/** Show which edge serves this page's connection; an empty node is one that nobody knows the name of. */
+export function showNode(node, edge) {
+  $("node").textContent = node || "–";
+  $("node-address").textContent = edge ? new URL(edge).host : "";
+}
+
+/** Show the subscription's state, and whether messages can be sent. */
+export function showSubscription(channel, { state, code, reason }) {
+  const words = { subscribed: "subscribed", subscribing: "subscribing …", unsubscribed: "not subscribed" };
+  $("chat-title").textContent = channel;
+  $("subscription").textContent = words[state] + (state === "unsubscribed" && code ? ` (${code}: ${reason})` : "");
+  $("subscription").dataset.state = state;
+  $("send").disabled = state !== "subscribed";
+}
+
+/** Show a problem above everything, or take it away with an empty sentence. */
+export function showProblem(sentence) {
+  $("problem").textContent = sentence;
+  $("problem").hidden = !sentence;
+}
+
+/** Offer the edges, with the names that are known, and keep the choice. */
+export function showEdges(edges, names, chosen) {
+  const options = edges.map((edge) => {
+    const option = element("option", "", label(edge, names));
+    option.value = edge;
+    option.selected = edge === chosen;
+    return option;
+  });
+  $("edge").replaceChildren(...options);
+}
+
+/** Point the link at the page of another edge, for the same channel. */
+export function showSecondTab(edge, names, channel) {
+  $("second-tab").hidden = !edge;
+  if (!edge) return;
+  $("second-tab").href = `${edge}/#${encodeURIComponent(channel)}`;
+  $("second-tab").textContent = `Open a second tab on ${names.get(edge) || new URL(edge).host}`;
+}
+
+/** Add a message: who, what, from which edge to which, and how long it took (null: it does not say). */
+export function addMessage({ who, own, text, from, to, latency }) {
+  const item = element("li", own ? "message own" : "message");
+  const avatar = element("span", "avatar", [...who][0]?.toUpperCase() ?? "?");
+  avatar.ariaHidden = "true";
+  avatar.style.setProperty("--hue", String(hue(who)));
+  const body = element("div", "body");
+  const head = element("p", "head");
+  head.append(element("b", "who", who || "no name"), " ", element("time", "", clock(new Date())));
+  const route = element("p", from === to ? "route" : "route crossed");
+  route.append(element("span", "from", from || "NATS"), arrow(), element("span", "to", to));
+  if (latency !== null) route.append(element("span", "latency", milliseconds(latency)));
+  body.append(head, element("p", "text", text), route);
+  item.append(avatar, body);
+  add(item);
+  $("empty").hidden = true;
+}
+
+/** Add a line about the connection between the messages. */
+export function addEvent(text, kind) {
+  const item = element("li", `event ${kind}`);
+  item.append(element("span", "", text), element("time", "", clock(new Date())));
+  add(item);
+}
+
+function add(item) {
+  const list = $("messages");
+  const following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END;
+  list.append(item);
+  while (list.children.length > SHOWN) list.firstElementChild.remove();
+  if (following) list.scrollTop = list.scrollHeight;
+}
+
+function element(tag, className, text = "") {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+function arrow() {
+  const made = element("span", "arrow", "→");
+  made.setAttribute("role", "img");
+  made.ariaLabel = "to";
+  return made;
+}
+
+function label(edge, names) {
+  const { host } = new URL(edge);
+  const name = names.get(edge);
+  return name ? `${name} (${host})` : host;
+}
+
+function clock(date) {
+  return date.toLocaleTimeString([], { hour12: false });
+}
+
+/** A colour for a name, the same in every tab. */
+function hue(name) {
+  let sum = 0;
+  for (const letter of name) sum = (sum * 31 + letter.codePointAt(0)) % 360;
+  return sum;
+}
