@@ -1,0 +1,188 @@
+"""`tidewire dev` for real: nats-server and two edges, and everything that a person at the terminal may do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nats
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Origin
+
+from tests.support.dev import Dev, listening
+from tests.support.wait import eventually
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    """A started mesh, stopped after the test."""
+    with Dev(tmp_path) as started:
+        yield started
+
+
+@asynccontextmanager
+async def joined(url: str, token: str, origin: str) -> AsyncIterator[ClientConnection]:
+    """A client that has connected to the edge at `url` and subscribed to chat:a, from a page of `origin`."""
+    address = f"{url.replace('http', 'ws')}/connection/websocket"
+    async with asyncio.timeout(20), connect(address, origin=Origin(origin)) as client:
+        await client.send(json.dumps({"id": 1, "connect": {"token": token}}))
+        assert "connect" in json.loads(await client.recv())
+        await client.send(json.dumps({"id": 2, "subscribe": {"channel": "chat:a"}}))
+        assert "subscribe" in json.loads(await client.recv())
+        yield client
+
+
+async def publication(client: ClientConnection) -> object:
+    """The data of the next publication; replies and pings are passed over."""
+    while True:
+        for line in str(await client.recv()).splitlines():
+            push = json.loads(line).get("push", {})
+            if "pub" in push:
+                return push["pub"]["data"]
+
+
+async def test_mesh_delivers_across_edges(dev: Dev) -> None:
+    """With what dev.json says, pages of one edge reach the other, and a NATS client reaches both."""
+    told = await dev.ready()
+    first, second = told["edges"]
+    async with joined(first, told["token"], second) as one, joined(second, told["token"], first) as two:
+        await one.send(json.dumps({"id": 3, "publish": {"channel": "chat:a", "data": {"from": "page"}}}))
+        assert await publication(two) == {"from": "page"}
+        backend = await nats.connect(told["nats"])
+        await backend.publish("tw.pub.chat.a", b'{"from":"nats"}')
+        await backend.close()
+        assert await publication(two) == {"from": "nats"}
+
+
+async def test_files_and_summary(dev: Dev) -> None:
+    """Secrets are for their owner's eyes, and the person sees the same URLs and token as programs."""
+    told = await dev.ready()
+    for file in (dev.marker, dev.folder / ".tidewire" / "token.key"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    await eventually(lambda: "Ctrl-C stops everything" in dev.text)
+    for shown in (*told["edges"], *told["internal"], told["nats"], told["token"]):
+        assert shown in dev.text
+    assert told["internal"] == [f"http://127.0.0.1:{dev.ports[1]}", f"http://127.0.0.1:{dev.ports[3]}"]
+
+
+async def test_ctrl_c_at_a_terminal_stops_everything(tmp_path: Path) -> None:
+    """The key reaches the parent alone, which ends edges and NATS in order and itself with 0; logs are for people."""
+    controller, terminal = pty.openpty()
+    dev, shown = Dev(tmp_path), bytearray()
+    asyncio.get_running_loop().add_reader(controller, lambda: shown.extend(os.read(controller, 4096)))
+    try:
+        dev.start(terminal)
+        await dev.ready()
+        assert set(dev.children()) == {"nats", "edge-1", "edge-2"}
+        os.write(controller, b"\x03")
+        assert await dev.ended() == 0
+        assert not any(listening(port) for port in dev.ports)
+        assert not dev.marker.exists()
+        await eventually(lambda: b"edge.drained" in shown)
+        assert b'{"' not in shown
+        assert b"Error" not in shown
+        assert b"was ended" not in shown
+    finally:
+        dev.stop()
+        asyncio.get_running_loop().remove_reader(controller)
+        os.close(terminal)
+        os.close(controller)
+
+
+async def test_second_signal_does_not_wait_for_the_drain(tmp_path: Path) -> None:
+    """Who presses Ctrl-C twice wants the end now."""
+    with Dev(tmp_path, delay="1m") as dev:
+        await dev.ready()
+        dev.process.send_signal(signal.SIGINT)
+        await eventually(lambda: dev.text.count("draining") == 2, 10)
+        dev.process.send_signal(signal.SIGINT)
+        await dev.ended(5)
+        assert not any(listening(port) for port in dev.ports)
+
+
+async def test_key_and_data_survive_a_restart(dev: Dev) -> None:
+    """A token of yesterday's mesh is good in today's."""
+    key = dev.folder / ".tidewire" / "token.key"
+    told = await dev.ready()
+    before = key.read_bytes()
+    dev.process.send_signal(signal.SIGTERM)
+    assert await dev.ended() == 0
+    dev.start()
+    await dev.ready()
+    assert key.read_bytes() == before
+    async with joined(told["edges"][0], told["token"], told["edges"][0]):
+        pass
+
+
+async def test_edge_that_dies_comes_back(dev: Dev) -> None:
+    """The mesh says how an edge ended and starts it again at its place."""
+    told = await dev.ready()
+    first = dev.children()["edge-2"]
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: "was ended by signal 9" in dev.text, 10)
+    await eventually(lambda: dev.children().get("edge-2", first) != first and listening(dev.ports[2]), 20)
+    async with joined(told["edges"][1], told["token"], told["edges"][1]):
+        pass
+
+
+async def test_nats_that_dies_comes_back_once(dev: Dev) -> None:
+    """One death of NATS is survived, clients included; a second one soon after ends the mesh with an error."""
+    told = await dev.ready()
+    first = dev.children()["nats"]
+    async with joined(told["edges"][0], told["token"], told["edges"][0]) as client:
+        os.kill(first, signal.SIGKILL)
+        await eventually(lambda: dev.children().get("nats", first) != first and listening(dev.ports[4]), 20)
+        reader = asyncio.create_task(publication(client))
+        backend = await nats.connect(told["nats"])
+
+        async def delivered() -> bool:
+            await backend.publish("tw.pub.chat.a", b'{"back":true}')
+            return reader.done()
+
+        await eventually(delivered, 20)
+        assert reader.result() == {"back": True}
+        await backend.close()
+    os.kill(dev.children()["nats"], signal.SIGKILL)
+    assert await dev.ended() == 1
+    assert "nats ended again" in dev.text
+
+
+async def test_children_die_with_a_killed_parent(dev: Dev) -> None:
+    """Nothing is left behind when the parent has no chance to stop it."""
+    await dev.ready()
+    dev.process.kill()
+    await eventually(lambda: not any(listening(port) for port in dev.ports), 20)
+
+
+async def test_taken_ports_are_named_with_their_settings(tmp_path: Path) -> None:
+    """Each taken port is one line that says whose it is and what to change; nothing is started."""
+    dev = Dev(tmp_path)
+    with (
+        socket.create_server(("127.0.0.1", dev.ports[0])),
+        socket.create_server(("127.0.0.1", dev.ports[4])),
+        dev,
+    ):
+        assert await dev.ended() == 1
+    assert f"port {dev.ports[4]} of nats is taken: free it or set another dev.nats_port" in dev.text
+    assert f"port {dev.ports[0]} of edge-1 is taken: free it or set another dev.edges[0].port" in dev.text
+    assert "Traceback" not in dev.text
+
+
+async def test_configuration_error_is_78(tmp_path: Path) -> None:
+    """A wrong setting is named before anything is started."""
+    dev = Dev(tmp_path)
+    file = tmp_path / "tidewire.yaml"
+    file.write_text(file.read_text().replace("drain:", "drian:"))
+    with dev:
+        assert await dev.ended() == 78
+    assert "drian: unknown" in dev.text
+    assert "Traceback" not in dev.text
