@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tidewire.cli.options import config_failure, config_option, load_config
-from tidewire.edge.config import TokenConfig
+from tidewire.edge.policies.issuer import NoKeyError, TokenIssuer
 from tidewire.kernel.config import Duration
 
 
@@ -62,54 +59,11 @@ def command(
       TOKEN=$(tidewire token -c tidewire.yaml --user alice --info '{"name":"Alice"}')
     """
     config = load_config(config_file)
-    claims = claims_of(user, channel=channel, ttl=ttl, info=info, now=int(time.time()))
-    click.echo(sign(config.client.token, claims, kid))
-
-
-def claims_of(
-    user: str, *, channel: str | None = None, ttl: float = 86400, info: object = None, now: int
-) -> dict[str, object]:
-    """The claims of a connection token, or with `channel` of a subscription token.
-
-    `ttl` and `now` in seconds (`now` since 1970); a `ttl` of 0 leaves `exp` out.
-    """
-    claims: dict[str, object] = {"sub": user, "iat": now}
-    if ttl:
-        claims["exp"] = now + max(1, int(ttl))
-    if channel is not None:
-        claims["channel"] = channel
-    if info is not None:
-        claims["info"] = info
-    return claims
-
-
-def sign(config: TokenConfig, claims: Mapping[str, object], kid: str | None = None) -> str:
-    """A token with these claims, and with the `aud` and `iss` that edges of this configuration ask for.
-
-    Signed with the key named `kid`; without one with `hmac_secret_key`, else with the first of `hmac_keys`. Raises
-    ConfigFailure where there is no such key.
-    """
-    import jwt
-
-    key, algorithm, header = _key(config, kid)
-    expected = {"aud": config.audience, "iss": config.issuer}
-    payload = {**claims, **{name: value for name, value in expected.items() if value}}
-    with (
-        warnings.catch_warnings()
-    ):  # a key that the edge accepts is signed with; the reference says how long it should be
-        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
-        return jwt.encode(payload, key, algorithm=algorithm, headers=header)
-
-
-def _key(config: TokenConfig, kid: str | None) -> tuple[str, str, dict[str, str]]:
-    if kid is None and config.hmac_secret_key:
-        return config.hmac_secret_key.reveal(), config.algorithms[0], {}
-    for key in config.hmac_keys:
-        if kid is None or key.kid == kid:
-            return key.secret.reveal(), key.algorithms[0], {"kid": key.kid}
-    if kid is None:
-        raise config_failure(
-            "client.token.hmac_secret_key", "no key to sign with: set it or hmac_secret_key_file"
-        )
-    known = ", ".join(key.kid for key in config.hmac_keys) or "none"
-    raise config_failure("client.token.hmac_keys", f"no key {kid!r} (there is: {known})")
+    issuer = TokenIssuer(config.client.token)
+    try:
+        if channel is None:
+            click.echo(issuer.connection(user, ttl, info, kid))
+        else:
+            click.echo(issuer.subscription(user, channel, ttl, info, kid))
+    except NoKeyError as error:
+        raise config_failure(error.setting, str(error)) from None

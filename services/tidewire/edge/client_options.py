@@ -15,10 +15,28 @@ HmacAlgorithm = Literal["HS256", "HS384", "HS512"]
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
 
 
+SHORTEST_KEY: Final = 32
+
+
+def short_key(setting: str, key: Secret) -> Iterator[Problem]:
+    """A key shorter than its hash can be guessed from one token (RFC 7518, section 3.2)."""
+    length = len(key.reveal().encode())
+    if length < SHORTEST_KEY:
+        yield Problem(setting, f"has {length} bytes: a key needs at least {SHORTEST_KEY}, random ones")
+
+
 def secret_is_set(key: HmacKey) -> Iterator[Problem]:
     """An empty key would let anyone sign."""
     if not key.secret:
         yield Problem("secret", "is empty: give secret or secret_file")
+    else:
+        yield from short_key("secret", key.secret)
+
+
+def secret_key_is_long(token: TokenConfig) -> Iterator[Problem]:
+    """Empty is no key at all."""
+    if token.hmac_secret_key:
+        yield from short_key("hmac_secret_key", token.hmac_secret_key)
 
 
 class HmacKey(Section, frozen=True, kw_only=True):
@@ -51,7 +69,7 @@ def kids_differ(token: TokenConfig) -> Iterator[Problem]:
 class TokenConfig(Section, frozen=True, kw_only=True):
     """How connection and subscription tokens (JWT) are checked."""
 
-    checks = (kids_differ,)
+    checks = (kids_differ, secret_key_is_long)
 
     hmac_secret_key: Annotated[
         Secret,

@@ -7,6 +7,7 @@ Centrifugo's (v6) where it has the setting.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
@@ -63,10 +64,16 @@ def listeners_differ(http: HttpConfig) -> Iterator[Problem]:
         yield Problem("internal_port", "is http.port already")
 
 
+def tokens_stay_here(http: HttpConfig) -> Iterator[Problem]:
+    """Who can reach the port can be anyone."""
+    if http.issue_tokens and not ip_address(http.address).is_loopback:
+        yield Problem("issue_tokens", f"is for loopback addresses only, and address is {http.address}")
+
+
 class HttpConfig(Section, frozen=True, kw_only=True):
     """The two listeners: the public one for clients, the internal one for probes and metrics."""
 
-    checks = (listeners_differ,)
+    checks = (listeners_differ, tokens_stay_here)
 
     address: Annotated[
         str,
@@ -94,6 +101,13 @@ class HttpConfig(Section, frozen=True, kw_only=True):
             extra=PATH,
         ),
     ] = ""
+    issue_tokens: Annotated[
+        bool,
+        Meta(
+            description="For a dev mesh only: `POST /dev/token` hands a connection token for any user name to whoever "
+            "asks. Refused unless `address` is a loopback address."
+        ),
+    ] = False
 
 
 class WebsocketConfig(Section, frozen=True, kw_only=True):

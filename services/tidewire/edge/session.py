@@ -79,7 +79,7 @@ class Session:
         "_awaiting_pong",
         "_closing",
         "_expires_at",
-        "_forgives_pong",
+        "_spare_pong",
         "_info",
         "_rules",
         "_started",
@@ -105,7 +105,7 @@ class Session:
         self._info = ClientInfo(user="", client=client)
         self._attempts = 0
         self._awaiting_pong = False
-        self._forgives_pong = False
+        self._spare_pong: bool | None = None  # None before the first ping, False once used
         self._expires_at = 0
         self._closing: Disconnect | None = None
         self._started = 0.0
@@ -292,8 +292,8 @@ class Session:
     def _pong(self) -> list[Effect]:
         if self._awaiting_pong:
             self._awaiting_pong = False
-        elif self._forgives_pong:
-            self._forgives_pong = False
+        elif self._spare_pong:
+            self._spare_pong = False
         else:
             return self.close(errors.BAD_PROTOCOL.saying("bad request: a pong without a ping"))
         return []
@@ -337,7 +337,8 @@ class Session:
         if self.state is not SessionState.CONNECTED:
             return []
         self._awaiting_pong = True
-        self._forgives_pong = True
+        if self._spare_pong is None:
+            self._spare_pong = True
         return [Ping()]
 
     def check_pong(self) -> list[Effect]:

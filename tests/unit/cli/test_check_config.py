@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from tidewire.cli.check_config import command
 
-GOOD = "client: {token: {hmac_secret_key: some-key}}\n"
+GOOD = "client: {token: {hmac_secret_key: a-key-of-more-than-32-bytes-for-tests}}\n"
 
 
 def run(*arguments: str) -> Result:

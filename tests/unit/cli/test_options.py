@@ -25,8 +25,8 @@ def test_the_default_file_is_the_one_that_is_there(monkeypatch: pytest.MonkeyPat
 
 def test_a_good_configuration_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the environment alone, if need be."""
-    monkeypatch.setenv("TIDEWIRE_CLIENT_TOKEN_HMAC_SECRET_KEY", "k")
-    assert load_config(None).client.token.hmac_secret_key.reveal() == "k"
+    monkeypatch.setenv("TIDEWIRE_CLIENT_TOKEN_HMAC_SECRET_KEY", "k" * 32)
+    assert load_config(None).client.token.hmac_secret_key.reveal() == "k" * 32
 
 
 def test_a_bad_one_fails_with_78_and_a_line_per_problem(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
-from tidewire.cli.token import claims_of, command
+from tidewire.cli.token import command
 
 KEY = "k" * 64
 ONE_KEY = f"client: {{token: {{hmac_secret_key: {KEY}}}}}\n"
@@ -75,7 +75,8 @@ def test_a_ttl_of_zero_never_ends() -> None:
 
 def test_a_short_ttl_ends_in_the_future() -> None:
     """`exp` counts whole seconds, and a token is not born expired."""
-    assert claims_of("a", ttl=0.2, now=100)["exp"] == 101
+    claims = read(run("--user", "alice", "--ttl", "200ms"))
+    assert claims["exp"] - claims["iat"] == 1
 
 
 def test_keys_are_chosen_by_kid(config: Path) -> None:
@@ -109,13 +110,6 @@ def test_the_key_may_be_in_a_file(config: Path) -> None:
     Path("key").write_text(KEY + "\n")
     config.write_text("client: {token: {hmac_secret_key_file: key}}\n")
     assert read(run("--user", "a"))["sub"] == "a"
-
-
-def test_a_short_key_signs_without_a_word(config: Path) -> None:
-    """Whoever moves over with one still gets a token and nothing else."""
-    config.write_text("client: {token: {hmac_secret_key: short}}\n")
-    result = run("--user", "a")
-    assert (result.exit_code, result.stderr, result.stdout.count(".")) == (0, "", 2)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_nobody_could_connect() -> None:
     assert line.startswith("client.token: nobody could connect: set hmac_secret_key")
     for good in (
         {"client": {"allow_anonymous_connect_without_token": True}},
-        token(hmac_keys=[{"kid": "a", "secret": "s"}]),
+        token(hmac_keys=[{"kid": "a", "secret": "s" * 32}]),
     ):
         decode(EdgeConfig, good)
 
@@ -26,7 +26,7 @@ def test_nobody_could_connect() -> None:
 def test_every_origin_and_cookies_refuse_to_start() -> None:
     """With both, every page of the web could act as its visitor."""
     lines = problems(
-        {"client": {"allowed_origins": ["*"], "token": {"hmac_secret_key": "k", "cookie": "session"}}}
+        {"client": {"allowed_origins": ["*"], "token": {"hmac_secret_key": "k" * 32, "cookie": "session"}}}
     )
     assert lines == [
         "client.token.cookie: not yet: it comes with tokens in cookies",
@@ -60,6 +60,10 @@ def test_origins_may_be_patterns() -> None:
             "client.token.hmac_keys[0].secret: is empty: give secret or secret_file",
         ),
         (
+            token(hmac_secret_key="k" * 31),
+            "client.token.hmac_secret_key: has 31 bytes: a key needs at least 32, random ones",
+        ),
+        (
             token(hmac_keys=[{"kid": "a", "secret": "x"}, {"kid": "a", "secret": "y"}]),
             "client.token.hmac_keys[1].kid: 'a' is hmac_keys[0] already",
         ),
@@ -68,10 +72,10 @@ def test_origins_may_be_patterns() -> None:
             "client.token.hmac_keys[0].kid: expected str of length >= 1",
         ),
         (
-            token(hmac_secret_key="x", algorithms=["none"]),
+            token(hmac_secret_key="x" * 32, algorithms=["none"]),
             "client.token.algorithms[0]: expected one of HS256, HS384, HS512, got 'none'",
         ),
-        (token(hmac_secret_key="x", algorithms=[]), "client.token.algorithms: expected at least 1 item"),
+        (token(hmac_secret_key="x" * 32, algorithms=[]), "client.token.algorithms: expected at least 1 item"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,9 @@ class TokenIssuer:
         secret, algorithm, header = self._key(kid)
         expected = {"aud": self._config.audience, "iss": self._config.issuer}
         payload = {**claims, **{name: value for name, value in expected.items() if value}}
-        return jwt.encode(payload, secret, algorithm=algorithm, headers=header)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)  # see TokenVerifier
+            return jwt.encode(payload, secret, algorithm=algorithm, headers=header)
 
     def _key(self, kid: str | None) -> tuple[str, str, dict[str, str]]:
         """Return the key named `kid`; without a name `hmac_secret_key`, else the first of `hmac_keys`."""

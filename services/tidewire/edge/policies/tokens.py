@@ -7,6 +7,7 @@ compared with the clock that is passed in; `leeway` widens both ends.
 from __future__ import annotations
 
 import enum
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -71,6 +72,9 @@ class TokenVerifier:
     __slots__ = ("_audience", "_clock", "_decode", "_issuer", "_keys", "_leeway")
 
     def __init__(self, config: TokenConfig, clock: Clock) -> None:
+        # The configuration refuses keys under 32 bytes. HS384 and HS512 with less than their own hash's length are the
+        # deployment's choice, and a warning for each token would help nobody.
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
         self._clock = clock
         self._leeway = float(config.leeway)
         self._audience = config.audience or None

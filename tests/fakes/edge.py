@@ -1,0 +1,125 @@
+"""Stand-ins for the edge's ports, for unit tests of the parts between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+
+from tests.fakes.clock import ManualClock
+from tidewire.edge.config import EdgeConfig
+from tidewire.edge.framing import WEBSOCKET_JSON, Framing
+from tidewire.edge.ports import Done, Sink
+from tidewire.edge.rules import Rules
+from tidewire.kernel.config import decode
+from tidewire.kernel.errors import Disconnect, ReplyError
+
+KEY = "k" * 64
+OPEN = {"allow_subscribe_for_client": True, "allow_publish_for_client": True}
+NAMESPACES: list[dict[str, Any]] = [
+    {"name": "chat", **OPEN},
+    {"name": "closed"},
+    {"name": "readers", "allow_subscribe_for_client": True, "allow_publish_for_subscriber": True},
+    {"name": "public", **OPEN, "allow_subscribe_for_anonymous": True, "allow_publish_for_anonymous": True},
+    {"name": "users", **OPEN, "allow_user_limited_channels": True},
+    {"name": "digits", **OPEN, "channel_regex": "^[0-9]+$"},
+    {"name": "raw", **OPEN, "publication_data_format": "binary"},
+]
+
+
+def edge_config(**changes: Any) -> EdgeConfig:
+    """A configuration with the namespaces above; `changes` replace top-level sections, client settings are merged."""
+    client = {"token": {"hmac_secret_key": KEY}, **changes.pop("client", {})}
+    mapping = {"client": client, "channel": {"namespaces": NAMESPACES, "without_namespace": OPEN}, **changes}
+    return decode(EdgeConfig, mapping)
+
+
+def rules(clock: ManualClock, **changes: Any) -> Rules:
+    """Rules of `edge_config(**changes)`."""
+    return Rules(edge_config(**changes), clock, "1.2.3")
+
+
+def token(
+    user: str = "alice", key: str = KEY, algorithm: str = "HS256", kid: str | None = None, **claims: Any
+) -> str:
+    """A signed token."""
+    headers = {"kid": kid} if kid is not None else None
+    return jwt.encode({"sub": user, **claims}, key, algorithm=algorithm, headers=headers)
+
+
+class FakeBroker:
+    """A broker whose answers the test gives, by calling the collected `done`s."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self.refuses: ReplyError | None = None
+        self.published: list[tuple[str, bytes, bytes, Done]] = []
+        self.subscribed: dict[int, tuple[str, Sink, Done]] = {}
+        self.unsubscribed: list[str] = []
+        self.calls: list[tuple[str, str, bytes, Callable[[bytes | ReplyError], None]]] = []
+        self.sent: list[bytes] = []
+
+    def publish(self, channel: str, data: bytes, info: bytes, done: Done) -> ReplyError | None:
+        if self.refuses is None:
+            self.published.append((channel, data, info, done))
+        return self.refuses
+
+    def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
+        handle = len(self.subscribed) + 1
+        self.subscribed[handle] = (channel, sink, done)
+        return handle
+
+    def unsubscribe(self, handle: int) -> None:
+        self.unsubscribed.append(self.subscribed[handle][0])
+
+    def call(
+        self, method: str, user: str, client: str, data: bytes, done: Callable[[bytes | ReplyError], None]
+    ) -> ReplyError | None:
+        if self.refuses is None:
+            self.calls.append((method, user, data, done))
+        return self.refuses
+
+    def send(self, user: str, client: str, data: bytes) -> bool:
+        self.sent.append(data)
+        return self.refuses is None
+
+    def sink(self, channel: str) -> Sink:
+        """The newest sink of a channel."""
+        return next(sink for name, sink, _ in reversed(self.subscribed.values()) if name == channel)
+
+    def confirm(self, channel: str, error: ReplyError | None = None) -> None:
+        """Answer the newest subscription to a channel."""
+        next(done for name, _, done in reversed(self.subscribed.values()) if name == channel)(error)
+
+
+class RecordingTransport:
+    """Keeps what was written; `full` makes it refuse."""
+
+    def __init__(self, framing: Framing = WEBSOCKET_JSON) -> None:
+        self.framing = framing
+        self.frames: list[bytes] = []
+        self.closed: Disconnect | None = None
+        self.full = False
+
+    def send(self, frame: bytes) -> bool:
+        if not self.full:
+            self.frames.append(frame)
+        return not self.full
+
+    def close(self, disconnect: Disconnect) -> None:
+        self.closed = disconnect
+
+
+class CountingMetrics:
+    """Counts every call by name, and keeps the arguments."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: self.events.append((name, arguments))
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        """Arguments of each call of `name`."""
+        return [arguments for event, arguments in self.events if event == name]

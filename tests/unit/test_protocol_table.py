@@ -1,0 +1,76 @@
+"""docs/protocol.md is data: what it calls supported is tested, and what the code knows stands in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import msgspec
+
+from tidewire.edge.channel_options import ChannelOptions
+from tidewire.edge.wire.commands import Command
+from tidewire.kernel import errors
+
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(r"^\| ([a-z_0-9]+\.[a-z_0-9]+) \| [^|]*\| (supported|not yet) \|", re.MULTILINE)
+
+
+def rows() -> dict[str, str]:
+    """Rows of the table with their status."""
+    found = ROW.findall((ROOT / "docs/protocol.md").read_text())
+    assert len(found) == len(dict(found)), "a row stands twice"
+    return dict(found)
+
+
+def named_by_tests() -> dict[str, list[str]]:
+    """Row names in `@protocol(...)` decorators of test functions, with the tests that carry them."""
+    found: dict[str, list[str]] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith(
+                "test_"
+            ):
+                continue
+            for mark in node.decorator_list:
+                if (
+                    isinstance(mark, ast.Call)
+                    and isinstance(mark.func, ast.Name)
+                    and mark.func.id == "protocol"
+                ):
+                    for argument in mark.args:
+                        assert isinstance(argument, ast.Constant), (
+                            f"{path}: {node.name}: a row's name is a literal"
+                        )
+                        found.setdefault(str(argument.value), []).append(f"{path.name}::{node.name}")
+    return found
+
+
+def test_each_line_of_the_tables_is_a_row() -> None:
+    """A status other than the two, or a row without a name, would be read by nobody."""
+    lines = [line for line in (ROOT / "docs/protocol.md").read_text().splitlines() if line.startswith("| ")]
+    body = [line for line in lines if not line.startswith("| row |")]
+    assert len(body) == len(rows())
+
+
+def test_each_supported_row_has_a_test() -> None:
+    """A claim without a test does not stand."""
+    tested = named_by_tests()
+    assert [row for row, status in rows().items() if status == "supported" and row not in tested] == []
+
+
+def test_each_row_that_a_test_names_exists() -> None:
+    """A test of a rule that the table does not list."""
+    assert sorted(set(named_by_tests()) - set(rows())) == []
+
+
+def test_each_command_code_and_option_has_a_row() -> None:
+    """What the code knows stands in the table."""
+    known = {f"command.{name}" for name in Command.__struct_fields__[1:]}
+    known |= {f"option.{field.name}" for field in msgspec.structs.fields(ChannelOptions)}
+    for value in vars(errors).values():
+        if isinstance(value, errors.ReplyError):
+            known.add(f"error.{value.code}")
+        if isinstance(value, errors.Disconnect):
+            known.add(f"disconnect.{value.code}")
+    assert sorted(known - set(rows())) == []
