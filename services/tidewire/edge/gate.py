@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from asyncio import BaseProtocol
+from asyncio import BaseProtocol, Transport
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tidewire.edge.dispatcher import Dispatcher
     from tidewire.edge.policies.origins import OriginPolicy
     from tidewire.edge.transport import WebSocketTransport
+
+
+HTTP_LIFETIME = 30.0
+"""Seconds that a socket which asked for plain HTTP may live: requests here are short, and slow ones are attacks."""
 
 
 class TransportMetrics(Protocol):
@@ -62,15 +66,17 @@ class Gate:
         self.origins = origins
         self.dispatcher = dispatcher
         self.metrics = metrics
-        self.http = http
+        self._http = http
         self.transports: dict[WebSocketTransport, None] = {}
         self._broker_available = broker_available
         self._deadlines: Wheel[WebSocketTransport] = Wheel()
+        self._guests: Wheel[Transport] = Wheel()
 
     @property
     def crowded(self) -> bool:
         """Whether there are more sockets than connections could explain: not even a refusal is affordable."""
-        return len(self.transports) >= self.limits.connections + max(64, self.limits.connections // 10)
+        sockets = len(self.transports) + len(self._guests)
+        return sockets >= self.limits.connections + max(64, self.limits.connections // 10)
 
     def readiness(self) -> Readiness:
         """Return what decides about the next handshake."""
@@ -85,7 +91,14 @@ class Gate:
         """Take the deadline away."""
         self._deadlines.discard(transport, transport.due)
 
+    def host(self, tcp: Transport) -> BaseProtocol:
+        """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now."""
+        self._guests.add(tcp, math.ceil(HTTP_LIFETIME / TICK))
+        return self._http()
+
     def tick(self) -> None:
         """End what is overdue."""
+        for tcp in self._guests.advance():
+            tcp.abort()
         for transport in self._deadlines.advance():
             transport.overdue()

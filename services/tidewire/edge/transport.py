@@ -184,7 +184,7 @@ class WebSocketTransport(asyncio.Protocol):
             raise AssertionError("a request without a socket")
         self._gate.disarm(self)
         self._gate.transports.pop(self, None)
-        http = cast("asyncio.Protocol", self._gate.http())
+        http = cast("asyncio.Protocol", self._gate.host(self._tcp))
         self._tcp.set_protocol(http)
         http.connection_made(self._tcp)
         http.data_received(bytes(self._head))

@@ -136,7 +136,7 @@ def test_connect_without_token_is_for_deployments_that_allow_it() -> None:
     """Else it is closed with a reason that names the cause."""
     client = Client()
     assert client.close_code({"id": 1, "connect": {}}) == 3501
-    assert "token" in [e.disconnect.reason for e in client.effects if isinstance(e, Close)][0]
+    assert "token" in next(e.disconnect.reason for e in client.effects if isinstance(e, Close))
     anonymous = Client(client={"allow_anonymous_connect_without_token": True})
     anonymous.frame({"id": 1, "connect": {}})
     assert anonymous.replies()[0]["connect"]["client"] == "c1"
