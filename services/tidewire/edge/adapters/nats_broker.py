@@ -16,7 +16,7 @@ import msgspec
 from tidewire.edge.ports import Done, Publication, Sink
 from tidewire.kernel import errors
 from tidewire.kernel.subjects import in_subject, rpc_subject
-from tidewire.platform.nats_types import LinkError, LinkState
+from tidewire.platform.nats_types import LinkError, LinkState, PayloadTooLarge
 
 if TYPE_CHECKING:
     from tidewire.edge.ports import Metrics
@@ -30,6 +30,7 @@ AWAY = errors.INTERNAL.saying("temporarily not possible: NATS is away")
 UNCERTAIN = errors.INTERNAL.saying(
     "temporarily not possible: NATS did not confirm in time, it may have been done all the same"
 )
+TOO_LARGE = errors.BAD_REQUEST.saying("bad request: larger than the NATS server takes (its max_payload)")
 UNANSWERED = errors.INTERNAL.saying("the method did not answer in time")
 NO_RESPONDERS = b"NATS/1.0 503"
 APPLICATION_CODES = range(400, 2000)
@@ -77,11 +78,12 @@ class NatsBroker:
             return AWAY
         try:
             self._link.publish(in_subject(channel, self._partitions), data, header)
-            self._link.barrier(
-                lambda confirmed: done(None if confirmed else UNCERTAIN), self._publish_timeout
-            )
+        except PayloadTooLarge:
+            return TOO_LARGE
         except LinkError:
             return AWAY
+        if not self._confirm(done):
+            self._soon(done, UNCERTAIN)  # it was written, but too much waits to learn what became of it
         return None
 
     def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
