@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Install what only the system can give: Chromium for the browser tests, a C compiler, and Python's venv.
+# Install what only the system can give: Chromium for the browser tests, and a C compiler.
 source "$(dirname "$0")/env.sh"
 
 command -v apt-get >/dev/null || fail "no apt-get here: install Chromium and a C compiler with your system's own tools"
 missing=()
 command -v chromium >/dev/null || missing+=(chromium fonts-liberation)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
-python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-pip python3-venv)
 [ ${#missing[@]} -gt 0 ] || { echo "setup-system: nothing to do" && exit 0; }
 
 as_root=()

@@ -2,11 +2,11 @@
 # Make .venv and node_modules hold exactly what the pins say. Costs nothing when nothing changed since the last time.
 source "$(dirname "$0")/env.sh"
 
-find_python() { # print the first Python of version 3.11 or newer
-  local name
-  for name in python3.11 python3; do
-    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      command -v "$name"
+find_python() { # print the first Python of version 3.11 or newer that is not the one in .venv
+  local python
+  for python in $(type -aP python3.11 python3); do
+    if [[ $python != "$PWD/.venv/"* ]] && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+      echo "$python"
       return
     fi
   done
@@ -18,13 +18,13 @@ make_venv() { # Debian keeps ensurepip in a package of its own (python3-venv): t
   python=$(find_python)
   echo "setup: creating .venv with $python"
   rm -rf .venv
-  if "$python" -c 'import ensurepip' 2>/dev/null; then
+  if "$python" -m ensurepip --version >/dev/null 2>&1; then
     "$python" -m venv .venv
   elif "$python" -m pip --version >/dev/null 2>&1; then
     "$python" -m venv --without-pip .venv
-    "$python" -c 'import sys; print(sys.executable)' >.venv/pip-from
+    echo "$python" >.venv/pip-from
   else
-    fail "$python has neither venv nor pip: install one of them (Debian: apt-get install python3-venv)"
+    fail "$python has neither ensurepip nor pip: install one (Debian: apt-get install python3-pip)"
   fi
   pwd >.venv/made-in
 }
