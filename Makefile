@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-system lint format unit integration e2e bench proto clean
+.PHONY: help run test setup setup-system lint format unit integration e2e bench proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ bench: setup ## measure the edge on this machine
 
 proto: setup ## generate services/tidewire/rpc from proto/
 	@scripts/proto.sh
+
+pins: setup ## compile requirements*.txt from the .in files
+	@for each in requirements requirements-dev; do UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --generate-hashes \
+	  --no-header --python-version 3.11 $$each.in --output-file $$each.txt; done
 
 clean: ## remove what was installed or generated here
 	rm -rf .venv node_modules .tidewire build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
