@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -25,8 +24,8 @@ from tidewire.cli.dev_plan import (
     summary,
 )
 from tidewire.cli.options import ConfigFailure, config_option, load_config
-from tidewire.cli.token import claims_of, sign
 from tidewire.edge.config import EdgeConfig, TokenConfig
+from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.kernel.config import ConfigError
 from tidewire.platform.nats_server import find_program
 from tidewire.platform.ports import why_not
@@ -107,7 +106,7 @@ def _token(config: TokenConfig) -> str:
     """A token for one day; empty where the configuration has no key, since clients are anonymous then."""
     if not config.hmac_secret_key and not config.hmac_keys:
         return ""
-    return sign(config, claims_of(TOKEN_USER, ttl=TOKEN_SECONDS, now=int(time.time())))
+    return TokenIssuer(config).connection(TOKEN_USER, TOKEN_SECONDS)
 
 
 def _nats_server() -> str:
