@@ -27,6 +27,7 @@ from tidewire.edge.ticker import Ticker
 from tidewire.edge.timers import TICK
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.kernel.clock import SystemClock
+from tidewire.kernel.nats_config import inbox_prefix
 from tidewire.platform.health import internal_app
 from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
 from tidewire.platform.lifecycle import StartError
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from tidewire.edge.ports import Done
     from tidewire.kernel.errors import ReplyError
 
-INBOX_PREFIX = "_INBOX_edge"
+ANONYMOUS = "edge"
+"""The name that the inbox of an edge without a NATS user is called by."""
 HEADER_ROOM = 4096
 """Bytes of a NATS message beside data and connection info."""
 SHORTEST_LINGER = 1
@@ -210,5 +212,5 @@ def link_options(nats: NatsConfig, node: str) -> LinkOptions:
         connect_timeout=nats.connect_timeout,
         max_pending=nats.max_pending,
         name=f"tidewire-edge {node}",
-        inbox_prefix=INBOX_PREFIX,
+        inbox_prefix=inbox_prefix(nats.user or ANONYMOUS),
     )
