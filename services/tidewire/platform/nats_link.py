@@ -241,7 +241,10 @@ class NatsLink:
         self._calls.fail_all()
 
     def _failed(self, error: Exception) -> None:
-        self.last_error = error
+        if isinstance(error, LinkError) and not error.final:
+            self.last_error = error  # an outage, which the listener knows of
+        else:
+            self._error("other", error)
 
     def _chunk_end(self) -> None:
         try:

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.links import NotingListener, Received, options, settled, started
+from tests.support.nats_server import NatsServer
+from tests.support.wait import eventually
+from tidewire.platform.nats_link import LinkError, LinkState, NatsLink
+
+USERS = """
+authorization {{ users: [
+  {{ user: edge, password: "{password}", permissions: {{
+      publish: {{ allow: ["ok.>", "_INBOX.>"] }}, subscribe: {{ allow: ["ok.>", "_INBOX.>"] }} }} }}
+] }}
+"""
+RIGHT = USERS.format(password="geheim")
+OTHER = USERS.format(password="another")
+
+
+async def failing_start(link: NatsLink) -> LinkError:
+    """The error of a start that must not work."""
+    with pytest.raises(LinkError) as caught:
+        await link.start()
+    await link.close()
+    return caught.value
+
+
+def make(*urls: str, **changes: object) -> NatsLink:
+    """A link that was not started."""
+    return NatsLink(options(*urls, **changes), NotingListener())
+
+
+async def test_nothing_listening_is_told_in_one_sentence_after_the_window() -> None:
+    """It is tried for three connect timeouts, in case NATS is just starting."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = time.monotonic()
+    error = await failing_start(make(f"nats://me:geheim@127.0.0.1:{port}", connect_timeout=0.2))
+    assert 0.6 <= time.monotonic() - start < 2.0
+    assert f"nothing answers at nats://127.0.0.1:{port}" in str(error)
+    assert "geheim" not in str(error)
+    assert "\n" not in str(error)
+
+
+async def test_a_server_that_comes_within_the_window_is_taken(tmp_path: Path) -> None:
+    """Whoever starts both at once need not care for the order."""
+    with NatsServer(tmp_path / "nats") as server:
+        server.kill()
+        link = make(server.url)
+        starting = asyncio.create_task(link.start())
+        await eventually(lambda: link.nc.dropped, message="one attempt failed")
+        server.start()
+        await starting
+        assert link.state is LinkState.CONNECTED
+        await link.close()
+
+
+async def test_a_socket_that_says_nothing_is_told_in_one_sentence() -> None:
+    """Something listens, but it is no NATS, or it hangs."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        error = await failing_start(make(f"127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.2))
+    assert "did not answer within 0.2 s" in str(error)
+
+
+async def test_wrong_credentials_are_told_at_once(tmp_path: Path) -> None:
+    """Trying again would not help; the sentence names the user and never the password."""
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        start = time.monotonic()
+        error = await failing_start(make(server.url, user="edge", password="falsch"))
+        assert time.monotonic() - start < 1.0
+        assert error.final
+        assert server.url in str(error)
+        assert "edge" in str(error)
+        assert "Authorization Violation" in str(error)
+        assert "falsch" not in str(error)
+
+
+async def test_credentials_in_the_url_work_and_are_not_shown(tmp_path: Path) -> None:
+    """They are used for connecting only."""
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        async with started(f"nats://edge:geheim@{server.address}") as (link, _):
+            assert await settled(link)
+        error = await failing_start(make(f"nats://edge:falsch@{server.address}"))
+        assert "falsch" not in str(error)
+
+
+async def test_turned_down_subscriptions_and_publications_are_reported(tmp_path: Path) -> None:
+    """As trouble with permissions, which leaves the rest of the link alone."""
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        async with started(server.url, user="edge", password="geheim") as (link, listener):
+            received = Received()
+            link.subscribe(b"ok.a", received)
+            link.subscribe(b"forbidden", Received())
+            assert await settled(link)
+            assert listener.heard("error:permissions") == 1
+            assert "forbidden" in str(link.last_error)
+            link.publish(b"forbidden", b"x")
+            assert await settled(link)
+            assert listener.heard("error:permissions") == 2
+            link.publish(b"ok.a", b"x")
+            await eventually(lambda: received.messages)
+            assert listener.heard("away") == 0
+
+
+async def test_the_link_lives_through_a_time_with_other_credentials(tmp_path: Path) -> None:
+    """It is away, asks ever more seldom, and is back when its password counts again."""
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        async with started(server.url, user="edge", password="geheim") as (link, listener):
+            received = Received()
+            link.subscribe(b"ok.a", received)
+            server.restart(OTHER)
+            await eventually(lambda: listener.heard("error:other") >= 3)
+            assert link.state is LinkState.AWAY
+            assert "Authorization Violation" in str(link.last_error)
+            server.restart(RIGHT)
+            await eventually(lambda: link.state is LinkState.CONNECTED)
+            link.publish(b"ok.a", b"x")
+            await eventually(lambda: received.messages)
+            assert listener.heard("back") == 1
+
+
+async def test_the_link_lives_through_a_reload_that_throws_it_out(tmp_path: Path) -> None:
+    """The server says -ERR on a living connection and closes it."""
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        async with started(server.url, user="edge", password="geheim") as (link, listener):
+            server.reload(OTHER)
+            await eventually(lambda: link.state is LinkState.AWAY)
+            server.reload(RIGHT)
+            await eventually(lambda: listener.heard("back") == 1)
+            assert await settled(link)
+
+
+async def test_missing_files_are_told_at_once(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A credentials file at the start, a TLS file when the link is made."""
+    missing = str(tmp_path / "missing")
+    with pytest.raises(LinkError, match="TLS files") as caught:
+        make(nats_server.url, tls_ca_file=missing)
+    assert caught.value.final
+    error = await failing_start(make(nats_server.url, credentials_file=missing))
+    assert error.final
+    assert "credentials" in str(error)
+
+
+async def test_tls_that_the_server_does_not_offer_is_refused_before_anything_secret_is_sent(
+    nats_server: NatsServer,
+) -> None:
+    """Someone in between could have taken it away."""
+    error = await failing_start(make(f"tls://{nats_server.address}", user="edge", password="geheim"))
+    assert error.final
+    assert "offers no TLS" in str(error)
+    assert "edge" not in nats_server.log
+
+
+async def test_a_larger_message_limit_of_a_restarted_server_is_taken_over(tmp_path: Path) -> None:
+    """What the server says at each connection counts."""
+    with NatsServer(tmp_path / "nats", config="max_payload: 1000") as server:
+        async with started(server.url) as (link, listener):
+            assert link.max_payload == 1000
+            server.restart("max_payload: 2000")
+            await eventually(lambda: listener.heard("back") == 1)
+            assert link.max_payload == 2000
