@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -37,10 +38,10 @@ OPEN = {"allow_subscribe_for_client": True, "allow_publish_for_client": True}
 
 
 def token(user: str = "alice", *, ttl: float | None = 3600, key: str = SECRET, **claims: object) -> str:
-    """Return a connection token, or with `channel=` a subscription token; `ttl` None: without an end."""
+    """Return a connection token, or with `channel=` a subscription token. `ttl` is rounded up; None: without an end."""
     payload: dict[str, object] = {"sub": user, **claims}
     if ttl is not None:
-        payload.setdefault("exp", int(time.time() + ttl))
+        payload.setdefault("exp", math.ceil(time.time() + ttl))
     return jwt.encode(payload, key, algorithm="HS256")
 
 

@@ -1,0 +1,147 @@
+// The official JavaScript SDK, driven from pytest: one JSON object a line in, one a line out.
+//
+//   in:  {"call": 7, "op": "publish", "client": "c1", ...}      what the driver wants; see `operations`
+//   out: {"call": 7, "result": ...} or {"call": 7, "error": {"code", "message", "temporary"}}
+//   out: {"client": "c1", "event": "connected", ...}            what the SDK reported, see `watch*`
+//
+// Payloads are JSON values in both formats; with Protobuf, whose payloads are bytes, they cross the wire as JSON text.
+
+import { createInterface } from 'node:readline';
+import WebSocket from 'ws';
+import { Centrifuge as JsonCentrifuge, UnauthorizedError } from 'centrifuge';
+import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
+
+const clients = new Map(); // id -> {sdk, format, subscriptions, streams}
+
+const write = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
+const plainError = (error) => ({
+  code: error?.code ?? 0,
+  message: error?.message ?? String(error),
+  temporary: error?.temporary ?? false,
+});
+
+const encode = (client, value) =>
+  client.format === 'protobuf' ? new TextEncoder().encode(JSON.stringify(value)) : value;
+const decode = (client, value) => {
+  if (client.format !== 'protobuf' || value === undefined || value === null) return value ?? null;
+  return value.length ? JSON.parse(new TextDecoder().decode(value)) : null;
+};
+const plainInfo = (client, info) =>
+  info && {
+    user: info.user,
+    client: info.client,
+    conn_info: decode(client, info.connInfo),
+    chan_info: decode(client, info.chanInfo),
+  };
+
+// A callback that hands out the given tokens one after the other; each request is an event. When there is none left it
+// fails, as a backend that is down would.
+const provider = (id, kind, tokens, extra = {}) => {
+  const left = [...tokens];
+  return async () => {
+    write({ client: id, event: kind, left: left.length, ...extra });
+    const token = left.shift();
+    if (token === undefined) throw new Error('no token left');
+    if (token === null) throw new UnauthorizedError();
+    return token;
+  };
+};
+
+function watchClient(id, client) {
+  const report = (event, fields) => write({ client: id, event, ...fields });
+  client.sdk.on('connecting', (ctx) => report('connecting', { code: ctx.code, reason: ctx.reason }));
+  client.sdk.on('connected', (ctx) => report('connected', { connection: ctx.client }));
+  client.sdk.on('disconnected', (ctx) => report('disconnected', { code: ctx.code, reason: ctx.reason }));
+  client.sdk.on('error', (ctx) => report('error', { type: ctx.type, ...plainError(ctx.error) }));
+}
+
+function watchSubscription(id, client, subscription, channel, quiet) {
+  const report = (event, fields) => write({ client: id, event, channel, ...fields });
+  subscription.on('subscribing', (ctx) => report('subscribing', { code: ctx.code, reason: ctx.reason }));
+  subscription.on('subscribed', () => report('subscribed', {}));
+  subscription.on('unsubscribed', (ctx) => report('unsubscribed', { code: ctx.code, reason: ctx.reason }));
+  subscription.on('error', (ctx) => report('subscription_error', { type: ctx.type, ...plainError(ctx.error) }));
+  if (quiet) return;
+  subscription.on('publication', (ctx) =>
+    report('publication', {
+      data: decode(client, ctx.data),
+      info: plainInfo(client, ctx.info) ?? null,
+      tags: ctx.tags ?? {},
+      offset: ctx.offset ?? 0,
+    }),
+  );
+}
+
+// Publishes one after the other until stopped; what became of each is an event.
+async function stream(id, client, { channel, publisher, limit, pause }) {
+  const key = `${publisher} ${channel}`;
+  client.streams.add(key);
+  for (let sequence = 1; sequence <= (limit ?? Infinity) && client.streams.has(key); sequence += 1) {
+    const outcome = { client: id, event: 'published', channel, publisher, sequence };
+    try {
+      await client.sdk.publish(channel, encode(client, { publisher, sequence }));
+      write({ ...outcome, code: 0, message: '', temporary: false });
+    } catch (error) {
+      write({ ...outcome, ...plainError(error) });
+    }
+    if (pause) await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+  client.streams.delete(key);
+  write({ client: id, event: 'stream_ended', channel, publisher });
+}
+
+const operations = {
+  create({ client: id, url, format, token, tokens, options }) {
+    const Centrifuge = format === 'protobuf' ? ProtobufCentrifuge : JsonCentrifuge;
+    const settings = { websocket: WebSocket, ...options };
+    if (token) settings.token = token;
+    if (tokens) settings.getToken = provider(id, 'token_wanted', tokens);
+    const client = { sdk: new Centrifuge(url, settings), format, subscriptions: new Map(), streams: new Set() };
+    clients.set(id, client);
+    watchClient(id, client);
+  },
+  connect: ({ client }) => clients.get(client).sdk.connect(),
+  disconnect: ({ client }) => clients.get(client).sdk.disconnect(),
+  subscribe({ client: id, channel, token, tokens, quiet, options }) {
+    const client = clients.get(id);
+    let subscription = client.subscriptions.get(channel);
+    if (subscription === undefined) {
+      const settings = { ...options };
+      if (token) settings.token = token;
+      if (tokens) settings.getToken = provider(id, 'subscription_token_wanted', tokens, { channel });
+      subscription = client.sdk.newSubscription(channel, settings);
+      client.subscriptions.set(channel, subscription);
+      watchSubscription(id, client, subscription, channel, quiet);
+    }
+    subscription.subscribe();
+  },
+  unsubscribe: ({ client, channel }) => clients.get(client).subscriptions.get(channel).unsubscribe(),
+  async publish({ client: id, channel, data }) {
+    const client = clients.get(id);
+    await client.sdk.publish(channel, encode(client, data));
+  },
+  async rpc({ client: id, method, data }) {
+    const client = clients.get(id);
+    return decode(client, (await client.sdk.rpc(method, encode(client, data))).data);
+  },
+  history: async ({ client, channel }) => void (await clients.get(client).sdk.history(channel, { limit: 1 })),
+  presence: async ({ client, channel }) => void (await clients.get(client).sdk.presence(channel)),
+  presence_stats: async ({ client, channel }) => void (await clients.get(client).sdk.presenceStats(channel)),
+  stream({ client: id, ...wanted }) {
+    void stream(id, clients.get(id), wanted);
+  },
+  stop_streams: ({ client }) => clients.get(client).streams.clear(),
+};
+
+async function perform(request) {
+  try {
+    const result = await operations[request.op](request);
+    write({ call: request.call, result: result ?? null });
+  } catch (error) {
+    write({ call: request.call, error: plainError(error) });
+  }
+}
+
+createInterface({ input: process.stdin })
+  .on('line', (line) => void perform(JSON.parse(line)))
+  .on('close', () => process.exit(0)); // the test is over
