@@ -4,7 +4,7 @@
 source "$(dirname "$0")/env.sh"
 
 declare -A budget=([static]=120 [unit]=300 [integration]=420 [e2e]=840)
-declare -A paths=([static]="$(ls tests/test_*.py 2>/dev/null || true)" [unit]=tests/unit [integration]=tests/integration [e2e]=tests/e2e)
+declare -A paths=([static]="$(ls tests/test_*.py 2>/dev/null || true)" [unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser")
 suites=("$@")
 [ $# -gt 0 ] || suites=(static unit integration e2e)
 

@@ -108,7 +108,8 @@ function connected() {
 function lost({ state, code, reason }) {
   if (state === "disconnected") lostAt = 0;
   else if (connectedBefore && !lostAt && code) lostAt = performance.now();
-  if (connectedBefore || state === "disconnected") view.addEvent(`${state} (${code}: ${reason})`, "bad");
+  if (state === "disconnected") view.addEvent(`disconnected (${code}: ${reason})`, "bad");
+  else if (connectedBefore) view.addEvent(`connection lost (${code}: ${reason}), connecting again`, "wait");
 }
 
 function subscription(change) {
@@ -144,6 +145,7 @@ async function send() {
   const text = $("text").value.trim();
   if (!text || !link?.subscribed) return;
   $("text").value = "";
+  await painted();
   try {
     const took = await link.publish({ text, sent: Date.now(), edge: edgeName() });
     counts.sent += 1;
@@ -186,6 +188,11 @@ function edgeName() {
 }
 
 // Small things.
+
+/** Browsers hold work back until they have painted after a key press; that is not the mesh's latency. */
+function painted() {
+  return new Promise((resolve) => setTimeout(resolve));
+}
 
 function channelOfAddress() {
   try {

@@ -2,16 +2,16 @@
 
 const SHOWN = 200; // items; older ones leave the list
 const NEAR_END = 40; // px
-const $ = (id) => document.getElementById(id);
+const waiting = []; // items that are not on the page yet
 
 /** Returns the element with this id. */
-export { $ };
+export const $ = (id) => document.getElementById(id);
 
 /** Milliseconds for people. */
 export function milliseconds(value) {
   if (value < 0) return "clocks differ";
   if (value < 1) return "< 1 ms";
-  return value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+  return value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
 }
 
 /** The last values of a measurement: remembers fifty, tells the median. */
@@ -26,7 +26,7 @@ export class Samples {
   get summary() {
     const sorted = [...this.#values].sort((a, b) => a - b);
     const median = sorted[Math.floor(sorted.length / 2)];
-    return sorted.length > 1 ? `median ${milliseconds(median)} of ${sorted.length}` : "";
+    return sorted.length > 1 ? `median ${milliseconds(median)}` : "";
   }
 }
 
@@ -41,7 +41,7 @@ export function showSample(id, samples, value) {
 export function showState({ state, code, reason }) {
   $("state").textContent = state;
   $("state").dataset.state = state;
-  $("reason").textContent = reason ? `${code}: ${reason}` : `since ${clock(new Date())}`;
+  $("reason").textContent = reason ? (code ? `${code}: ${reason}` : reason) : `since ${clock(new Date())}`;
   $("toggle").textContent = state === "disconnected" ? "Connect" : "Disconnect";
 }
 
@@ -100,21 +100,28 @@ export function addMessage({ who, own, text, from, to, latency }) {
   body.append(head, element("p", "text", text), route);
   item.append(avatar, body);
   add(item);
-  $("empty").hidden = true;
 }
 
 /** Add a line about the connection between the messages. */
 export function addEvent(text, kind) {
   const item = element("li", `event ${kind}`);
-  item.append(element("span", "", text), element("time", "", clock(new Date())));
+  item.append(element("span", "", text), " ", element("time", "", clock(new Date())));
   add(item);
 }
 
+/** Put an item on the page after the work at hand, together with all that come meanwhile: one layout for a burst. */
 function add(item) {
+  if (waiting.length === 0) setTimeout(addWaiting);
+  waiting.push(item);
+  if (waiting.length > SHOWN) waiting.shift();
+}
+
+function addWaiting() {
   const list = $("messages");
   const following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END;
-  list.append(item);
+  list.append(...waiting.splice(0));
   while (list.children.length > SHOWN) list.firstElementChild.remove();
+  $("empty").hidden = list.querySelector(".message") !== null;
   if (following) list.scrollTop = list.scrollHeight;
 }
 

@@ -38,7 +38,7 @@ BODY_TIMEOUT = 5.0
 """Seconds for the body of a token request to arrive."""
 SDK = Path("node_modules/centrifuge/dist")
 """The official SDK, beside the folder of the pages: /vendor/centrifuge.js."""
-DEV = "/dev/"
+DEV = "/dev"
 
 _LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 _NAMES = ("127.0.0.1", "localhost")
@@ -63,13 +63,14 @@ def public_app(
     if pages is None:
         return Starlette(exception_handlers={404: _not_found})
     folder = pages.resolve()
+    dev: list[BaseRoute] = [Route("/info", _info(node, ports, tokens=issue is not None))]
+    if issue is not None:
+        dev.append(Route("/token", _token(issue), methods=["POST"]))
     routes: list[BaseRoute] = [
-        Route("/dev/info", _info(node, ports, tokens=issue is not None)),
+        Mount(DEV, routes=dev),
         Mount("/vendor", _Files(folder.parent / SDK, "the Centrifuge SDK is not there: run `make setup`")),
         Mount("/", _Files(folder, f"http.pages names a folder that is not there: {pages}", html=True)),
     ]
-    if issue is not None:
-        routes.insert(0, Route("/dev/token", _token(issue), methods=["POST"]))
     headers = Middleware(_Headers, policy=content_security_policy(ports))
     return Starlette(routes=routes, middleware=[headers], exception_handlers={404: _not_found})
 
@@ -149,7 +150,7 @@ class _Headers:
                 headers["Content-Security-Policy"] = self._policy
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
-                headers["Cache-Control"] = "no-store" if scope["path"].startswith(DEV) else "no-cache"
+                headers["Cache-Control"] = "no-store" if scope["path"].startswith(f"{DEV}/") else "no-cache"
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,76 @@
+"""A mesh that serves the start page: a nats-server and two edges whose ports are known before they start."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.edges import OPEN, EdgeProcess, edge_config, mapping
+from tests.support.nats_server import NatsServer
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+EDGES = 2
+
+
+class PageMesh:
+    """Two edges that know each other's ports, as in `tidewire dev`. `edges[0]` is edge-1."""
+
+    def __init__(self, folder: Path, nats_url: str, pages: Path) -> None:
+        """Prepare; nothing runs yet. Pages of http://127.0.0.1 may connect, those of http://localhost may not."""
+        self._folder = folder
+        self._nats_url = nats_url
+        self._pages = pages
+        self._ports = free_ports(2 * EDGES)
+        self._starts = 0
+        self.edges: list[EdgeProcess] = []
+
+    def create(self, index: int) -> EdgeProcess:
+        """Return an edge that may be started; each has a folder, and so a log, of its own."""
+        self._starts += 1
+        public, internal = self._ports[:EDGES], self._ports[EDGES:]
+        config = edge_config(
+            self._nats_url,
+            {
+                "http": {
+                    "port": public[index],
+                    "internal_port": internal[index],
+                    "pages": str(self._pages),
+                    "issue_tokens": True,
+                },
+                "client": {"allowed_origins": [f"http://127.0.0.1:{port}" for port in public]},
+                "channel": {"namespaces": [{"name": "chat", **OPEN}]},
+                "dev": {
+                    "edges": [
+                        {"port": port, "internal_port": other}
+                        for port, other in zip(public, internal, strict=True)
+                    ]
+                },
+            },
+        )
+        return EdgeProcess(self._folder / f"start-{self._starts}", config, name=f"edge-{index + 1}")
+
+
+@contextlib.contextmanager
+def page_mesh(folder: Path, pages: Path = WEB) -> Iterator[PageMesh]:
+    """Run the mesh; an edge that a test puts into `edges` is ended with it."""
+    with NatsServer(folder / "nats", config=mapping()) as nats:
+        mesh = PageMesh(folder, nats.url, pages)
+        try:
+            mesh.edges = [mesh.create(index).launch() for index in range(EDGES)]
+            for edge in mesh.edges:
+                edge.wait_ready()
+            yield mesh
+        finally:
+            for edge in mesh.edges:
+                edge.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
