@@ -5,4 +5,4 @@ source "$(dirname "$0")/env.sh"
 missing=()
 command -v chromium >/dev/null || missing+=("Chromium (browser tests)")
 command -v cc >/dev/null || command -v gcc >/dev/null || missing+=("a C compiler")
-[ ${#missing[@]} -eq 0 ] || fail "$(printf '%s and ' "${missing[@]}" | sed 's/ and $//') missing: run \`make setup-system\`"
+[ ${#missing[@]} -eq 0 ] || fail "missing: $(printf "%s, " "${missing[@]}" | sed "s/, $//"): run \`make setup-system\`"

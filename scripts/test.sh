@@ -5,6 +5,10 @@ source "$(dirname "$0")/env.sh"
 
 declare -A budget=([static]=120 [unit]=300 [integration]=420 [e2e]=840)
 declare -A paths=([static]="$(ls tests/test_*.py 2>/dev/null || true)" [unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser")
+for folder in $(find tests -mindepth 2 -name 'test_*.py' | cut -d/ -f1,2 | sort -u); do
+  [[ " ${paths[*]} " == *" $folder "* ]] || fail "$folder holds tests and is in no suite of scripts/test.sh"
+done
+
 suites=("$@")
 [ $# -gt 0 ] || suites=(static unit integration e2e)
 
@@ -14,7 +18,7 @@ for suite in "${suites[@]}"; do
   echo "== $suite (at most ${budget[$suite]} s)"
   started=$SECONDS
   # shellcheck disable=SC2086  # a list of files
-  timeout --signal=INT --kill-after=20 "${budget[$suite]}" .venv/bin/python -m pytest ${paths[$suite]} --durations=5 ||
+  timeout --foreground --signal=INT --kill-after=20 "${budget[$suite]}" .venv/bin/python -m pytest ${paths[$suite]} --durations=5 ||
     fail "suite $suite failed or took longer than ${budget[$suite]} s (after $((SECONDS - started)) s)"
   timings+=("$suite $((SECONDS - started)) s")
 done
