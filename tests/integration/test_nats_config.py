@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,13 +11,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
+from tests.support.least_rights import PASSWORDS, VARIABLES, logged_in, printed
 from tests.support.nats_server import NatsServer
-from tidewire.kernel.nats_config import MAX_PAYLOAD, inbox_prefix
+from tidewire.kernel.nats_config import MAX_PAYLOAD
 from tidewire.kernel.subjects import PROBE, in_subject
 
 PARTITIONS = 8
-PASSWORDS = {"edge": "edge-password", "app": "app-password", "other": "other-password"}
-OPTIONS = ("--backend", "app:chat,_", "--rpc", "app", "--events", "app", "--backend", "other:live")
 
 
 class User:
@@ -32,17 +29,7 @@ class User:
 
     async def connect(self) -> None:
         """Log in with the user's password and inbox."""
-
-        async def refused(error: Exception) -> None:
-            self.refused.append(str(error).lower())
-
-        self.nc: Client = await nats.connect(
-            self.url,
-            user=self.name,
-            password=PASSWORDS[self.name],
-            inbox_prefix=inbox_prefix(self.name),
-            error_cb=refused,
-        )
+        self.nc: Client = await logged_in(self.url, self.name, self.refused)
 
     async def may_publish(self, subject: str, payload: bytes = b"x", reply: str = "") -> bool:
         """Publish and say whether the server let it through."""
@@ -70,20 +57,12 @@ class User:
 Users = dict[str, User]
 
 
-def printed(tmp_path: Path) -> str:
-    """The output of `tidewire nats-config`."""
-    command = (sys.executable, "-m", "tidewire", "nats-config", "--partitions", str(PARTITIONS), *OPTIONS)
-    return subprocess.run(
-        (*command, "--store-dir", str(tmp_path / "js")), capture_output=True, text=True, check=True
-    ).stdout
-
-
 @pytest.fixture
 async def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Users]:
     """Edge, app (chat and channels without a namespace, RPC, events) and other (live) on one nats-server."""
-    for name, password in PASSWORDS.items():
-        monkeypatch.setenv(f"NATS_PASSWORD_{name.upper()}", password)
-    with NatsServer(tmp_path / "nats", config=printed(tmp_path)) as server:
+    for name, password in VARIABLES.items():
+        monkeypatch.setenv(name, password)
+    with NatsServer(tmp_path / "nats", config=printed(tmp_path / "js", PARTITIONS)) as server:
         connected = {name: User(server.url, name) for name in PASSWORDS}
         for user in connected.values():
             await user.connect()
@@ -102,7 +81,7 @@ async def heard(subscription_of: User, subject: str, act: Callable[[], Awaitable
 
 def test_server_does_not_start_without_passwords(tmp_path: Path) -> None:
     """A forgotten password is an error at once, not an open door."""
-    server = NatsServer(tmp_path / "nats", config=printed(tmp_path))
+    server = NatsServer(tmp_path / "nats", config=printed(tmp_path / "js", PARTITIONS))
     with pytest.raises(RuntimeError, match="NATS_PASSWORD_EDGE"):
         server.start()
 
