@@ -5,6 +5,7 @@ import * as view from "./view.js";
 
 const { $ } = view;
 const FIRST_CHANNEL = "chat:lobby";
+const INVALID_TOKEN = 3500; // the code of the protocol: the mesh has another key by now
 const NAME_KEY = "tidewire.user";
 const MOODS = ["brisk", "calm", "clever", "gentle", "lucky", "merry", "quiet", "salty", "swift", "witty"];
 const ANIMALS = ["crab", "gull", "heron", "orca", "otter", "puffin", "seal", "tern", "turtle", "walrus"];
@@ -65,9 +66,13 @@ function open() {
 }
 
 function toggle() {
-  if (!link) apply();
-  else if ($("state").dataset.state === "disconnected") link.connect();
-  else link.disconnect();
+  if ($("state").dataset.state !== "disconnected") {
+    link.disconnect();
+    return;
+  }
+  link?.close(); // begin anew, with what the settings say now
+  link = null;
+  apply();
 }
 
 async function tokenFor(user) {
@@ -106,6 +111,7 @@ function connected() {
 }
 
 function lost({ state, code, reason }) {
+  if (code === INVALID_TOKEN) tokens.delete(chosen.user);
   if (state === "disconnected") lostAt = 0;
   else if (connectedBefore && !lostAt && code) lostAt = performance.now();
   if (state === "disconnected") view.addEvent(`disconnected (${code}: ${reason})`, "bad");

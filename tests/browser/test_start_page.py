@@ -11,6 +11,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
+from tests.support.edges import token
 from tests.support.start_page import WEB, PageMesh, page_mesh
 
 MILLISECONDS = re.compile(r"^(< 1|\d{1,3}) ms$")
@@ -79,6 +80,39 @@ async def test_html_is_shown_as_text(browser: Browser, mesh: PageMesh) -> None:
     assert [await page.title() for page in (one, two)] == ["Tidewire", "Tidewire"]
 
 
+async def test_any_payload_is_shown(browser: Browser, mesh: PageMesh) -> None:
+    """What other programs publish is shown as JSON, in order, and breaks nothing."""
+    page = await open_tab(browser, mesh.edges[0].base_url, "ada")
+    publish = """async ([url, token]) => {
+        const client = new Centrifuge(url, { token });
+        client.connect();
+        for (const data of [null, 7, "seven", [1, { text: 5 }], { text: 5 }, { text: "no more", sent: "x", edge: {} }])
+            await client.publish("chat:lobby", data);
+        client.disconnect();
+    }"""
+    await page.evaluate(publish, [mesh.edges[1].ws_url, token("robot")])
+    shown = ["null", "7", '"seven"', '[1,{"text":5}]', '{"text":5}', "no more"]
+    await expect(page.locator(".message .text")).to_have_text(shown)
+    await expect(page.locator(".message .who")).to_have_text(["robot"] * len(shown))
+    await expect(page.locator(".message .latency")).to_have_count(0)
+    await say(page, "still here")
+    await expect(page.locator(".message.own .text")).to_have_text("still here")
+
+
+async def test_without_dev_tokens_a_token_can_be_pasted(browser: Browser, tmp_path: Path) -> None:
+    """Where http.issue_tokens is off the page asks for a token; a bad one is told with its code, a good one connects."""
+    with page_mesh(tmp_path, issue_tokens=False) as mesh:
+        page = await browser.new_page()
+        await page.goto(mesh.edges[0].base_url)
+        await expect(page.locator("#token-field")).to_contain_text("tidewire token")
+        await page.fill("#token", "nonsense")
+        await page.press("#token", "Enter")
+        await expect(page.locator("#reason")).to_have_text("3500: invalid token")
+        await page.fill("#token", token("ada"))
+        await page.press("#token", "Enter")
+        await expect(page.locator("#state")).to_have_text("connected")
+
+
 async def test_a_lost_edge_is_seen_and_found_again(browser: Browser, mesh: PageMesh) -> None:
     """While its edge is stopped the page says `connecting` and why; when it is back, `connected` and after how long."""
     one = await open_tab(browser, mesh.edges[0].base_url, "ada")
@@ -94,6 +128,18 @@ async def test_a_lost_edge_is_seen_and_found_again(browser: Browser, mesh: PageM
     await expect(one.locator("#subscription")).to_have_text("subscribed")
     await say(two, "welcome back")
     await expect(one.locator(".message .text")).to_have_text("welcome back")
+
+
+async def test_a_token_of_an_old_key_is_replaced(browser: Browser, mesh: PageMesh) -> None:
+    """When the mesh comes back with another key the page is told so, and one press of Connect gets a new token."""
+    page = await open_tab(browser, mesh.edges[0].base_url, "ada")
+    mesh.edges[0].kill()
+    mesh.edges[0] = mesh.create(0, key="another key for tests, 32 bytes long").start()
+    await expect(page.locator("#reason")).to_have_text("3500: invalid token", timeout=RECONNECT_TIMEOUT)
+    await page.click("#toggle")
+    await expect(page.locator("#state")).to_have_text("connected")
+    await say(page, "again")
+    await expect(page.locator(".message .text")).to_have_text("again")
 
 
 async def test_a_page_may_choose_the_other_edge(browser: Browser, mesh: PageMesh) -> None:

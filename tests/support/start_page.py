@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.edges import OPEN, EdgeProcess, edge_config, mapping
+from tests.support.edges import OPEN, SECRET, EdgeProcess, edge_config, mapping
 from tests.support.nats_server import NatsServer
 
 WEB = Path(__file__).resolve().parents[2] / "web"
@@ -17,17 +17,18 @@ EDGES = 2
 class PageMesh:
     """Two edges that know each other's ports, as in `tidewire dev`. `edges[0]` is edge-1."""
 
-    def __init__(self, folder: Path, nats_url: str, pages: Path) -> None:
+    def __init__(self, folder: Path, nats_url: str, pages: Path, *, issue_tokens: bool) -> None:
         """Prepare; nothing runs yet. Pages of http://127.0.0.1 may connect, those of http://localhost may not."""
         self._folder = folder
         self._nats_url = nats_url
         self._pages = pages
+        self._issue_tokens = issue_tokens
         self._ports = free_ports(2 * EDGES)
         self._starts = 0
         self.edges: list[EdgeProcess] = []
 
-    def create(self, index: int) -> EdgeProcess:
-        """Return an edge that may be started; each has a folder, and so a log, of its own."""
+    def create(self, index: int, key: str = SECRET) -> EdgeProcess:
+        """Return an edge that may be started; each has a folder, and so a log, of its own. `key` signs tokens."""
         self._starts += 1
         public, internal = self._ports[:EDGES], self._ports[EDGES:]
         config = edge_config(
@@ -37,9 +38,12 @@ class PageMesh:
                     "port": public[index],
                     "internal_port": internal[index],
                     "pages": str(self._pages),
-                    "issue_tokens": True,
+                    "issue_tokens": self._issue_tokens,
                 },
-                "client": {"allowed_origins": [f"http://127.0.0.1:{port}" for port in public]},
+                "client": {
+                    "allowed_origins": [f"http://127.0.0.1:{port}" for port in public],
+                    "token": {"hmac_secret_key": key},
+                },
                 "channel": {"namespaces": [{"name": "chat", **OPEN}]},
                 "dev": {
                     "edges": [
@@ -53,10 +57,10 @@ class PageMesh:
 
 
 @contextlib.contextmanager
-def page_mesh(folder: Path, pages: Path = WEB) -> Iterator[PageMesh]:
+def page_mesh(folder: Path, pages: Path = WEB, *, issue_tokens: bool = True) -> Iterator[PageMesh]:
     """Run the mesh; an edge that a test puts into `edges` is ended with it."""
     with NatsServer(folder / "nats", config=mapping()) as nats:
-        mesh = PageMesh(folder, nats.url, pages)
+        mesh = PageMesh(folder, nats.url, pages, issue_tokens=issue_tokens)
         try:
             mesh.edges = [mesh.create(index).launch() for index in range(EDGES)]
             for edge in mesh.edges:
