@@ -9,6 +9,9 @@ command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 [ ${#missing[@]} -gt 0 ] || { echo "setup-system: nothing to do" && exit 0; }
 
 as_root=()
-[ "$(id -u)" = 0 ] || as_root=(sudo)
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null || fail "this installs packages: run it as root"
+  as_root=(sudo)
+fi
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
