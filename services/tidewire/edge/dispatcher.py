@@ -77,7 +77,7 @@ class Dispatcher:
             Dropped: self._drop,
         }
         hub.settled = self._joined
-        hub.slow = self._slow
+        hub.slow = self.slow
 
     # From transports.
 
@@ -110,6 +110,12 @@ class Dispatcher:
         for channel in connection.session.subscriptions:
             self._hub.leave(connection, channel)
         connection.session.subscriptions.clear()
+
+    def slow(self, connection: Connection) -> None:
+        """Close a connection that left more bytes pending than it may."""
+        if connection.session.state is not SessionState.CLOSED:
+            self._metrics.slow_consumer()
+            self._perform(connection, connection.session.close(errors.SLOW))
 
     # From the clock and the operator.
 
@@ -146,11 +152,6 @@ class Dispatcher:
 
     def _called(self, connection: Connection, effect: Call, answer: bytes | ReplyError) -> None:
         self._perform(connection, connection.session.called(effect.id, effect.started, answer))
-
-    def _slow(self, connection: Connection) -> None:
-        if connection.session.state is not SessionState.CLOSED:
-            self._metrics.slow_consumer()
-            self._perform(connection, connection.session.close(errors.SLOW))
 
     # Effects.
 
@@ -222,7 +223,7 @@ class Dispatcher:
 
     def _write(self, connection: Connection, frame: bytes) -> None:
         if not connection.transport.send(frame):
-            self._slow(connection)
+            self.slow(connection)
 
     def _close(self, connection: Connection, disconnect: Disconnect) -> None:
         connection.disconnect = disconnect

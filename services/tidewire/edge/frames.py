@@ -13,6 +13,8 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from tidewire.kernel.errors import Disconnect
+
 OPCODES_OF_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
 
@@ -39,16 +41,22 @@ class FrameReader(Protocol):
     def close_code(self) -> int:
         """The code of the peer's close frame, else of ours, else 1006."""
 
+    @property
+    def fault(self) -> Disconnect | None:
+        """What was said to a peer that broke the rules of frames; None otherwise."""
+
 
 class ServerProtocolReader:
     """FrameReader on websockets' `ServerProtocol`, after its handshake."""
 
-    __slots__ = ("_fragments", "_protocol", "_text")
+    __slots__ = ("_closed_by_us", "_message", "_protocol", "_refused", "_text")
 
     def __init__(self, protocol: ServerProtocol) -> None:
         self._protocol = protocol
-        self._fragments: list[bytes] = []
+        self._message = bytearray()  # not a list: fragments may be empty, and no size bounds their number
         self._text = False
+        self._refused = False
+        self._closed_by_us = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """See FrameReader."""
@@ -57,6 +65,8 @@ class ServerProtocolReader:
         for event in self._protocol.events_received():
             if isinstance(event, Frame) and event.opcode in OPCODES_OF_DATA:
                 message = self._join(event)
+                if self._refused:
+                    break
                 if message is not None:
                     messages.append(message)
         return messages
@@ -72,6 +82,7 @@ class ServerProtocolReader:
     def close(self, code: int, reason: str) -> None:
         """See FrameReader."""
         if self._protocol.state is State.OPEN:
+            self._closed_by_us = True
             self._protocol.send_close(code, reason)
 
     @property
@@ -86,19 +97,31 @@ class ServerProtocolReader:
         frame = protocol.close_rcvd or protocol.close_sent
         return int(frame.code) if frame is not None else int(CloseCode.ABNORMAL_CLOSURE)
 
+    @property
+    def fault(self) -> Disconnect | None:
+        """See FrameReader."""
+        sent = self._protocol.close_sent
+        if sent is None or self._closed_by_us or self._protocol.close_rcvd is sent:
+            return None
+        return Disconnect(int(sent.code), sent.reason)
+
     def _join(self, frame: Frame) -> bytes | None:
         """Return the message that `frame` completes; None while fragments are missing or when it is refused."""
         if frame.opcode is not Opcode.CONT:
             self._text = frame.opcode is Opcode.TEXT
-        self._fragments.append(bytes(frame.data))
-        if not frame.fin:
-            return None
-        message = b"".join(self._fragments)
-        self._fragments.clear()
+        if frame.fin and not self._message:
+            message = bytes(frame.data)
+        else:
+            self._message += frame.data
+            if not frame.fin:
+                return None
+            message = bytes(self._message)
+            self._message.clear()
         if self._text and not message.isascii():
             try:
                 message.decode()
             except UnicodeDecodeError:
+                self._refused = True
                 self._protocol.fail(CloseCode.INVALID_DATA, "text that is not UTF-8")
                 return None
         return message

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tidewire.edge.transport import WebSocketTransport
     from tidewire.platform.nats_link import NatsLink
 
+STANDARD_CODES = range(1000, 1016)
+"""Close codes of RFC 6455; a client may send any up to 4999, and must not choose our label values."""
 SIZE_OF_FAN_OUT = (1, 10, 100, 1_000, 10_000, 100_000)
 
 
@@ -38,7 +40,7 @@ class Telemetry:
         self._closed = Counter(
             "tidewire_connections_closed",
             "Accepted connections that ended, by close code (3xxx: the edge's own, see the protocol table; 1000 and 1001: "
-            "the client went; 1006: the network).",
+            "the client went; 1006: the network; other: a code of the client's own).",
             ["code"],
         )
         self._commands = Counter(
@@ -215,7 +217,7 @@ class Telemetry:
         """See gate.TransportMetrics: count, and write the canonical line of the connection."""
         session, ours = connection.session, connection.disconnect
         code = ours.code if ours is not None else transport.close_code
-        self._closed.inc(1, (str(code) if 1000 <= code < 5000 else "other",))
+        self._closed.inc(1, (str(code) if ours is not None or code in STANDARD_CODES else "other",))
         self._log.info(
             "connection.closed",
             client=session.client,

@@ -174,7 +174,7 @@ class WebSocketTransport(asyncio.Protocol):
         if end < 0 or end > MAX_REQUEST:
             self._refuse_raw(431, "Request Header Fields Too Large", "head_too_large")
         elif _path(self._head) == WEBSOCKET_PATH:
-            self._upgrade(bytes(self._head))
+            self._upgrade(bytes(self._head[: end + 4]), bytes(self._head[end + 4 :]))
         else:
             self._hand_over()
 
@@ -190,11 +190,12 @@ class WebSocketTransport(asyncio.Protocol):
         http.data_received(bytes(self._head))
         self._head.clear()
 
-    def _upgrade(self, data: bytes) -> None:
+    def _upgrade(self, head: bytes, rest: bytes) -> None:
+        """Answer a request for the WebSocket path; `rest` are the bytes that came behind its head."""
         self._head.clear()
         limits = self._gate.limits
         protocol = ServerProtocol(max_size=limits.message_size)
-        protocol.receive_data(data)
+        protocol.receive_data(head)
         request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
         if request is None:
             self._refuse_raw(400, "Bad Request", "bad_request")
@@ -206,7 +207,8 @@ class WebSocketTransport(asyncio.Protocol):
                 response.headers["Retry-After"] = str(verdict.retry_after)
             outcome = verdict.outcome
         else:
-            request.headers.pop("Sec-WebSocket-Protocol", None)
+            if "Sec-WebSocket-Protocol" in request.headers:  # `pop` fails on a field that stands twice
+                del request.headers["Sec-WebSocket-Protocol"]
             response = protocol.accept(request)
             outcome = "accepted" if response.status_code == 101 else "bad_upgrade"
             if outcome == "accepted" and verdict.subprotocol is not None:
@@ -215,18 +217,19 @@ class WebSocketTransport(asyncio.Protocol):
         protocol.send_response(response)
         self._write(b"".join(protocol.data_to_send()))
         if isinstance(verdict, Accept) and outcome == "accepted":
-            self._open(protocol, verdict)
+            self._open(protocol, verdict, rest)
         else:
             self._end()
 
-    def _open(self, protocol: ServerProtocol, verdict: Accept) -> None:
+    def _open(self, protocol: ServerProtocol, verdict: Accept, rest: bytes) -> None:
         self._gate.disarm(self)
         self.state = TransportState.OPEN
         self.framing = WEBSOCKET_PROTOBUF if verdict.protobuf else WEBSOCKET_JSON
         self._reader = ServerProtocolReader(protocol)
         client = ConnectionId(str(uuid.uuid4()))
         self._connection = self._gate.dispatcher.opened(client, self, json=not verdict.protobuf)
-        self._read(b"")  # frames that came in the same packet as the request
+        if rest:
+            self._read(rest)
 
     def _refuse_raw(self, status: int, phrase: str, outcome: str) -> None:
         self._gate.metrics.handshake(outcome)
@@ -244,11 +247,13 @@ class WebSocketTransport(asyncio.Protocol):
         for message in reader.feed(data):
             self._gate.dispatcher.received(connection, message)
         if reader.closing:
+            if connection.disconnect is None:
+                connection.disconnect = reader.fault
             self._say_goodbye()
         else:
             for control in reader.outgoing():
                 if not self.send(control):
-                    self.close(errors.SLOW)
+                    self._gate.dispatcher.slow(connection)
 
     def _say_goodbye(self) -> None:
         """Write what the closing handshake asks for, and see to it that it ends."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+MAX_REASON = 123
+"""Bytes of UTF-8: what a control frame leaves beside the code (RFC 6455, section 5.5)."""
+
 
 class TidewireError(Exception):
     """Root of the errors that Tidewire raises on purpose."""
@@ -32,8 +35,8 @@ class Disconnect(msgspec.Struct, frozen=True):
     reason: str
 
     def saying(self, reason: str) -> Disconnect:
-        """Return the same disconnect with a more specific reason."""
-        return Disconnect(self.code, reason)
+        """Return the same disconnect with a more specific reason, cut to what a close frame holds."""
+        return Disconnect(self.code, reason.encode(errors="replace")[:MAX_REASON].decode(errors="ignore"))
 
     @property
     def reconnect(self) -> bool:
