@@ -70,7 +70,7 @@ class Gate:
         self.transports: dict[WebSocketTransport, None] = {}
         self._broker_available = broker_available
         self._deadlines: Wheel[WebSocketTransport] = Wheel()
-        self._guests: Wheel[Transport] = Wheel()
+        self._guests: dict[Transport, int] = {}
 
     @property
     def crowded(self) -> bool:
@@ -93,12 +93,17 @@ class Gate:
 
     def host(self, tcp: Transport) -> BaseProtocol:
         """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now."""
-        self._guests.add(tcp, math.ceil(HTTP_LIFETIME / TICK))
+        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK)
         return self._http()
 
     def tick(self) -> None:
         """End what is overdue."""
-        for tcp in self._guests.advance():
-            tcp.abort()
+        for tcp, left in list(self._guests.items()):
+            if tcp.is_closing():
+                del self._guests[tcp]
+            elif left <= 1:
+                tcp.abort()
+            else:
+                self._guests[tcp] = left - 1
         for transport in self._deadlines.advance():
             transport.overdue()
