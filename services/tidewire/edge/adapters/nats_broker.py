@@ -35,7 +35,7 @@ UNANSWERED = errors.INTERNAL.saying("the method did not answer in time")
 NO_RESPONDERS = b"NATS/1.0 503"
 APPLICATION_CODES = range(400, 2000)
 MAX_APPLICATION_MESSAGE = 256
-PRINTABLE = "".join(chr(byte) for byte in range(0x20, 0x7F) if chr(byte) != "%")
+VISIBLE = "".join(chr(byte) for byte in range(0x21, 0x7F) if chr(byte) != "%")
 
 _TAGS = msgspec.json.Decoder(dict[str, str])
 _HEADER = re.compile(rb"\r\n(Tw-V|Tw-Time|Tw-Info|Tw-Tags):[ \t]*([^\r\n]*)")
@@ -163,8 +163,14 @@ class NatsBroker:
 
 
 def _caller(user: str, client: str) -> bytes:
-    """Return the header block that tells a responder who calls; the user is percent-encoded outside printable ASCII."""
-    return f"NATS/1.0\r\nTw-V: 1\r\nTw-User: {quote(user, safe=PRINTABLE)}\r\nTw-Client: {client}\r\n\r\n".encode()
+    """Return the header block that tells a responder who calls.
+
+    The user is percent-encoded outside visible ASCII: no name can end a header, and none can hide behind another by
+    spaces that header parsers strip.
+    """
+    return (
+        f"NATS/1.0\r\nTw-V: 1\r\nTw-User: {quote(user, safe=VISIBLE)}\r\nTw-Client: {client}\r\n\r\n".encode()
+    )
 
 
 def _answer(header: bytes | None, payload: bytes) -> bytes | ReplyError:
@@ -173,10 +179,11 @@ def _answer(header: bytes | None, payload: bytes) -> bytes | ReplyError:
         return UNANSWERED
     if header.startswith(NO_RESPONDERS) and not payload:
         return errors.METHOD_NOT_FOUND
-    found = re.search(rb"\r\nNats-Service-Error-Code:[ \t]*(\d{1,9})[ \t]*\r\n", header)
+    found = re.search(rb"\r\nNats-Service-Error-Code:[ \t]*([^\r\n]*)", header)
     if found is None:
         return payload
-    code = int(found[1])
+    digits = found[1].strip()
+    code = int(digits) if digits.isdigit() and len(digits) < 10 else 0
     if code not in APPLICATION_CODES:
         return errors.INTERNAL
     text = re.search(rb"\r\nNats-Service-Error:[ \t]*([^\r\n]*)", header)
