@@ -88,8 +88,8 @@ async def test_subscribing_during_a_reconnect_loses_and_doubles_nothing(nats_ser
         added: list[Received] = []
         nats_server.restart()
         async with asyncio.timeout(5.0):
-            while connected(link) or not link._outgoing.attached:
-                await asyncio.sleep(0)  # no turn is missed: subscriptions are being sent again now
+            while connected(link) or not link._outgoing.attached:  # noqa: ASYNC110 - no turn may be missed
+                await asyncio.sleep(0)
         assert not listener.heard("back")
         while not listener.heard("back"):
             if len(added) < 2_500:

@@ -59,7 +59,7 @@ class Received:
 
 def options(*urls: str, **changes: object) -> LinkOptions:
     """Options with a fast watchdog and short timeouts."""
-    base = LinkOptions(urls=urls, connect_timeout=1.0, watchdog_interval=0.3, watchdog_timeout=0.3)
+    base = LinkOptions(urls=urls, connect_timeout=1.0, watchdog_interval=0.5, watchdog_timeout=1.0)
     return msgspec.structs.replace(base, **changes)
 
 

@@ -120,8 +120,12 @@ class NatsServer:
         os.kill(self.pid, signal.SIGHUP)
 
     def pause(self) -> None:
-        """Make it hang (SIGSTOP): its sockets stay open and take what their buffers hold."""
+        """Make it hang (SIGSTOP) and wait for that: its sockets stay open and take what their buffers hold."""
         os.kill(self.pid, signal.SIGSTOP)
+        end = time.monotonic() + STOP_TIMEOUT
+        while not all(_stopped(thread) for thread in Path(f"/proc/{self.pid}/task").iterdir()):
+            assert time.monotonic() < end, "the server did not stop"
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let it go on (SIGCONT)."""
@@ -176,3 +180,8 @@ class NatsServer:
 
     def _said(self) -> str:
         return (self.folder / "output.txt").read_text()[-2000:] + self.log[-2000:]
+
+
+def _stopped(thread: Path) -> bool:
+    """Whether a thread of a process is stopped; the state follows the name, which ends with the last bracket."""
+    return (thread / "stat").read_text().rpartition(") ")[2].startswith(("T", "Z"))
