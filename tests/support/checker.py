@@ -11,11 +11,14 @@ an altered publication is one that is missing and one that is foreign.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+from tests.support.wait import eventually
 
 SHOWN = 5
 """Records named per subscriber and defect; the report gives the counts of all."""
@@ -118,6 +121,17 @@ class Checker:
     def complete(self, subscriber: str) -> bool:
         """Return whether the subscriber has as many as it must have: worth a check, more may still come."""
         return len(self._received[subscriber]) >= len(self._owed(subscriber))
+
+    async def check_when_complete(self, timeout: float) -> None:
+        """Wait until all who were there throughout have as many as they must have, at most `timeout` s; then check."""
+        owed = {name: len(self._owed(name)) for name in self._received.keys() - self._partial}
+
+        def complete() -> bool:
+            return all(len(self._received[name]) >= count for name, count in owed.items())
+
+        with contextlib.suppress(AssertionError):  # the check says what is missing
+            await eventually(complete, timeout)
+        self.check()
 
     def check(self) -> None:
         """Raise DeliveryError unless every subscriber received exactly what it should have, in order."""

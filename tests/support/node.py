@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tests.support.sdk import Event, Json, SdkError
+from tests.support.sdk import Event, Json, OnEvent, SdkError
 
 SCRIPT = Path(__file__).parent / "node_client" / "client.mjs"
 OLDEST = 20
@@ -95,10 +95,11 @@ class Node:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         decode = msgspec.json.Decoder(_Line).decode
+        decode_event = msgspec.json.Decoder(Event).decode
         while line := await self._process.stdout.readline():
             message = decode(line)
             if message.client:
-                self.clients[message.client].events.append(msgspec.json.decode(line, type=Event))
+                self.clients[message.client].note(decode_event(line))
                 continue
             future = self._calls.pop(message.call)
             if future.done():
@@ -120,6 +121,14 @@ class NodeClient:
         self._node = node
         self.name = name
         self.events: list[Event] = []
+        self.on_event: OnEvent | None = None
+
+    def note(self, event: Event) -> None:
+        """Keep an event, or pass it on."""
+        if self.on_event is None:
+            self.events.append(event)
+        else:
+            self.on_event(event)
 
     async def ask(self, op: str, **fields: object) -> Json:
         """Have an operation performed for this client."""

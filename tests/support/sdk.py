@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -54,10 +54,17 @@ class Event(msgspec.Struct, frozen=True):
     sequence: int = 0
 
 
+OnEvent = Callable[[Event], None]
+
+
 class SdkClient(Protocol):
-    """One client of an official SDK. Payloads are JSON values in both formats."""
+    """One client of an official SDK. Payloads are JSON values in both formats.
+
+    Events are kept in `events`, unless `on_event` is set: then it gets them.
+    """
 
     events: list[Event]
+    on_event: OnEvent | None
 
     async def connect(self) -> None:
         """Begin to connect; the outcome is an event."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import centrifuge
 
-from tests.support.sdk import CLOSED, TIMED_OUT, Event, Json, SdkError
+from tests.support.sdk import CLOSED, TIMED_OUT, Event, Json, OnEvent, SdkError
 
 
 class PythonClient:
@@ -24,6 +24,7 @@ class PythonClient:
     ) -> None:
         """Create a client that is not connected yet."""
         self.events: list[Event] = []
+        self.on_event: OnEvent | None = None
         self._protobuf = wire == "protobuf"
         self._subscriptions: dict[str, centrifuge.Subscription] = {}
         self._sdk = centrifuge.Client(
@@ -101,8 +102,11 @@ class PythonClient:
         return json.loads(value) if isinstance(value, bytes) else value
 
     def note(self, event: str, **fields: Json) -> None:
-        """Keep an event."""
-        self.events.append(Event(event, **fields))
+        """Keep an event, or pass it on."""
+        if self.on_event is None:
+            self.events.append(Event(event, **fields))
+        else:
+            self.on_event(Event(event, **fields))
 
 
 def sdk_error(error: BaseException) -> SdkError:
