@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, cast
 
@@ -16,7 +17,7 @@ BACKLOG = 1024
 
 
 class Backend(Protocol):
-    """What the balancer knows of an edge."""
+    """What the balancer knows of an edge; one without a port has not started yet."""
 
     port: int
 
@@ -37,7 +38,7 @@ class Balancer:
         self._opening: set[asyncio.Task[None]] = set()
         self.ready: set[int] = set()
         """Ports of the edges that are ready."""
-        self.sent: dict[int, int] = {backend.port: 0 for backend in backends}
+        self.sent: Counter[int] = Counter()
         """Connections that each edge was given so far, by port."""
         self.refused = 0
         """Connections that were closed because no edge took them."""
@@ -195,6 +196,8 @@ class _Side(asyncio.Protocol):
 
 
 async def _is_ready(backend: Backend) -> bool:
+    if not backend.port:
+        return False
     try:
         return (await request(f"{backend.internal_url}/ready", timeout=PROBE_TIMEOUT)).status == 200
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
