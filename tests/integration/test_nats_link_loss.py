@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.links import Received, asked, settled, started
+from tests.support.links import NotingListener, Received, asked, options, settled, started
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
 from tidewire.platform.nats_link import LinkAway, LinkState, NatsLink
@@ -78,6 +78,30 @@ async def test_five_thousand_subscriptions_come_back_and_all_deliver(nats_server
             other.publish(b"s.%d" % number, b"")
         await eventually(lambda: sum(counts) == 5_000)
         assert set(counts) == {1}
+
+
+async def test_the_link_is_back_only_when_the_server_has_processed_the_last_subscription(
+    nats_server: NatsServer,
+) -> None:
+    """What another connection publishes in that very moment arrives, for the subscription that was sent last."""
+
+    class Publishing(NotingListener):
+        def link_back(self) -> None:
+            super().link_back()
+            other.sendall(b"PUB s.0 1\r\nx\r\n")
+
+    listener, received = Publishing(), Received()
+    link = NatsLink(options(nats_server.url), listener)
+    await link.start()
+    for number in range(50_000):
+        link.subscribe(b"s.%d" % number, received)
+    assert await settled(link)
+    nats_server.restart()
+    with socket.create_connection(("127.0.0.1", nats_server.port)) as other:
+        other.sendall(b'CONNECT {"verbose": false}\r\n')
+        await eventually(lambda: listener.heard("back") == 1, timeout=20.0)
+        await eventually(lambda: received.messages)
+    await link.close()
 
 
 async def test_subscribing_during_a_reconnect_loses_and_doubles_nothing(nats_server: NatsServer) -> None:
