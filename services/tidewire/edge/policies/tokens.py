@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from tidewire.edge.wire.commands import NO_DATA
+from tidewire.edge.wire.json_codec import clean_json
 
 if TYPE_CHECKING:
     from tidewire.edge.config import TokenConfig
@@ -107,6 +108,8 @@ class TokenVerifier:
             if key is None:
                 return TokenProblem.INVALID
             verified = jwt.api_jws.decode_complete(token, key.secret, algorithms=key.algorithms)
+            if clean_json(verified["payload"]) is None:  # bounds nesting, for every parser that comes behind
+                return TokenProblem.INVALID
             payload = self._decode.decode(verified["payload"])
         except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, TypeError):
             return TokenProblem.INVALID
