@@ -82,7 +82,7 @@ class Edge:
             self._rules, self._hub, self._broker, self._telemetry, timing, random.random
         )
         self._gate = self._create_gate()
-        self._watch.bind(self._hub.flush, self._check_mapping)
+        self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
             [self._dispatcher.tick, self._gate.tick], self._telemetry, self._link, clock.monotonic
         )

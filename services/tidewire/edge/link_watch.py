@@ -23,18 +23,25 @@ class LinkWatch:
         self._log = log
         self._flush: Callable[[], None] = _nothing
         self._check: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._last_error: Callable[[], Exception | None] = _no_error
         self._checking: asyncio.Task[None] | None = None
         self._warned: dict[str, float] = {}
 
-    def bind(self, flush: Callable[[], None], check: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Say what follows each read, and what checks a node after a reconnect."""
+    def bind(
+        self,
+        flush: Callable[[], None],
+        check: Callable[[], Coroutine[Any, Any, None]],
+        last_error: Callable[[], Exception | None],
+    ) -> None:
+        """Say what follows each read, what checks a node after a reconnect, and what the link's newest error is."""
         self._flush = flush
         self._check = check
+        self._last_error = last_error
 
     def link_away(self) -> None:
         """Clients stay; publishers get a temporary error until the link is back."""
         self._telemetry.nats_lost()
-        self._log.warning("nats.away")
+        self._log.warning("nats.away", error=str(self._last_error()))
 
     def link_back(self) -> None:
         """Check the node behind the new connection."""
@@ -51,7 +58,7 @@ class LinkWatch:
     def link_error(self, kind: str) -> None:
         """Count, and warn now and then."""
         self._telemetry.nats_error(kind)
-        self._warn("nats.error", kind=kind)
+        self._warn("nats.error", kind=kind, error=str(self._last_error()))
 
     def unmapped(self) -> None:
         """A publication came from a NATS node without the mapping."""
@@ -70,3 +77,7 @@ class LinkWatch:
 
 def _nothing() -> None:
     """Stand in until the hub is there."""
+
+
+def _no_error() -> None:
+    """Stand in until the link is there."""
