@@ -124,7 +124,9 @@ async def main() -> None:
             for name, receive in variants.items():
                 results[name].append(await receive(server))
     for name, values in results.items():
-        print(f"{name:10} {statistics.median(values):6.2f} us/message  ({min(values):.2f} to {max(values):.2f})")
+        print(
+            f"{name:10} {statistics.median(values):6.2f} us/message  ({min(values):.2f} to {max(values):.2f})"
+        )
     ratio = statistics.median(results["nats-py"]) / statistics.median(results["tidewire"])
     print(f"ratio      {ratio:6.1f}x")
 
