@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.edge import edge_config
+from tests.support.protocol import protocol
+from tidewire.edge.rules import Rules
+
+
+def made(**changes: Any) -> Rules:
+    """Rules of a configuration."""
+    return Rules(edge_config(**changes), ManualClock(), "9.8.7")
+
+
+def test_limits_are_those_of_the_configuration_in_seconds_and_counts() -> None:
+    """No unit is converted on the way."""
+    rules = made(
+        client={
+            "channel_limit": 3,
+            "inflight_limit": 4,
+            "ping_interval": "10s",
+            "pong_timeout": "2s",
+            "expired_close_delay": "500ms",
+            "allow_anonymous_connect_without_token": True,
+        }
+    )
+    assert (rules.version, rules.channel_limit, rules.inflight_limit) == ("9.8.7", 3, 4)
+    assert (rules.ping_seconds, rules.expired_close_delay, rules.allow_anonymous) == (10, 0.5, True)
+    assert not made().allow_anonymous
+
+
+@protocol("command.send")
+@pytest.mark.parametrize(
+    ("send", "named", "anonymous"),
+    [
+        ({}, False, False),
+        ({"allow_for_anonymous": True}, False, False),
+        ({"enabled": True}, True, False),
+        ({"enabled": True, "allow_for_anonymous": True}, True, True),
+    ],
+)
+def test_may_send(send: dict[str, bool], named: bool, anonymous: bool) -> None:
+    """Off by default; anonymous users need their own flag on top."""
+    assert made(send=send).may_send("alice") is named
+    assert made(send=send).may_send("") is anonymous

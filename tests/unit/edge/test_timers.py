@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.edge import RecordingTransport, rules
+from tidewire.edge.connection import Connection
+from tidewire.edge.session import Session
+from tidewire.edge.timers import TICK, Timer, Timers
+from tidewire.kernel.ids import ConnectionId
+
+
+@pytest.fixture
+def connection() -> Connection:
+    """Any connection: timers only keep it."""
+    session = Session(ConnectionId("c1"), rules(ManualClock()), json=True)
+    return Connection(session, RecordingTransport(), 0.0)
+
+
+def due(timers: Timers, ticks: int) -> list[tuple[int, Timer]]:
+    """What becomes due in which of the next ticks, counted from 1."""
+    return [(tick, timer) for tick in range(1, ticks + 1) for timer, _ in timers.advance()]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tick"),
+    [(0.0, 1), (-5.0, 1), (TICK, 1), (TICK * 1.01, 2), (1.0, 10), (25.0, 250)],
+)
+def test_deadline_is_rounded_up_to_a_tick(connection: Connection, seconds: float, tick: int) -> None:
+    """Never early; what is past is due at the next tick."""
+    timers = Timers()
+    timers.set(connection, Timer.PING, seconds)
+    assert due(timers, tick + 5) == [(tick, Timer.PING)]
+
+
+def test_one_deadline_of_a_kind_the_newest(connection: Connection) -> None:
+    """Setting again replaces, sooner or later; other kinds are left alone."""
+    timers = Timers()
+    timers.set(connection, Timer.EXPIRY, 0.3)
+    timers.set(connection, Timer.PONG, 0.2)
+    timers.set(connection, Timer.EXPIRY, 0.5)
+    assert due(timers, 9) == [(2, Timer.PONG), (5, Timer.EXPIRY)]
+    timers.set(connection, Timer.EXPIRY, 0.5)
+    timers.set(connection, Timer.EXPIRY, 0.1)
+    assert due(timers, 9) == [(1, Timer.EXPIRY)]
+
+
+def test_cleared_connection_is_never_due_again(connection: Connection) -> None:
+    """And nothing is kept of it."""
+    timers = Timers()
+    for timer in Timer:
+        timers.set(connection, timer, 0.1 + timer)
+    timers.clear(connection)
+    assert due(timers, 50) == []
+    assert all(len(wheel) == 0 for wheel in timers._wheels)
+
+
+def test_all_kinds_may_be_due_in_one_tick(connection: Connection) -> None:
+    """Each once."""
+    timers = Timers()
+    for timer in Timer:
+        timers.set(connection, timer, 0.1)
+    assert due(timers, 3) == [(1, timer) for timer in Timer]
