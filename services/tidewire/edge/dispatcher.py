@@ -123,7 +123,8 @@ class Dispatcher:
         """Turn the wheels by one tick (`timers.TICK` seconds)."""
         self._hub.tick()
         for timer, connection in self._timers.advance():
-            self._perform(connection, self._due(timer, connection))
+            if connection in self.connections:  # an earlier timer of this tick may have closed it
+                self._perform(connection, self._due(timer, connection))
 
     def retire(self, connection: Connection, disconnect: Disconnect) -> None:
         """Close a connection as soon as it is owed no reply."""

@@ -46,6 +46,7 @@ class Timers:
 
     def advance(self) -> Iterator[tuple[Timer, Connection]]:
         """Turn the wheels by one tick and yield what is due."""
-        for timer in Timer:
-            for connection in self._wheels[timer].advance():
+        turned = [(timer, self._wheels[timer].advance()) for timer in Timer]
+        for timer, connections in turned:  # whoever sets a timer now counts from this tick on every wheel
+            for connection in connections:
                 yield timer, connection

@@ -61,3 +61,13 @@ def test_all_kinds_may_be_due_in_one_tick(connection: Connection) -> None:
     for timer in Timer:
         timers.set(connection, timer, 0.1)
     assert due(timers, 3) == [(1, timer) for timer in Timer]
+
+
+def test_timer_that_a_due_one_sets_counts_from_this_tick(connection: Connection) -> None:
+    """A pong is awaited for its whole time, on whichever wheel."""
+    timers = Timers()
+    timers.set(connection, Timer.PING, 0.1)
+    for timer, found in timers.advance():
+        assert timer is Timer.PING
+        timers.set(found, Timer.PONG, 0.3)
+    assert due(timers, 5) == [(3, Timer.PONG)]
