@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.edge import CountingMetrics, FakeBroker, RecordingTransport, rules, token
+from tests.support.protocol import protocol
+from tidewire.edge.connection import Connection
+from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing
+from tidewire.edge.hub import Hub
+from tidewire.edge.ports import Publication
+from tidewire.edge.timers import TICK
+from tidewire.kernel import errors
+from tidewire.kernel.ids import ConnectionId
+
+RPC = {"enabled": True, "methods": [{"name": "*"}]}
+PING = "{}"
+
+
+class Core:
+    """Dispatcher, hub and sessions, on a fake broker; time passes when the test says so."""
+
+    def __init__(self, *, random: float = 0.0, **config: Any) -> None:
+        self.clock = ManualClock()
+        self.broker = FakeBroker()
+        self.metrics = CountingMetrics()
+        self.hub = Hub(self.broker, self.metrics, self.clock, 100)
+        timing = Timing(ping=25.0, pong=8.0, stale=10.0)
+        self.dispatcher = Dispatcher(
+            rules(self.clock, **config), self.hub, self.broker, self.metrics, timing, lambda: random
+        )
+
+    def client(self, user: str | None = "alice", **claims: Any) -> Client:
+        """A client on a transport of its own; connected unless `user` is None."""
+        client = Client(self)
+        if user is not None:
+            client.say({"id": 1, "connect": {"token": token(user, **claims)}})
+            assert "connect" in client.heard()[0]
+        return client
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, tick by tick."""
+        for _ in range(round(seconds / TICK)):
+            self.clock.advance(TICK)
+            self.dispatcher.tick()
+
+    def deliver(self, channel: str, *data: object) -> None:
+        """Publications of one read."""
+        for each in data:
+            self.broker.sink(channel).receive(Publication(json.dumps(each).encode()))
+        self.hub.flush()
+
+
+class Client:
+    """One connection, in JSON."""
+
+    def __init__(self, core: Core) -> None:
+        self.transport = RecordingTransport()
+        self.core = core
+        self.connection: Connection = core.dispatcher.opened(
+            ConnectionId(f"c{len(core.dispatcher.connections)}"), self.transport, json=True
+        )
+
+    def say(self, *commands: dict[str, Any]) -> None:
+        """Send commands in one frame."""
+        self.raw("\n".join(map(json.dumps, commands)).encode())
+
+    def raw(self, payload: bytes) -> None:
+        """Send any bytes as one message."""
+        self.core.dispatcher.received(self.connection, payload)
+
+    def frames(self) -> list[str]:
+        """Frames written since the last call, without their WebSocket header."""
+        frames, self.transport.frames = self.transport.frames, []
+        return [frame[2 if frame[1] < 126 else 4 :].decode() for frame in frames]
+
+    def heard(self) -> list[dict[str, Any]]:
+        """The same, as replies and pushes, pings left out."""
+        lines = [line for frame in self.frames() for line in frame.split("\n")]
+        return [json.loads(line) for line in lines if line != PING]
+
+    def subscribe(self, channel: str, number: int = 2) -> Client:
+        """Subscribe; the broker confirms where it is asked."""
+        self.say({"id": number, "subscribe": {"channel": channel}})
+        if not self.transport.frames:
+            self.core.broker.confirm(channel)
+        assert self.heard() == [{"id": number, "subscribe": {}}]
+        return self
+
+    @property
+    def closed(self) -> int:
+        """The code that the edge closed with, 0 while it has not."""
+        return self.transport.closed.code if self.transport.closed is not None else 0
+
+
+@pytest.fixture
+def core() -> Core:
+    """With the fakes' configuration, rpc and send on."""
+    return Core(rpc=RPC, send={"enabled": True})
+
+
+# Commands and their results.
+
+
+@protocol("format.malformed", "disconnect.3501")
+@pytest.mark.parametrize("payload", [b"", b"nonsense", b"[]", b'{"id":1}\n\n{"id":2}', b'{"id":-1}', b"\xff"])
+def test_malformed_frame_closes_with_a_reason(core: Core, payload: bytes) -> None:
+    """The reason says what is wrong and never repeats what was sent."""
+    client = core.client()
+    client.raw(payload)
+    assert client.closed == 3501
+    assert client.transport.closed is not None
+    assert client.transport.closed.reason.startswith("bad request: malformed frame: ")
+    assert "nonsense" not in client.transport.closed.reason
+    assert client.connection not in core.dispatcher.connections
+
+
+@protocol("format.malformed")
+def test_reason_fits_into_a_close_frame(core: Core) -> None:
+    """The path to a wrong field may be of any length, a control frame's reason has 123 bytes."""
+    client = core.client()
+    deep = {"op": 1}
+    for _ in range(40):
+        deep = {"nodes": [deep]}  # type: ignore[dict-item]
+    client.say({"id": 2, "subscribe": {"channel": "chat:a", "tf": deep}})
+    assert client.transport.closed is not None
+    assert 100 < len(client.transport.closed.reason.encode()) <= 123
+
+
+@protocol("format.batches")
+def test_replies_that_stand_together_leave_in_one_frame(core: Core) -> None:
+    """Also those that the broker refused at once; in the order in which they became known."""
+    client = core.client()
+    core.broker.refuses = errors.INTERNAL
+    client.say(
+        {"id": 2, "unsubscribe": {"channel": "chat:a"}},
+        {"id": 3, "publish": {"channel": "chat:a", "data": 1}},
+        {"id": 4, "history": {"channel": "chat:a"}},
+    )
+    (frame,) = client.frames()
+    assert sorted(json.loads(line)["id"] for line in frame.split("\n")) == [2, 3, 4]
+
+
+@protocol("format.protobuf")
+def test_protobuf_connection_is_answered_in_protobuf(core: Core) -> None:
+    """The transport's framing decides both ways."""
+    transport = RecordingTransport(WEBSOCKET_PROTOBUF)
+    connection = core.dispatcher.opened(ConnectionId("p"), transport, json=False)
+    core.dispatcher.received(connection, b"\x02\x22\x00")
+    assert transport.closed is not None
+    assert transport.closed.code == 3501
+    assert core.metrics.of("connection_opened") == []
+
+
+@protocol("command.publish", "publish.own", "error.100")
+def test_publish_is_answered_when_the_broker_has_it(core: Core) -> None:
+    """The push to oneself, which the broker delivers first, stands before the reply."""
+    client = core.client(info={"name": "A"}).subscribe("chat:a")
+    client.say({"id": 3, "publish": {"channel": "chat:a", "data": {"t": 1}}})
+    assert client.frames() == []
+    ((channel, data, info, done),) = core.broker.published
+    assert (channel, data) == ("chat:a", b'{"t": 1}')
+    core.broker.sink("chat:a").receive(Publication(data, info))
+    core.hub.flush()
+    done(None)
+    push, reply = client.heard()
+    assert push["push"]["pub"]["data"] == {"t": 1}
+    assert push["push"]["pub"]["info"]["conn_info"] == {"name": "A"}
+    assert reply == {"id": 3, "publish": {}}
+    client.say({"id": 4, "publish": {"channel": "chat:a", "data": 1}})
+    core.broker.published[1][3](errors.INTERNAL)
+    assert client.heard()[0]["error"] == {"code": 100, "message": "internal server error", "temporary": True}
+
+
+@protocol("publish.order")
+def test_publications_of_a_connection_reach_the_broker_in_order(core: Core) -> None:
+    """Within a frame and over frames."""
+    client = core.client()
+    client.say(*({"id": n, "publish": {"channel": "chat:a", "data": n}} for n in (2, 3, 4)))
+    client.say({"id": 5, "publish": {"channel": "chat:b", "data": 5}})
+    assert [(channel, data) for channel, data, _, _ in core.broker.published] == [
+        ("chat:a", b"2"),
+        ("chat:a", b"3"),
+        ("chat:a", b"4"),
+        ("chat:b", b"5"),
+    ]
+
+
+@protocol("command.rpc", "command.send")
+def test_calls_and_messages_go_to_the_broker(core: Core) -> None:
+    """A message that cannot be handed on is counted, since nobody can be told."""
+    client = core.client()
+    client.say({"id": 2, "rpc": {"method": "m", "data": [1]}}, {"send": {"data": {"a": 1}}})
+    ((method, user, data, done),) = core.broker.calls
+    assert (method, user, data, core.broker.sent) == ("m", "alice", b"[1]", [b'{"a": 1}'])
+    assert core.metrics.of("messages_unsent") == []
+    done(b'{"ok":true}')
+    assert client.heard() == [{"id": 2, "rpc": {"data": {"ok": True}}}]
+    core.broker.refuses = errors.INTERNAL
+    client.say({"id": 3, "rpc": {"method": "m", "data": 1}}, {"send": {"data": 1}})
+    assert client.heard()[0]["error"]["code"] == 100
+    assert core.metrics.of("messages_unsent") == [(1,)]
+
+
+# Subscriptions.
+
+
+@protocol("subscribe.order")
+def test_no_publication_stands_before_the_subscribe_reply(core: Core) -> None:
+    """Neither on a channel that the edge does not hear yet, nor on one that it does."""
+    first = core.client()
+    first.say({"id": 2, "subscribe": {"channel": "chat:a"}})
+    core.deliver("chat:a", "early")
+    assert first.frames() == []
+    core.broker.sink("chat:a").receive(Publication(b'"same read"'))
+    core.broker.confirm("chat:a")
+    core.hub.flush()
+    assert [list(message) for message in first.heard()] == [["id", "subscribe"], ["push"]]
+    second = core.client("bob")
+    core.broker.sink("chat:a").receive(Publication(b'"pending"'))
+    second.say({"id": 2, "subscribe": {"channel": "chat:a"}}, {"id": 3, "history": {"channel": "chat:a"}})
+    core.hub.flush()
+    assert [message.get("id") for message in second.heard()] == [3, 2, None]
+
+
+@protocol("subscribe.pairs")
+@pytest.mark.parametrize("last", ["subscribe", "unsubscribe"])
+@pytest.mark.parametrize("live", [False, True])
+def test_pairs_sent_without_waiting_end_in_the_last_state(core: Core, last: str, live: bool) -> None:
+    """Each command is answered once, whether or not the channel is heard already."""
+    if live:
+        core.client("bob").subscribe("chat:a")
+    client = core.client()
+    steps = ["subscribe", "unsubscribe"] * 10 + (["subscribe"] if last == "subscribe" else [])
+    client.say(*({"id": number, step: {"channel": "chat:a"}} for number, step in enumerate(steps, 2)))
+    if not live:
+        core.broker.confirm("chat:a")
+    replies = client.heard()
+    assert sorted(reply["id"] for reply in replies) == list(range(2, 2 + len(steps)))
+    assert not any("error" in reply for reply in replies)
+    core.deliver("chat:a", "x")
+    assert len(client.heard()) == (1 if last == "subscribe" else 0)
+    assert core.hub.subscriptions == int(live) + int(last == "subscribe")
+
+
+@protocol("error.100")
+def test_subscribe_that_fails_is_an_error_and_can_be_tried_again(core: Core) -> None:
+    """For everybody who waits on the channel."""
+    clients = [core.client("a"), core.client("b")]
+    for client in clients:
+        client.say({"id": 2, "subscribe": {"channel": "chat:a"}})
+    core.broker.confirm("chat:a", errors.INTERNAL)
+    assert [client.heard()[0]["error"]["code"] for client in clients] == [100, 100]
+    assert len(core.hub) == 0
+    clients[0].subscribe("chat:a", 3)
+    assert core.hub.subscriptions == 1
+
+
+# Time.
+
+
+@protocol("ping.schedule")
+@pytest.mark.parametrize(("random", "first"), [(0.0, 12.5), (0.999, 25.0)])
+def test_pings_on_schedule_also_on_busy_connections(random: float, first: float) -> None:
+    """The first after half to one interval, then each interval; the Python SDK counts nothing else."""
+    core = Core(random=random)
+    client = core.client().subscribe("chat:a")
+
+    def pings(seconds: float) -> int:
+        found = 0
+        for _ in range(round(seconds)):
+            core.deliver("chat:a", "busy")
+            core.run(1)
+            for frame in client.frames():
+                if frame == PING:
+                    found += 1
+                    client.say({})
+        return found
+
+    assert pings(first - 1) == 0
+    assert pings(2) == 1
+    assert pings(23) == 0
+    assert pings(2) == 1
+    assert pings(100) == 4
+    assert client.closed == 0
+
+
+@protocol("ping.pong", "disconnect.3012")
+def test_missing_pong_closes_after_its_time(core: Core) -> None:
+    """Data from the client is no pong."""
+    client = core.client()
+    core.run(12.5)
+    assert client.frames() == [PING]
+    core.run(7.9)
+    client.say({"id": 9, "history": {"channel": "chat:a"}})
+    assert client.closed == 0
+    core.run(0.1)
+    assert client.closed == 3012
+    assert core.dispatcher.connections == {}
+
+
+@protocol("connect.stale", "disconnect.3502")
+def test_connection_that_does_not_authenticate_closes_after_its_time(core: Core) -> None:
+    """An authenticated one does not."""
+    stale, fine = core.client(None), core.client()
+    core.run(9.9)
+    assert stale.closed == 0
+    core.run(0.1)
+    assert (stale.closed, fine.closed) == (3502, 0)
+
+
+@protocol("disconnect.3005", "token.refresh")
+def test_expired_connection_closes_after_its_grace_unless_refreshed(core: Core) -> None:
+    """The timer follows the refresh."""
+    now = int(core.clock.wall())
+    lazy, eager = core.client("lazy", exp=now + 5), core.client("eager", exp=now + 5)
+    for client in (lazy, eager):
+        client.transport.frames.clear()
+    core.run(4)
+    eager.say({"id": 2, "refresh": {"token": token("eager", exp=now + 60)}})
+    for _ in range(30):
+        core.run(1)
+        for client in (lazy, eager):
+            if client.closed == 0 and PING in client.frames():
+                client.say({})
+    assert (lazy.closed, eager.closed) == (3005, 0)
+
+
+# The end.
+
+
+def test_lost_connection_leaves_nothing_behind(core: Core) -> None:
+    """Late results and ticks find nobody; losing it again changes nothing."""
+    client = core.client().subscribe("chat:a")
+    client.say(
+        {"id": 3, "subscribe": {"channel": "chat:b"}},
+        {"id": 4, "publish": {"channel": "chat:a", "data": 1}},
+        {"id": 5, "rpc": {"method": "m", "data": 1}},
+    )
+    core.dispatcher.lost(client.connection)
+    core.dispatcher.lost(client.connection)
+    assert (core.dispatcher.connections, core.hub.subscriptions) == ({}, 0)
+    core.broker.confirm("chat:b")
+    core.broker.published[0][3](None)
+    core.broker.calls[0][3](b"1")
+    core.deliver("chat:a", "x")
+    core.run(60)
+    assert (len(core.hub), client.closed) == (0, 0)
+    assert sorted(core.broker.unsubscribed) == ["chat:a", "chat:b"]
+    assert all(len(wheel) == 0 for wheel in core.dispatcher._timers._wheels)
+
+
+@protocol("close.owed")
+def test_what_comes_after_the_close_is_dropped_and_counted(core: Core) -> None:
+    """Never carried out: a publish that crosses the close is not stored."""
+    client = core.client()
+    core.dispatcher.retire(client.connection, errors.SHUTDOWN)
+    assert client.closed == 3001
+    client.say({"id": 3, "publish": {"channel": "chat:a", "data": 1}}, {"id": 4, "rpc": {"method": "m"}})
+    assert (core.broker.published, core.broker.calls) == ([], [])
+    assert core.metrics.of("commands_dropped") == [(2,)]
+    assert client.heard() == []
+
+
+@protocol("close.owed", "disconnect.3001")
+def test_retired_connection_closes_behind_its_last_reply(core: Core) -> None:
+    """What it sends meanwhile is dropped; what it is owed is written before the close."""
+    client = core.client()
+    client.say({"id": 2, "publish": {"channel": "chat:a", "data": 1}}, {"id": 3, "rpc": {"method": "m"}})
+    core.dispatcher.retire(client.connection, errors.SHUTDOWN)
+    core.broker.published[0][3](None)
+    assert (client.closed, client.heard()) == (0, [{"id": 2, "publish": {}}])
+    client.say({"id": 4, "publish": {"channel": "chat:a", "data": 2}})
+    core.broker.calls[0][3](b"1")
+    assert (client.closed, client.heard()) == (3001, [{"id": 3, "rpc": {"data": 1}}])
+    assert len(core.broker.published) == 1
+    assert client.connection.disconnect == errors.SHUTDOWN
+
+
+@protocol("close.slow", "disconnect.3008")
+def test_slow_connection_is_closed_once_and_counted_once(core: Core) -> None:
+    """Whatever could not be written: a reply, a ping or a push; a neighbour gets its own."""
+    by_reply, by_push, fine = (core.client(name).subscribe("chat:a") for name in ("a", "b", "c"))
+    by_reply.transport.full = by_push.transport.full = True
+    by_reply.say({"id": 3, "history": {"channel": "chat:a"}})
+    assert (by_reply.closed, by_push.closed) == (3008, 0)
+    core.deliver("chat:a", "x", "y" * 70_000, "z")
+    assert (by_push.closed, fine.closed) == (3008, 0)
+    assert len(fine.transport.frames) == 3
+    assert core.metrics.of("slow_consumer") == [(), ()]
+    assert core.hub.subscriptions == 1
+    core.dispatcher.slow(by_push.connection)
+    assert len(core.metrics.of("slow_consumer")) == 2
+    fine.transport.full = True
+    core.run(12.5)
+    assert fine.closed == 3008
+
+
+# What is counted.
+
+
+def test_commands_are_counted_with_their_outcome_and_time(core: Core) -> None:
+    """From arrival to reply, the broker's time included."""
+    client = core.client()
+    client.say(
+        {"id": 2, "publish": {"channel": "chat:a", "data": 1}}, {"id": 3, "subscribe": {"channel": "no:a"}}
+    )
+    core.clock.advance(0.25)
+    core.broker.published[0][3](None)
+    assert core.metrics.of("command") == [
+        ("connect", 0, 0.0),
+        ("subscribe", 102, 0.0),
+        ("publish", 0, 0.25),
+    ]
+    assert client.connection.commands == 3
+    assert core.metrics.of("connection_opened") == [("json",)]
+
+
+@pytest.mark.parametrize("framing", [WEBSOCKET_PROTOBUF])
+def test_format_of_an_opened_connection_is_counted(core: Core, framing: Framing) -> None:
+    """Once it is authenticated."""
+    transport = RecordingTransport(framing)
+    connection = core.dispatcher.opened(ConnectionId("p"), transport, json=False)
+    text = token().encode()
+    request = b"\x0a" + _varint(len(text)) + text
+    command = b"\x08\x01\x22" + _varint(len(request)) + request
+    core.dispatcher.received(connection, _varint(len(command)) + command)
+    assert core.metrics.of("connection_opened") == [("protobuf",)]
+    assert transport.frames[0].startswith(b"\x82")
+
+
+def _varint(number: int) -> bytes:
+    return bytes((number,)) if number < 128 else bytes((number & 127 | 128, number >> 7))
