@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol, cast
 
 from tests.support.http import request
@@ -79,11 +79,12 @@ class Balancer:
         self.ready = {b.port for b, verdict in zip(self._backends, verdicts, strict=True) if verdict}
 
     def _accept(self) -> _Side:
-        side = _Side(self._sides)
-        task = asyncio.ensure_future(self._join(side))
+        return _Side(self._sides, self._accepted)
+
+    def _accepted(self, client: _Side) -> None:
+        task = asyncio.ensure_future(self._join(client))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
-        return side
 
     async def _join(self, client: _Side) -> None:
         """Connect a client to an edge. One that does not accept is passed over: nothing was sent to it yet."""
@@ -111,8 +112,9 @@ class Balancer:
 class _Side(asyncio.Protocol):
     """One of the two sockets of a connection; what it reads goes to the other one."""
 
-    def __init__(self, sides: set[_Side]) -> None:
+    def __init__(self, sides: set[_Side], made: Callable[[_Side], None] | None = None) -> None:
         self._sides = sides
+        self._made = made
         self._tcp: asyncio.Transport | None = None
         self._other: _Side | None = None
         self._early = bytearray()
@@ -155,6 +157,8 @@ class _Side(asyncio.Protocol):
         """See asyncio."""
         self._tcp = cast("asyncio.Transport", transport)
         self._sides.add(self)
+        if self._made is not None:
+            self._made(self)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
