@@ -262,7 +262,8 @@ class WebSocketTransport(asyncio.Protocol):
         first = self.state is TransportState.OPEN
         self.state = TransportState.CLOSING
         for control in self._reader.outgoing():
-            self._write(control)
+            if first:  # behind our close frame nothing follows, least of all pongs that nobody bounds
+                self._write(control)
             if not control and self._tcp is not None:
                 self._tcp.close()
         if first:
