@@ -387,5 +387,5 @@ class Interleavings(RuleBasedStateMachine):
 
 
 TOKEN = token()
-TestInterleavings = protocol("subscribe.order", "subscribe.pairs")(Interleavings.TestCase)
+TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

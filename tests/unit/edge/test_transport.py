@@ -1,0 +1,559 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Close, Frame, Opcode
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.edge import CountingMetrics, FakeBroker, rules, token
+from tests.fakes.tcp import FakeTcp
+from tests.support.protocol import protocol
+from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.gate import Gate, Limits
+from tidewire.edge.hub import Hub
+from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.ports import Publication
+from tidewire.edge.timers import TICK
+from tidewire.edge.transport import MAX_REQUEST, TransportState, WebSocketTransport
+from tidewire.kernel import errors
+
+PENDING = 2_000
+MESSAGE = 1_000
+UPGRADE = {
+    "Host": "edge",
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def head(target: str = "/connection/websocket", *more: tuple[str, str], **changes: str | None) -> bytes:
+    """A request. `changes` replace fields (None leaves one out), underscores stand for hyphens."""
+    fields = {**UPGRADE, **{name.replace("_", "-"): value for name, value in changes.items()}}
+    lines = [f"{name}: {value}" for name, value in [*fields.items(), *more] if value is not None]
+    return "\r\n".join([f"GET {target} HTTP/1.1", *lines, "", ""]).encode("latin-1")
+
+
+def frame(data: bytes, opcode: Opcode = Opcode.TEXT) -> bytes:
+    """A frame of a client."""
+    return Frame(opcode, data).serialize(mask=True)
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame of the edge."""
+    return Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False)
+
+
+def connect_frame(user: str = "alice") -> bytes:
+    """The connect command."""
+    return frame(json.dumps({"id": 1, "connect": {"token": token(user)}}).encode())
+
+
+class Guest(asyncio.Protocol):
+    """Plain HTTP: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.tcp: asyncio.BaseTransport | None = None
+        self.data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.tcp = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+class Door:
+    """An edge's gate, core and fake broker; sockets are opened with `tcp`."""
+
+    def __init__(self, *, origins: tuple[str, ...] = (), connections: int = 10) -> None:
+        self.clock = ManualClock()
+        self.broker = FakeBroker()
+        self.metrics = CountingMetrics()
+        self.hub = Hub(self.broker, self.metrics, self.clock, 10)
+        self.dispatcher = Dispatcher(
+            rules(self.clock), self.hub, self.broker, self.metrics, Timing(25, 8, 10), lambda: 0.0
+        )
+        limits = Limits(connections, MESSAGE, PENDING, handshake_timeout=5.0, close_timeout=3.0)
+        self.guests: list[Guest] = []
+        self.gate = Gate(
+            limits,
+            OriginPolicy(origins),
+            self.dispatcher,
+            self.metrics,
+            lambda: self.broker.available,
+            self._guest,
+        )
+
+    def _guest(self) -> Guest:
+        self.guests.append(Guest())
+        return self.guests[-1]
+
+    def tcp(self) -> FakeTcp:
+        """A new socket."""
+        return FakeTcp(WebSocketTransport(self.gate))
+
+    def opened(self, *more: tuple[str, str]) -> FakeTcp:
+        """A socket whose handshake is done."""
+        tcp = self.tcp()
+        tcp.receive(head("/connection/websocket", *more))
+        assert tcp.taken().startswith(b"HTTP/1.1 101 ")
+        return tcp
+
+    def client(self, user: str = "alice", channel: str = "chat:a") -> FakeTcp:
+        """A client that is connected and subscribed."""
+        tcp = self.opened()
+        tcp.receive(connect_frame(user))
+        tcp.receive(frame(json.dumps({"id": 2, "subscribe": {"channel": channel}}).encode()))
+        if b"subscribe" not in tcp.delivered:
+            self.broker.confirm(channel)
+        assert b'{"id":2,"subscribe":{}}' in tcp.taken()
+        return tcp
+
+    def publish(self, data: bytes, channel: str = "chat:a") -> None:
+        """One publication."""
+        self.broker.sink(channel).receive(Publication(data))
+        self.hub.flush()
+
+    def run(self, seconds: float) -> None:
+        """Let time pass for the gate's deadlines."""
+        for _ in range(round(seconds / TICK)):
+            self.gate.tick()
+
+    @property
+    def handshakes(self) -> list[str]:
+        """Outcomes so far."""
+        return [outcome for (outcome,) in self.metrics.of("handshake")]
+
+    @property
+    def ended(self) -> list[Any]:
+        """What each ended connection was closed with by the edge; None where the peer went."""
+        return [connection.disconnect for connection, _ in self.metrics.of("ended")]
+
+
+@pytest.fixture
+def door() -> Door:
+    """With the fakes' configuration."""
+    return Door()
+
+
+def answer(tcp: FakeTcp) -> tuple[int, dict[str, str]]:
+    """Status and fields of the HTTP answer."""
+    first, *lines = tcp.taken().partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    return int(first.split(" ")[1]), {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
+
+
+# Handshake.
+
+
+@protocol("transport.websocket", "format.subprotocol", "transport.deflate")
+@pytest.mark.parametrize(
+    ("fields", "answered", "format_name"),
+    [
+        ([], None, "json"),
+        ([""], None, "json"),
+        (["centrifuge-json"], "centrifuge-json", "json"),
+        (["centrifuge-protobuf"], "centrifuge-protobuf", "protobuf"),
+        (["centrifuge-json", "centrifuge-protobuf"], "centrifuge-protobuf", "protobuf"),
+        (["else"], None, "json"),
+    ],
+)
+def test_accepted_handshake(door: Door, fields: list[str], answered: str | None, format_name: str) -> None:
+    """The subprotocol is echoed only where one was offered that we speak; compression is declined."""
+    tcp = door.tcp()
+    offered = [("Sec-WebSocket-Protocol", field) for field in fields]
+    tcp.receive(head("/connection/websocket", *offered, Sec_WebSocket_Extensions="permessage-deflate"))
+    status, found = answer(tcp)
+    assert (status, found["Sec-WebSocket-Accept"]) == (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    assert found.get("Sec-WebSocket-Protocol") == answered
+    assert "Sec-WebSocket-Extensions" not in found
+    assert isinstance(tcp.protocol, WebSocketTransport)
+    assert tcp.protocol.framing.codec.name == format_name
+    assert (door.handshakes, len(door.dispatcher.connections)) == (["accepted"], 1)
+
+
+def test_handshake_in_single_bytes(door: Door) -> None:
+    """TCP cuts where it likes."""
+    tcp = door.tcp()
+    for byte in head()[:-1]:
+        tcp.receive(bytes((byte,)))
+        assert tcp.taken() == b""
+    tcp.receive(b"\n")
+    assert answer(tcp)[0] == 101
+
+
+@protocol("handshake.origin", "handshake.token_in_url", "handshake.limit", "handshake.broker_away")
+@pytest.mark.parametrize(
+    ("request_head", "state", "status", "outcome"),
+    [
+        (head(Origin="https://evil.example"), {}, 403, "origin"),
+        (head("/connection/websocket", ("Origin", "a"), ("Origin", "b")), {}, 403, "origin"),
+        (head("/connection/websocket?token=x"), {}, 400, "token_in_url"),
+        (head(), {"away": True}, 503, "broker_away"),
+        (head(), {"full": True}, 503, "connection_limit"),
+        (head(Upgrade=None), {}, 426, "bad_upgrade"),
+        (head(Sec_WebSocket_Key="short"), {}, 400, "bad_upgrade"),
+        (head(Sec_WebSocket_Version="8"), {}, 400, "bad_upgrade"),
+        (head().replace(b"GET", b"POST"), {}, 405, "bad_upgrade"),
+        (head().replace(b"Host: edge", b"Host edge"), {}, 400, "bad_request"),
+        (head(Cookie="x" * 9_000), {}, 400, "bad_request"),
+        (head(Cookie="x" * MAX_REQUEST), {}, 431, "head_too_large"),
+        (b"x" * (MAX_REQUEST + 1), {}, 431, "head_too_large"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes | dict) else str(value),
+)
+def test_refused_handshake(request_head: bytes, state: dict[str, bool], status: int, outcome: str) -> None:
+    """Answered, counted and closed; no session exists, and frames behind it are nobody's."""
+    door = Door(connections=1 if state.get("full") else 10)
+    if state.get("full"):
+        door.opened()
+    door.broker.available = not state.get("away")
+    before = len(door.dispatcher.connections)
+    tcp = door.tcp()
+    tcp.receive(request_head + connect_frame())
+    found, fields = answer(tcp)
+    assert (found, door.handshakes[-1], tcp.closing) == (status, outcome, True)
+    assert fields.get("Retry-After") == ("2" if status == 503 else None)
+    assert (len(door.dispatcher.connections), tcp.taken()) == (before, b"")
+    tcp.finish()
+    assert door.ended == []
+    assert tcp.protocol not in door.gate.transports
+
+
+@protocol("handshake.origin")
+def test_listed_origin_is_accepted(door: Door) -> None:
+    """And any request of the edge's own pages."""
+    Door(origins=("https://app.example.com",)).opened(("Origin", "https://app.example.com"))
+    door.opened(("Origin", "http://edge"))
+
+
+@protocol("handshake.timeout")
+@pytest.mark.parametrize("begun", [b"", b"GET /connection", head()[:-1]])
+def test_handshake_has_its_time(door: Door, begun: bytes) -> None:
+    """Also for peers that send something now and then; an accepted one has none to keep."""
+    tcp, fine = door.tcp(), door.opened()
+    tcp.receive(begun)
+    door.run(4.9)
+    assert not tcp.closing
+    door.run(0.1)
+    assert (tcp.aborted, door.handshakes) == (True, ["accepted", "timeout"])
+    tcp.finish()
+    door.run(60)
+    assert not fine.closing
+
+
+def test_too_many_sockets_are_not_even_answered(door: Door) -> None:
+    """A tenth, or 64, over the limit: enough for refusals, not for a flood."""
+    sockets = [door.tcp() for _ in range(10 + 64)]
+    assert not any(tcp.aborted for tcp in sockets)
+    extra = door.tcp()
+    assert (extra.aborted, extra.delivered, door.handshakes) == (True, b"", ["sockets"])
+    extra.finish()
+    sockets[0].finish()
+    assert not door.tcp().aborted
+
+
+def test_other_requests_go_to_the_http_application_with_all_that_was_read(door: Door) -> None:
+    """The socket is its own from then on: it is no WebSocket, and its handshake is over."""
+    tcp = door.tcp()
+    tcp.receive(b"POST / HTTP/1.1\r\nHo")
+    tcp.receive(b"st: edge\r\nContent-Length: 4\r\n\r\nbo")
+    (guest,) = door.guests
+    tcp.receive(b"dy")
+    assert guest.tcp is tcp
+    assert guest.data == b"POST / HTTP/1.1\r\nHost: edge\r\nContent-Length: 4\r\n\r\nbody"
+    assert (len(door.gate.transports), door.handshakes) == (0, [])
+    door.run(10)
+    assert not tcp.closing
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /connection/websocket/ HTTP/1.1",
+        "GET //connection/websocket HTTP/1.1",
+        "GET / HTTP/1.1",
+        "nonsense",
+    ],
+)
+def test_path_is_exact(door: Door, line: str) -> None:
+    """What is another path, or no request at all, is the HTTP application's to refuse."""
+    tcp = door.tcp()
+    tcp.receive(line.encode() + b"\r\nHost: edge\r\n\r\n")
+    assert (len(door.guests), tcp.delivered) == (1, b"")
+
+
+@given(st.lists(st.binary(max_size=60), max_size=5), st.sampled_from([b"", b"GET /connection/websocket"]))
+def test_no_request_raises(chunks: list[bytes], begin: bytes) -> None:
+    """Anyone may send anything before a handshake."""
+    door = Door()
+    tcp = door.tcp()
+    for chunk in [begin, *chunks, b"\r\n\r\n"]:
+        tcp.receive(chunk)
+    door.run(6)
+    tcp.finish()
+    assert len(door.gate.transports) == 0
+
+
+names = st.sampled_from(
+    [*UPGRADE, "Origin", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Content-Length"]
+)
+values = st.sampled_from(
+    ["", "13", "centrifuge-json", "websocket", "Upgrade", "edge", "a=;", ",", "\x80", '"']
+)
+
+
+@given(st.lists(st.tuples(names, values), max_size=6))
+def test_no_fields_raise(fields: list[tuple[str, str]]) -> None:
+    """Odd and repeated ones are answered, one way or the other."""
+    door = Door()
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket", *fields))
+    assert tcp.taken().startswith(b"HTTP/1.1 ")
+    assert len(door.handshakes) == 1
+
+
+# Frames.
+
+
+@protocol("connect.optimistic", "transport.ws_ping")
+def test_frames_in_the_packet_of_the_upgrade_are_read_behind_it(door: Door) -> None:
+    """A client may be quick, and a ping's answer must not overtake ours to the handshake."""
+    tcp = door.tcp()
+    tcp.receive(head() + frame(b"early", Opcode.PING) + connect_frame() + frame(b"x", Opcode.PING)[:3])
+    http, _, rest = tcp.taken().partition(b"\r\n\r\n")
+    assert http.startswith(b"HTTP/1.1 101 ")
+    assert Frame(Opcode.PONG, b"early").serialize(mask=False) in rest
+    assert b'{"id":1,"connect":' in rest
+    tcp.receive(frame(b"x", Opcode.PING)[3:])
+    assert tcp.taken()[:2] == b"\x8a\x01"
+
+
+@protocol("message.size", "message.utf8")
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(b"x" * (MESSAGE + 1)), 1009),
+        (frame(b"\xff"), 1007),
+        (Frame(Opcode.TEXT, b"{}").serialize(mask=False), 1002),
+    ],
+)
+def test_broken_rules_of_frames_end_the_connection(door: Door, data: bytes, code: int) -> None:
+    """With a close frame, at once; the edge is the one that closed."""
+    tcp = door.client()
+    tcp.receive(data)
+    written = tcp.taken()
+    assert (written[0], int.from_bytes(written[2:4], "big"), tcp.closing) == (0x88, code, True)
+    assert (door.dispatcher.connections, door.hub.subscriptions) == ({}, 0)
+    tcp.finish()
+    assert [disconnect.code for disconnect in door.ended] == [code]
+
+
+@protocol("format.malformed")
+def test_frame_that_is_no_command_closes_with_3501(door: Door) -> None:
+    """What stands behind it in the same read is dropped."""
+    tcp = door.client()
+    tcp.receive(frame(b"nonsense") + frame(b'{"id":3,"publish":{"channel":"chat:a","data":1}}'))
+    assert int.from_bytes(tcp.taken()[2:4], "big") == 3501
+    assert (door.broker.published, door.metrics.of("commands_dropped")) == ([], [(1,)])
+
+
+def test_bytes_are_counted(door: Door) -> None:
+    """Of frames, both ways; the handshake's answer goes out too."""
+    tcp = door.tcp()
+    tcp.receive(head())
+    upgrade = len(tcp.taken())
+    tcp.receive(frame(b"x", Opcode.PING))
+    assert isinstance(tcp.protocol, WebSocketTransport)
+    assert (tcp.protocol.bytes_in, tcp.protocol.bytes_out) == (7, upgrade + 3)
+    assert (door.metrics.of("bytes_in"), door.metrics.of("bytes_out")) == ([(7,)], [(upgrade,), (3,)])
+    assert tcp.protocol.peer == "192.0.2.1:40000"
+
+
+# A peer that does not read.
+
+
+def test_what_waits_goes_out_in_order_when_the_peer_reads_on(door: Door) -> None:
+    """And is counted as pending until then."""
+    tcp = door.client()
+    tcp.stall()
+    for number in range(5):
+        door.publish(b"%d" % number)
+    assert isinstance(tcp.protocol, WebSocketTransport)
+    assert (tcp.taken(), tcp.buffered) == (b"", b"")
+    assert tcp.protocol.pending > 0
+    tcp.read_on()
+    door.publish(b"5")
+    assert [int(part[0:1]) for part in tcp.taken().split(b'"data":')[1:]] == list(range(6))
+    assert tcp.protocol.pending == 0
+
+
+@protocol("close.slow", "disconnect.3008")
+def test_slow_consumer_is_closed_and_what_waits_is_not_sent(door: Door) -> None:
+    """Its close frame is; a neighbour has every publication."""
+    slow, fine = door.client("slow"), door.client("fine")
+    slow.stall()
+    large = b'"' + b"x" * 700 + b'"'
+    for _ in range(2):
+        door.publish(large)
+    assert not door.metrics.of("slow_consumer")
+    door.publish(large)
+    assert slow.buffered == close_frame(3008, "slow")
+    assert door.metrics.of("slow_consumer") == [()]
+    assert fine.taken().count(large) == 3
+    slow.read_on()
+    assert slow.taken() == close_frame(3008, "slow")
+    slow.receive(frame(Close(3008, "").serialize(), Opcode.CLOSE))
+    assert slow.closing
+    assert not slow.aborted
+    slow.finish()
+    assert door.ended == [errors.SLOW]
+
+
+@protocol("close.slow")
+def test_pongs_for_a_peer_that_does_not_read_are_bounded_and_counted(door: Door) -> None:
+    """A flood of pings is a slow consumer like any other."""
+    tcp = door.client()
+    tcp.stall()
+    assert isinstance(tcp.protocol, WebSocketTransport)
+    ping = frame(b"x" * 100, Opcode.PING)
+    while tcp.protocol.state is TransportState.OPEN:
+        tcp.receive(ping * 3)
+        assert tcp.protocol.pending <= PENDING
+    assert tcp.buffered == close_frame(3008, "slow")
+    assert door.metrics.of("slow_consumer") == [()]
+    tcp.receive(ping)
+    assert tcp.buffered == close_frame(3008, "slow")
+    door.run(3)
+    assert tcp.aborted
+    tcp.finish()
+    assert door.ended == [errors.SLOW]
+
+
+def test_close_for_another_reason_lets_what_waits_go_first(door: Door) -> None:
+    """A drained client is owed what was accepted for it."""
+    tcp = door.client()
+    tcp.stall()
+    door.publish(b"1")
+    (connection,) = door.dispatcher.connections
+    door.dispatcher.retire(connection, errors.SHUTDOWN)
+    tcp.read_on()
+    written = tcp.taken()
+    assert b'"data":1' in written
+    assert written.endswith(close_frame(3001, "shutdown"))
+
+
+def test_nothing_is_written_behind_the_close_frame(door: Door) -> None:
+    """Not even what waited when the peer itself said goodbye."""
+    tcp = door.client()
+    tcp.stall()
+    door.publish(b"1")
+    tcp.receive(frame(Close(1000, "").serialize(), Opcode.CLOSE))
+    tcp.read_on()
+    assert tcp.taken() == close_frame(1000)
+
+
+# Closing.
+
+
+@protocol("disconnect.3000")
+def test_close_by_the_peer(door: Door) -> None:
+    """Echoed, and the socket ends; the session is gone before that."""
+    tcp = door.client()
+    tcp.receive(frame(b'{"id":3,"unsubscribe":{"channel":"chat:a"}}') + frame(b"\x03\xe8", Opcode.CLOSE))
+    assert b'{"id":3,"unsubscribe":{}}' in tcp.delivered
+    assert tcp.taken().endswith(close_frame(1000))
+    assert (tcp.closing, tcp.aborted, door.dispatcher.connections) == (True, False, {})
+    tcp.finish()
+    assert door.ended == [None]
+    assert isinstance(tcp.protocol, WebSocketTransport)
+    assert (tcp.protocol.close_code, len(door.gate.transports)) == (1000, 0)
+    assert len(door.gate._deadlines) == 0
+
+
+@protocol("close.owed")
+def test_close_by_the_edge_waits_for_the_peers_part_and_counts_what_crosses(door: Door) -> None:
+    """A publish that was on its way is dropped, never carried out."""
+    tcp = door.client()
+    (connection,) = door.dispatcher.connections
+    door.dispatcher.retire(connection, errors.SHUTDOWN)
+    assert (tcp.taken(), tcp.closing) == (close_frame(3001, "shutdown"), False)
+    tcp.receive(frame(b'{"id":3,"publish":{"channel":"chat:a","data":1}}'))
+    assert (door.broker.published, door.metrics.of("commands_dropped")) == ([], [(1,)])
+    tcp.receive(frame(b"ping", Opcode.PING))
+    tcp.receive(frame(Close(3001, "").serialize(), Opcode.CLOSE))
+    assert (tcp.closing, tcp.aborted) == (True, False)
+    tcp.finish()
+    assert door.ended == [errors.SHUTDOWN]
+
+
+def test_peer_that_does_not_answer_the_close_is_cut_off(door: Door) -> None:
+    """After the close timeout, whatever else it sends."""
+    tcp = door.client()
+    (connection,) = door.dispatcher.connections
+    door.dispatcher.retire(connection, errors.SHUTDOWN)
+    door.run(2.9)
+    tcp.receive(frame(b"{}"))
+    assert not tcp.closing
+    door.run(0.1)
+    assert (tcp.aborted, door.handshakes) == (True, ["accepted"])
+    tcp.finish()
+    door.run(10)
+    assert len(door.gate._deadlines) == 0
+
+
+@pytest.mark.parametrize("polite", [True, False])
+def test_network_that_goes_takes_the_session_with_it(door: Door, polite: bool) -> None:
+    """An end of stream or none: the close code is 1006."""
+    tcp = door.client()
+    if polite:
+        assert tcp.protocol.eof_received() is False
+    tcp.finish()
+    assert (door.dispatcher.connections, door.hub.subscriptions, door.ended) == ({}, 0, [None])
+    assert isinstance(tcp.protocol, WebSocketTransport)
+    assert (tcp.protocol.close_code, tcp.protocol.state) == (1006, TransportState.CLOSED)
+    tcp.protocol.close(errors.SHUTDOWN)
+    assert tcp.protocol.send(b"x")
+    tcp.protocol.overdue()
+
+
+chunks_of_a_client = st.one_of(
+    st.binary(max_size=30),
+    st.sampled_from(
+        [
+            connect_frame(),
+            frame(b"{}"),
+            frame(b'{"id":2,"subscribe":{"channel":"chat:a"}}'),
+            frame(b"p", Opcode.PING),
+            frame(b"\x03\xe8", Opcode.CLOSE),
+            frame(b"\xff"),
+        ]
+    ),
+)
+
+
+@given(st.lists(chunks_of_a_client, max_size=8), st.booleans())
+def test_no_client_raises_or_stays(chunks: list[bytes], stalled: bool) -> None:
+    """Whatever comes, in time nothing is left of it."""
+    door = Door()
+    tcp = door.opened()
+    if stalled:
+        tcp.stall()
+    for chunk in chunks:
+        tcp.receive(chunk)
+    for connection in list(door.dispatcher.connections):
+        door.dispatcher.retire(connection, errors.SHUTDOWN)
+    door.run(3.1)
+    for _, _, done in list(door.broker.subscribed.values()):
+        done(None)
+    door.run(3.1)
+    assert tcp.closing
+    tcp.finish()
+    assert (len(door.gate.transports), door.dispatcher.connections, door.hub.subscriptions) == (0, {}, 0)
+    assert len(door.gate._deadlines) == 0
