@@ -13,6 +13,7 @@ import pytest
 from tests.support.checker import Checker, Record, payload, record
 from tests.support.edges import EdgeProcess, Mesh, token
 from tests.support.node import Node
+from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient, joined, publication
 from tests.support.sdk import FORMATS, Event, SdkClient
 from tests.support.sdk_python import PythonClient
@@ -111,6 +112,7 @@ async def clients_of(
             await client.close()
 
 
+@protocol("publish.order")
 async def test_two_edges_with_200_clients_each_deliver_1000_messages(
     mesh: Mesh, node: Node, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from tests.support.checker import Checker, payload, record
 from tests.support.edges import EdgeProcess, edge_config, mapping, token
 from tests.support.nats_server import NatsServer
 from tests.support.node import Node, NodeClient, running_node
+from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient, joined, publication
 from tests.support.sdk import CLOSED, FORMATS, Event, connected, subscribed
 from tests.support.wait import eventually
@@ -145,6 +146,7 @@ def note_received(checker: Checker, client: NodeClient, *, throughout: bool) -> 
             checker.received(client.name, record(each.channel, each.data))
 
 
+@protocol("disconnect.3001")
 async def test_500_sdk_clients_move_to_the_other_edge_and_nothing_acknowledged_is_lost(
     pair: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +251,7 @@ async def last_dropped(edge: EdgeProcess) -> float:
 class TestOneConnection:
     """The rules, one at a time, with a client that can do what SDKs do only by chance."""
 
+    @protocol("close.owed")
     async def test_a_publish_that_crosses_the_close_is_dropped_and_counted(self, quick: Pair) -> None:
         """It is neither answered nor delivered, and the edge still ends with 0."""
         seen: list[Any] = []
@@ -278,6 +281,7 @@ class TestOneConnection:
         assert seen == ["fence"]
         await reader.close()
 
+    @protocol("close.owed")
     async def test_a_connection_is_closed_only_when_it_is_owed_no_reply(self, quick: Pair) -> None:
         """A call under way is answered, then the close comes; what is sent meanwhile is dropped and counted."""
         asked: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()

@@ -17,6 +17,7 @@ from tests.support.edges import EdgeProcess, Mesh, edge_config, mapping, running
 from tests.support.http import upgrade
 from tests.support.nats_server import NatsServer
 from tests.support.node import Node
+from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient, joined, publication
 from tests.support.sdk import FORMATS, SdkClient, connected, event, events_of, subscribed
 from tests.support.sdk_python import PythonClient
@@ -112,6 +113,7 @@ class TestPublishing:
                 await eventually(lambda reader=reader: reader.pubs)  # type: ignore[misc]
                 assert reader.pubs == [{"data": {"n": 1}}]
 
+    @protocol("publish.tags")
     async def test_the_sdks_get_tags_and_info_of_a_native_publication(self, shared: Mesh, node: Node) -> None:
         """From the headers Tw-Tags and Tw-Info, in both formats; data with line ends arrives as it was meant."""
         clients: list[SdkClient] = []

@@ -21,6 +21,7 @@ from tests.support.checker import Checker, Record, payload, record
 from tests.support.edges import EdgeProcess, Mesh, token
 from tests.support.http import request, upgrade
 from tests.support.node import Node
+from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient, joined, publication
 from tests.support.sdk import (
     FORMATS,
@@ -144,6 +145,7 @@ async def crowd(
             await sdk.close()
 
 
+@protocol("handshake.broker_away", "error.100")
 async def test_a_restart_of_nats_costs_clients_nothing_but_a_pause(
     mesh: Mesh, node: Node, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,6 +245,7 @@ async def accepts(mesh: Mesh) -> bool:
     return all(answer.status == 101 for answer in answers)
 
 
+@protocol("error.100")
 async def test_a_nats_that_hangs_is_a_temporary_error_before_the_sdk_gives_up(mesh: Mesh) -> None:
     """Its sockets stay open and nothing is answered: 100 within 4 s, and the message says what that means."""
     client = await joined(mesh.edges[0].ws_url, token(), CHANNEL)

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from tests.support.edges import OPEN, EdgeProcess, Mesh, edge_config, running_mesh, token
 from tests.support.node import Node, running_node
+from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient, joined
 from tests.support.sdk import (
     FORMATS,
@@ -96,6 +97,14 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
 
 
 class TestDelivery:
+    @protocol(
+        "transport.websocket",
+        "format.json",
+        "format.protobuf",
+        "publish.info",
+        "command.connect",
+        "command.publish",
+    )
     async def test_what_one_publishes_the_other_receives_across_edges(self, mesh: Mesh, make: Make) -> None:
         """With who published it: user, connection and the info of the connection token."""
         one, two = mesh.edges
@@ -115,6 +124,7 @@ class TestDelivery:
         assert got.info["conn_info"] == {"name": "Wörld"}
         assert not got.offset
 
+    @protocol("command.subscribe")
     async def test_a_publisher_that_is_subscribed_receives_its_own(self, mesh: Mesh, make: Make) -> None:
         """Also in a channel without a namespace."""
         client = await make(mesh.edges[0].ws_url, token=token("echo"))
@@ -123,6 +133,7 @@ class TestDelivery:
         await client.publish("plain channel", 7)
         assert (await event(client, "publication")).data == 7
 
+    @protocol("command.unsubscribe")
     async def test_after_unsubscribe_nothing_comes_and_after_resubscribe_it_does(
         self, mesh: Mesh, make: Make
     ) -> None:
@@ -143,6 +154,7 @@ class TestDelivery:
         await event(client, "publication", channel="live:on-off")
         assert [each.data for each in events_of(client, "publication", channel="live:on-off")] == ["seen"]
 
+    @protocol("subscribe.pairs")
     async def test_ten_pairs_of_subscribe_and_unsubscribe_end_unsubscribed(
         self, mesh: Mesh, make: Make
     ) -> None:
@@ -163,6 +175,7 @@ class TestDelivery:
         assert events_of(client, "error") == events_of(client, "subscription_error") == []
         assert len(events_of(client, "connected")) == 1
 
+    @protocol("disconnect.3000")
     async def test_connect_and_disconnect_in_a_loop_leave_no_ghost(self, mesh: Mesh, make: Make) -> None:
         """Each end closes the one before; the edge counts no connection that is not there."""
         edge = mesh.edges[0]
@@ -182,6 +195,7 @@ class TestDelivery:
 
 
 class TestRpc:
+    @protocol("command.rpc", "rpc.errors")
     async def test_calls_reach_a_nats_responder_and_its_answers_come_back(
         self, mesh: Mesh, make: Make
     ) -> None:
@@ -206,7 +220,7 @@ class TestRpc:
             connection = (await connected(client)).connection
             assert await client.rpc("sum", {"a": 2, "b": 3}) == {"sum": 5}
             assert calls[0].headers is not None
-            assert calls[0].headers["Tw-User"] == "zo%C3%AB caller"
+            assert calls[0].headers["Tw-User"] == "zo%C3%AB%20caller"
             assert calls[0].headers["Tw-Client"] == connection
             assert calls[0].data == b'{"a": 2, "b": 3}' or calls[0].data == b'{"a":2,"b":3}'
             failed = await error_of(client.rpc("fail", None))
@@ -215,6 +229,7 @@ class TestRpc:
         finally:
             await responder.close()
 
+    @protocol("error.104")
     async def test_a_method_that_nobody_answers_is_error_104(self, mesh: Mesh, make: Make) -> None:
         """NATS says at once that there is no responder."""
         client = await make(mesh.edges[0].ws_url, token=token())
@@ -224,6 +239,15 @@ class TestRpc:
 
 
 class TestErrors:
+    @protocol(
+        "error.102",
+        "error.103",
+        "error.107",
+        "error.108",
+        "command.presence",
+        "command.presence_stats",
+        "command.history",
+    )
     async def test_calls_that_are_refused_leave_the_connection_open(self, mesh: Mesh, make: Make) -> None:
         """102, 103, 107 and 108, each as an error of its call with a message."""
         client = await make(mesh.edges[0].ws_url, token=token("refused"))
@@ -247,6 +271,7 @@ class TestErrors:
         [("unknown:room", 102), ("closed:room", 103), ("$live:private", 103), ("live:" + "é" * 130, 107)],
         ids=["102", "103", "103 private", "107"],
     )
+    @protocol("channel.namespace", "channel.length", "channel.private")
     async def test_a_refused_subscription_ends_unsubscribed(
         self, mesh: Mesh, make: Make, channel: str, code: int
     ) -> None:
@@ -257,6 +282,7 @@ class TestErrors:
         assert (await event(client, "unsubscribed", channel=channel)).code == code
         assert events_of(client, "subscribed", channel=channel) == []
 
+    @protocol("error.106", "subscribe.limit")
     async def test_one_channel_too_many_is_error_106(self, mesh: Mesh, make: Make) -> None:
         """The ones before stay."""
         client = await make(mesh.edges[0].ws_url, token=token("greedy"))
@@ -268,6 +294,7 @@ class TestErrors:
         await client.publish("live:0", 1)
         await event(client, "publication", channel="live:0")
 
+    @protocol("error.105")
     async def test_a_second_subscribe_to_a_channel_is_error_105(self, mesh: Mesh) -> None:
         """The SDKs keep an application from it, so a raw client shows it."""
         client = await joined(mesh.edges[0].ws_url, token(), "live:twice")
@@ -276,6 +303,7 @@ class TestErrors:
 
 
 class TestTokens:
+    @protocol("token.invalid", "disconnect.3500")
     async def test_a_wrong_token_ends_the_client_with_3500(self, mesh: Mesh, make: Make) -> None:
         """Signed with another key."""
         client = await make(mesh.edges[0].ws_url, token=token(key="another key, 32 bytes long, more"))
@@ -283,6 +311,7 @@ class TestTokens:
         assert (await event(client, "disconnected")).code == 3500
         assert events_of(client, "connected") == []
 
+    @protocol("token.expired", "error.109")
     async def test_an_expired_token_makes_the_sdk_ask_for_a_new_one(self, mesh: Mesh, make: Make) -> None:
         """Error 109 in the connect reply, then getToken, then connected."""
         client = await make(mesh.edges[0].ws_url, token=token(ttl=-60), tokens=[token()])
@@ -291,6 +320,7 @@ class TestTokens:
         assert len(events_of(client, "token_wanted")) == 1
         assert events_of(client, "disconnected") == []
 
+    @protocol("token.refresh", "command.refresh")
     async def test_a_refresh_before_expiry_keeps_the_connection(self, mesh: Mesh) -> None:
         """Twice, and past the end of the first token: the same connection still delivers. For each SDK and format."""
 
@@ -312,6 +342,7 @@ class TestTokens:
         )
         assert answered >= 2 * len(KINDS)
 
+    @protocol("disconnect.3005")
     async def test_without_a_refresh_the_connection_ends_with_3005(self, mesh: Mesh) -> None:
         """The application cannot get a token for now, so the grace time passes. The SDK goes on trying."""
 
@@ -324,6 +355,7 @@ class TestTokens:
         async with all_kinds() as makes:
             await asyncio.gather(*map(lapse, makes))
 
+    @protocol("token.subscription", "channel.private")
     async def test_a_private_channel_opens_to_its_subscription_token(self, mesh: Mesh, make: Make) -> None:
         """The token's info is the channel info of what the subscriber publishes."""
         user = "member"
@@ -339,6 +371,7 @@ class TestTokens:
         assert got.info is not None
         assert got.info["chan_info"] == {"rank": 1}
 
+    @protocol("token.subscription")
     async def test_an_expired_subscription_token_makes_the_sdk_ask_for_a_new_one(
         self, mesh: Mesh, make: Make
     ) -> None:
@@ -350,6 +383,7 @@ class TestTokens:
         assert [each.code for each in events_of(client, "subscription_error")] == [109]
         assert len(events_of(client, "connected")) == 1
 
+    @protocol("token.subscription")
     async def test_a_subscription_token_for_another_channel_ends_the_client_with_3500(
         self, mesh: Mesh, make: Make
     ) -> None:
@@ -359,6 +393,7 @@ class TestTokens:
         await client.subscribe("$live:club", token=token("member", channel="$live:other"))
         assert (await event(client, "disconnected")).code == 3500
 
+    @protocol("connect.anonymous", "disconnect.3501")
     async def test_without_a_token_an_anonymous_client_is_refused_with_3501(
         self, mesh: Mesh, make: Make
     ) -> None:
@@ -371,6 +406,7 @@ class TestTokens:
 
 
 class TestPings:
+    @protocol("ping.schedule", "ping.pong")
     async def test_pings_keep_all_four_clients_connected(
         self, mesh: Mesh, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
@@ -393,6 +429,7 @@ class TestPings:
                     assert {each.event for each in client.events} == {"connecting", "connected"}
                 assert (await edge.metrics()).value("tidewire_connections") == len(KINDS)
 
+    @protocol("disconnect.3012", "ping.unsolicited")
     async def test_a_client_that_does_not_answer_is_closed_with_3012(
         self, mesh: Mesh, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
