@@ -197,12 +197,13 @@ class Session:
         return ConnectionClaims("") if self._rules.allow_anonymous else None
 
     def _live_until(self, expires_at: int) -> tuple[int, list[Effect]]:
-        """Note when the connection expires; return the ttl for the client (0 = never) and the timer to set."""
+        """Note when the connection expires; return the ttl for the client (0 = never, or past) and the timer to set."""
         self._expires_at = expires_at
         if not expires_at:
             return 0, []
         left = expires_at - self._rules.clock.wall()
-        return max(0, int(left)), [ExpireIn(left + self._rules.expired_close_delay)]
+        ttl = max(1, int(left)) if left > 0 else 0  # not 0 in the last second, as that would mean "past"
+        return ttl, [ExpireIn(left + self._rules.expired_close_delay)]
 
     def _subscribe(self, number: int, request: SubscribeRequest) -> list[Effect]:
         verdict = admit(request, self, self._rules)

@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import rules, token
+from tests.fakes.edge import KEY, rules, token
 from tests.support.protocol import protocol
 from tidewire.edge.effects import (
     Answer,
@@ -537,6 +537,26 @@ def test_refresh_prolongs_the_connection() -> None:
     client.clock.advance(50)
     (again,) = client.session.check_expiry()
     assert isinstance(again, ExpireIn)
+
+
+@protocol("token.expired", "token.refresh")
+def test_a_token_in_its_last_second_is_still_good() -> None:
+    """For connect and for refresh. The ttl is a whole second then, since the SDKs take 0 for none."""
+    client = Client()
+    last = token(exp=int(client.clock.wall()) + 1)
+    client.clock.advance(0.75)
+    client.frame({"id": 1, "connect": {"token": last}}, {"id": 2, "refresh": {"token": last}})
+    assert [reply.get("connect", reply.get("refresh"))["ttl"] for reply in client.replies()] == [1, 1]
+    (timer, _) = (effect for effect in client.effects if isinstance(effect, ExpireIn))
+    assert timer.seconds == pytest.approx(0.25 + 25)
+
+
+@protocol("token.expired")
+def test_leeway_holds_for_the_connection_too() -> None:
+    """A backend whose clock is behind: its token is good until `exp` plus leeway, and so is the connection."""
+    client = Client(client={"token": {"hmac_secret_key": KEY, "leeway": "30s"}})
+    client.connect(exp=int(client.clock.wall()) - 10)
+    assert client.replies()[0]["connect"]["ttl"] == 20
 
 
 @protocol("disconnect.3005", "token.refresh")

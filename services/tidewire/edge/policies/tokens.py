@@ -7,6 +7,7 @@ compared with the clock that is passed in; `leeway` widens both ends.
 from __future__ import annotations
 
 import enum
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +92,11 @@ class TokenVerifier:
         payload = self._verify(token)
         if isinstance(payload, TokenProblem):
             return payload
-        expires_at = payload.exp if payload.expire_at is None else payload.expire_at
+        expires_at = payload.exp and payload.exp + self._leeway
+        if payload.expire_at is not None:
+            expires_at = payload.expire_at
         meta = NO_DATA if payload.meta is None else Raw(msgspec.json.encode(payload.meta))
-        return ConnectionClaims(payload.sub, _json(payload.info), meta, int(expires_at))
+        return ConnectionClaims(payload.sub, _json(payload.info), meta, math.ceil(expires_at))
 
     def subscription(self, token: str) -> SubscriptionClaims | TokenProblem:
         """Judge a subscription token; whether it is for this channel and user is the session's question."""
