@@ -46,7 +46,7 @@ async def probe(link: NatsLink, partitions: int) -> Mapping:
     complete = asyncio.Event()
 
     def receive(subject: bytes, _reply: bytes, _header: bytes, _payload: bytes) -> None:
-        if subject.rpartition(b".")[2].decode() in nonces:
+        if subject.rpartition(b".")[2].decode("latin-1") in nonces:
             seen.add(subject)
             if len(seen) == len(nonces):
                 complete.set()
