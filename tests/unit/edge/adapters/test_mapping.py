@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from tests.fakes.nats import FakeLink, Published
+from tidewire.edge.adapters import mapping
+from tidewire.edge.adapters.mapping import NONCES, RESCUE_GROUP, Mapping, probe, rescue
+from tidewire.kernel.subjects import in_subject, in_subject_of_tokens
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkState
+
+PARTITIONS = 16
+
+
+def mapped_node(link: FakeLink, partitions: int) -> None:
+    """Have publications on `tw.pub` come out like on a server that maps to so many partitions."""
+
+    def come_out(message: Published) -> None:
+        tokens = message.subject.removeprefix(b"tw.pub.").decode()
+        link.deliver(in_subject_of_tokens(tokens, partitions), message.payload)
+
+    link.on_publish = come_out
+
+
+async def probed(link: FakeLink) -> Mapping:
+    """The verdict; the probe leaves no subscription."""
+    found = await probe(cast("NatsLink", link), PARTITIONS)
+    assert link.subscribed == {}
+    return found
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe without answers waits for its whole time."""
+    monkeypatch.setattr(mapping, "TIMEOUT", 0.05)
+
+
+async def test_right_node_proves_itself_by_every_nonce() -> None:
+    """Eight, so that other numbers of partitions cannot agree by luck."""
+    link = FakeLink()
+    mapped_node(link, PARTITIONS)
+    assert await probed(link) is Mapping.RIGHT
+    assert len({message.subject for message in link.published}) == NONCES
+    assert all(message.subject.startswith(b"tw.pub._tw.chk.") for message in link.published)
+
+
+@pytest.mark.parametrize("partitions", [1, 15, 17, 1024])
+async def test_other_number_of_partitions_is_seen(partitions: int) -> None:
+    """Some nonces may agree; not all eight (1 in 2**32 for 16 against 1)."""
+    link = FakeLink()
+    mapped_node(link, partitions)
+    assert await probed(link) is Mapping.OTHER_PARTITIONS
+
+
+async def test_node_without_the_mapping_is_seen() -> None:
+    """Nothing comes out in time."""
+    assert await probed(FakeLink()) is Mapping.MISSING
+
+
+async def test_lost_link_is_no_verdict() -> None:
+    """The node may be right or not."""
+    link = FakeLink()
+    link.state = LinkState.AWAY
+    assert await probed(link) is Mapping.UNKNOWN
+
+
+async def test_only_its_own_nonces_count() -> None:
+    """Other edges probe at the same time, and anyone may write there."""
+    link = FakeLink()
+
+    def others(_message: Published) -> None:
+        for partition in range(PARTITIONS):
+            link.deliver(b"tw.in.%d._tw.chk.0123456789abcdef" % partition, b"")
+            link.deliver(b"tw.in.%d._tw.chk.\xff" % partition, b"")
+
+    link.on_publish = others
+    assert await probed(link) is Mapping.MISSING
+
+
+# Standing in for a node without the mapping.
+
+
+def rescuing() -> tuple[FakeLink, list[int]]:
+    """A link with the rescue on it, and what it has found."""
+    link, found = FakeLink(), []
+    rescue(cast("NatsLink", link), PARTITIONS, lambda: found.append(1))
+    return link, found
+
+
+def test_unmapped_publication_is_put_on_its_partition_and_marked() -> None:
+    """With reply and headers; by one edge of the group."""
+    link, found = rescuing()
+    assert [(subject, queue) for subject, _, queue in link.subscribed.values()] == [
+        (b"tw.pub.>", RESCUE_GROUP)
+    ]
+    link.deliver(b"tw.pub.chat.a", b"1")
+    link.deliver(b"tw.pub.chat.a", b"2", b"NATS/1.0\r\nTw-Info: x\r\n\r\n", b"reply.to")
+    target = in_subject("chat:a", PARTITIONS)
+    assert link.published == [
+        Published(target, b"1", b"NATS/1.0\r\nTw-Unmapped: 1\r\n\r\n"),
+        Published(target, b"2", b"NATS/1.0\r\nTw-Info: x\r\nTw-Unmapped: 1\r\n\r\n", b"reply.to"),
+    ]
+    assert len(found) == 2
+
+
+def test_probes_and_other_internal_subjects_are_left_alone() -> None:
+    """A rescued probe would make a bad node look right."""
+    link, found = rescuing()
+    link.deliver(b"tw.pub._tw.chk.0123456789abcdef", b"")
+    assert (link.published, found) == ([], [])
+
+
+@pytest.mark.parametrize("subject", [b"tw.pub.chat.\xff", b"tw.pub.chat.*", b"tw.pub.x"])
+def test_subjects_that_are_no_channels_pass_too(subject: bytes) -> None:
+    """They are nobody's channel; a mapped node would have treated them alike."""
+    link, found = rescuing()
+    link.deliver(subject, b"")
+    assert len(found) == 1
+    assert link.published[0].subject.startswith(b"tw.in.")

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import cast
+
+import pytest
+
+from tests.support.protocol import protocol
+from tidewire.edge.dispatcher import Dispatcher
+from tidewire.edge.drain import retire_all
+from tidewire.edge.timers import TICK
+from tidewire.kernel import errors
+from tidewire.kernel.errors import Disconnect
+
+
+class FakeDispatcher:
+    """Connections by number; those in `owing` stay until they are paid."""
+
+    def __init__(self, count: int) -> None:
+        self.connections: dict[int, None] = dict.fromkeys(range(count))
+        self.owing: set[int] = set()
+        self.retired: list[tuple[float, int]] = []
+
+    def retire(self, connection: int, disconnect: Disconnect) -> None:
+        assert disconnect is errors.SHUTDOWN
+        self.retired.append((asyncio.get_running_loop().time(), connection))
+        if connection not in self.owing:
+            self.connections.pop(connection, None)
+
+    @property
+    def empty(self) -> bool:
+        """Whether everybody has gone."""
+        return not self.connections
+
+
+async def drained(fake: FakeDispatcher, window: float, grace: float = 1.0) -> float:
+    """Retire all and return how long it took."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await retire_all(cast("Dispatcher", fake), window, lambda: fake.empty, grace)
+    return loop.time() - began
+
+
+@protocol("close.owed", "disconnect.3001")
+async def test_clients_go_in_small_steps_over_the_window_in_random_order() -> None:
+    """So that other edges see a stream of reconnects."""
+    fake = FakeDispatcher(200)
+    took = await drained(fake, window=0.5)
+    assert 0.35 <= took < 2.0
+    steps = [
+        [number for _, number in group]
+        for _, group in itertools.groupby(fake.retired, key=lambda each: round(each[0] / (TICK / 4)))
+    ]
+    assert max(len(step) for step in steps) <= 200 * TICK / 0.5
+    order = [number for _, number in fake.retired]
+    assert sorted(order) == list(range(200))
+    assert order != sorted(order)
+
+
+@pytest.mark.parametrize(("count", "window"), [(0, 20.0), (0, 0.0), (50, 0.0), (1, 20.0)])
+async def test_few_clients_or_no_window_take_no_time(count: int, window: float) -> None:
+    """An idle edge ends at once."""
+    fake = FakeDispatcher(count)
+    assert await drained(fake, window) < 0.2
+    assert len(fake.retired) == count
+
+
+@protocol("close.owed")
+async def test_owed_connections_have_the_grace_time() -> None:
+    """And not longer, whoever is left then."""
+    fake = FakeDispatcher(3)
+    fake.owing = {1}
+    assert 0.3 <= await drained(fake, window=0.0, grace=0.3) < 1.0
+    assert list(fake.connections) == [1]
+    paid = FakeDispatcher(3)
+    paid.owing = {1}
+    asyncio.get_running_loop().call_later(0.05, paid.owing.clear)
+    assert await drained(paid, window=0.0, grace=30.0) < 1.0
+
+
+async def test_connection_whose_handshake_was_under_way_is_retired_too() -> None:
+    """It appears when the round is over already, as long as its socket is there."""
+    fake = FakeDispatcher(1)
+    late = dict.fromkeys([7])
+    asyncio.get_running_loop().call_later(0.05, fake.connections.update, late)
+    arrived = [False]
+    asyncio.get_running_loop().call_later(0.05, arrived.__setitem__, 0, True)
+    await retire_all(cast("Dispatcher", fake), 0.0, lambda: arrived[0] and fake.empty, 5.0)
+    assert [number for _, number in fake.retired] == [0, 7]

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.edge import CountingMetrics, FakeBroker, rules
+from tests.fakes.tcp import FakeTcp
+from tests.support.protocol import protocol
+from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.gate import HTTP_LIFETIME, Gate, Limits
+from tidewire.edge.handshake import Readiness
+from tidewire.edge.hub import Hub
+from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.timers import TICK
+from tidewire.edge.transport import WebSocketTransport
+
+
+class Yard:
+    """A gate and what it stands on."""
+
+    def __init__(self, connections: int = 10) -> None:
+        self.broker = FakeBroker()
+        self.metrics = CountingMetrics()
+        clock = ManualClock()
+        hub = Hub(self.broker, self.metrics, clock, 10)
+        dispatcher = Dispatcher(rules(clock), hub, self.broker, self.metrics, Timing(25, 8, 10), lambda: 0.0)
+        self.gate = Gate(
+            Limits(connections, 1000, 1000, 5.0, 5.0),
+            OriginPolicy([]),
+            dispatcher,
+            self.metrics,
+            lambda: self.broker.available,
+            asyncio.Protocol,
+        )
+
+    def tcp(self) -> FakeTcp:
+        """A new socket."""
+        return FakeTcp(WebSocketTransport(self.gate))
+
+    def guest(self) -> FakeTcp:
+        """A socket that asks for plain HTTP."""
+        tcp = self.tcp()
+        tcp.receive(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
+        return tcp
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        for _ in range(round(seconds / TICK)):
+            self.gate.tick()
+
+
+@pytest.fixture
+def yard() -> Yard:
+    """Ten connections may be there."""
+    return Yard()
+
+
+@protocol("handshake.limit", "handshake.broker_away")
+def test_readiness_counts_sessions_and_asks_the_broker(yard: Yard) -> None:
+    """Sockets in their handshake are no connections yet."""
+    yard.tcp()
+    assert yard.gate.readiness() == Readiness(0, 10, broker=True)
+    yard.broker.available = False
+    assert yard.gate.readiness() == Readiness(0, 10, broker=False)
+
+
+@pytest.mark.parametrize(("connections", "sockets"), [(10, 74), (640, 704), (2000, 2200)])
+def test_sockets_are_bounded_a_little_over_the_connections(connections: int, sockets: int) -> None:
+    """By a tenth, or by 64."""
+    yard = Yard(connections)
+    for _ in range(sockets):
+        assert not yard.gate.crowded
+        assert not yard.tcp().aborted
+    assert yard.gate.crowded
+
+
+def test_http_sockets_count_while_they_are_open_and_no_longer(yard: Yard) -> None:
+    """Pages that many people load must not close the door to them."""
+    guests = [yard.guest() for _ in range(74)]
+    assert yard.gate.crowded
+    assert yard.tcp().aborted
+    for guest in guests[:5]:
+        guest.close()
+    yard.run(TICK)
+    assert not yard.gate.crowded
+    for _ in range(500):
+        assert not yard.tcp().aborted
+        yard.guest().close()
+        list(yard.gate.transports)[-1].connection_lost(None)
+        yard.run(TICK)
+
+
+def test_http_socket_has_its_life(yard: Yard) -> None:
+    """Requests are short here; who holds one open is not served longer."""
+    guest, quick = yard.guest(), yard.guest()
+    quick.close()
+    yard.run(HTTP_LIFETIME - TICK)
+    assert not guest.closing
+    yard.run(TICK)
+    assert (guest.aborted, quick.aborted) == (True, False)
+    yard.run(TICK)
+    assert len(yard.gate._guests) == 0
+
+
+def test_newest_deadline_counts_and_a_disarmed_one_never_comes(yard: Yard) -> None:
+    """Each transport has one."""
+    late, never = yard.tcp(), yard.tcp()
+    yard.gate.arm(cast("WebSocketTransport", late.protocol), 8.0)
+    yard.gate.disarm(cast("WebSocketTransport", never.protocol))
+    yard.run(7.9)
+    assert not late.closing
+    yard.run(0.1)
+    assert late.aborted
+    yard.run(60)
+    assert not never.closing
+    assert yard.metrics.of("handshake") == [("timeout",)]
