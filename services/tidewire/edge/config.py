@@ -210,8 +210,8 @@ class DrainConfig(Section, frozen=True, kw_only=True):
     window: Annotated[
         Duration,
         Meta(
-            description="Over what time its clients are then told to reconnect (3001), so that they do not all arrive "
-            "elsewhere at once. An orchestrator must allow `delay` plus `window` and some seconds.",
+            description="In what time its clients are then told to reconnect (3001) and arrive elsewhere, spread so that they do not "
+            "come all at once. An orchestrator must allow `delay` plus `window` and some seconds.",
             extra={"at_most": "1h"},
         ),
     ] = duration("20s")

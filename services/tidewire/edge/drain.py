@@ -15,19 +15,23 @@ if TYPE_CHECKING:
 
     from tidewire.edge.dispatcher import Dispatcher
 
+RECONNECT_TIME = 1.0
+"""Seconds that the SDKs may wait before they first connect again."""
+
 
 async def retire_all(
     dispatcher: Dispatcher, window: float, emptied: Callable[[], bool], grace: float
 ) -> None:
-    """Close every connection with 3001 over `window` seconds, in random order, each once it is owed no reply.
+    """Close every connection with 3001, in random order, each once it is owed no reply, so that all are elsewhere in time.
 
-    Returns when `emptied` says that the last socket is gone, at the latest `grace` seconds after the window.
+    The last are told RECONNECT_TIME before `window` seconds are over (at half of a short window). Returns when `emptied` says that the last socket is gone, at the latest `grace` seconds after the window.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
     waiting = list(dispatcher.connections)
     random.shuffle(waiting)
-    step = math.ceil(len(waiting) * TICK / window) if window else len(waiting)
+    spread = max(window - RECONNECT_TIME, window / 2)
+    step = math.ceil(len(waiting) * TICK / spread) if spread else len(waiting)
     while waiting:
         batch, waiting = waiting[:step], waiting[step:]
         for connection in batch:
