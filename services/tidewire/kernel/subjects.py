@@ -91,7 +91,7 @@ def fnv1a32(data: bytes) -> int:
 
 def partition_of(tokens: str, partitions: int) -> int:
     """Return the partition (0 to partitions - 1) of a channel given as subject tokens."""
-    return fnv1a32(f"tw.pub.{tokens}".encode()) % partitions
+    return _partition(tokens.encode(), partitions)
 
 
 @lru_cache(maxsize=SUBJECT_CACHE)
@@ -104,15 +104,19 @@ def in_subject(channel: str, partitions: int) -> bytes:
     return f"tw.in.{partition_of(tokens, partitions)}.{tokens}".encode()
 
 
-def in_subject_of_tokens(tokens: str, partitions: int) -> bytes:
-    """Return `tw.in.<p>.<tokens>` for tokens that may be no channel's (what a native client published)."""
-    return f"tw.in.{partition_of(tokens, partitions)}.{tokens}".encode()
+def in_subject_of_tokens(tokens: bytes, partitions: int) -> bytes:
+    """Return `tw.in.<p>.<tokens>` for what a native client published: it may be no channel's, and not even UTF-8."""
+    return b"tw.in.%d.%b" % (_partition(tokens, partitions), tokens)
 
 
 @lru_cache(maxsize=1024)
 def rpc_subject(method: str) -> bytes:
     """Return `tw.rpc.<method>` with the method as one token. Raises InvalidChannelError like `encode_token`."""
     return f"tw.rpc.{encode_token(method)}".encode()
+
+
+def _partition(tokens: bytes, partitions: int) -> int:
+    return fnv1a32(b"tw.pub." + tokens) % partitions
 
 
 def _utf8(text: str) -> bytes:

@@ -41,7 +41,7 @@ class Mapping(enum.Enum):
 async def probe(link: NatsLink, partitions: int) -> Mapping:
     """Publish 8 nonces on `tw.pub._tw.chk.<nonce>` and judge where they come out, within about 2 s."""
     nonces = {secrets.token_hex(8) for _ in range(NONCES)}
-    expected = {in_subject_of_tokens(f"{PROBE}.{nonce}", partitions) for nonce in nonces}
+    expected = {in_subject_of_tokens(f"{PROBE}.{nonce}".encode(), partitions) for nonce in nonces}
     seen: set[bytes] = set()
     complete = asyncio.Event()
 
@@ -72,7 +72,7 @@ def rescue(link: NatsLink, partitions: int, found: Callable[[], None]) -> None:
     def receive(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         if subject.startswith(INTERNAL_PREFIX):
             return
-        target = in_subject_of_tokens(subject[len(PUBLISH_PREFIX) :].decode("latin-1"), partitions)
+        target = in_subject_of_tokens(subject[len(PUBLISH_PREFIX) :], partitions)
         marked = (header or EMPTY_HEADER)[:-2] + UNMAPPED_HEADER + b"\r\n"
         found()
         link.publish(target, payload, marked, reply)
