@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.support.channels import (
+    NASTY,
+    PARTITIONS_OF_VECTORS,
+    Vector,
+    channels,
+    foreign,
+    random_channels,
+    refused,
+    texts,
+    vectors,
+)
+from tidewire.kernel.channels import split_channel
+from tidewire.kernel.subjects import (
+    PROBE,
+    InvalidChannelError,
+    decode_channel,
+    encode_channel,
+    encode_token,
+    fnv1a32,
+    in_subject,
+    in_subject_of_tokens,
+    partition_of,
+    rpc_subject,
+)
+
+SURROGATE = "\ud800"
+OWN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-%")
+
+# The page's tables.
+
+
+@pytest.mark.parametrize("vector", vectors(), ids=lambda vector: vector.tokens)
+def test_each_vector_of_the_page_holds(vector: Vector) -> None:
+    """In both directions, and with its partition."""
+    assert encode_channel(vector.channel) == vector.tokens
+    assert decode_channel(vector.tokens) == vector.channel
+    assert partition_of(vector.tokens, PARTITIONS_OF_VECTORS) == vector.partition
+    subject = f"tw.in.{vector.partition}.{vector.tokens}".encode()
+    assert in_subject(vector.channel, PARTITIONS_OF_VECTORS) == subject
+
+
+@pytest.mark.parametrize("channel", refused())
+def test_each_name_that_the_page_refuses_has_no_subject(channel: str) -> None:
+    """An empty name, or a namespace that cannot exist."""
+    with pytest.raises(InvalidChannelError):
+        encode_channel(channel)
+
+
+@pytest.mark.parametrize("tokens", foreign())
+def test_each_foreign_subject_of_the_page_has_no_channel(tokens: str) -> None:
+    """One channel has one subject: what is spelt otherwise is nobody's."""
+    with pytest.raises(InvalidChannelError):
+        decode_channel(tokens)
+
+
+# What holds for every name.
+
+
+@given(channels())
+def test_every_channel_comes_back_from_its_subject(channel: str) -> None:
+    """The mapping is reversible."""
+    assert decode_channel(encode_channel(channel)) == channel
+
+
+@settings(max_examples=300)
+@given(
+    texts
+    | channels().map(encode_channel)
+    | st.lists(st.sampled_from([*NASTY, "%24", "%e9", "chat"])).map("".join)
+)
+@example("chat.%.room")
+@example("chat.%.%.room")
+@example("chat.a%41")
+@example("chat.%ff")
+@example("_.%")
+def test_text_is_the_subject_of_one_channel_or_of_none(text: str) -> None:
+    """Whatever decoding accepts is what encoding would have written."""
+    try:
+        channel = decode_channel(text)
+    except InvalidChannelError:
+        return
+    assert encode_channel(channel) == text
+
+
+@given(texts)
+def test_name_has_a_subject_or_is_refused(name: str) -> None:
+    """No text makes encoding fail in another way."""
+    try:
+        tokens = encode_channel(name)
+    except InvalidChannelError:
+        return
+    assert decode_channel(tokens) == name
+
+
+@given(channels())
+def test_no_name_can_inject_anything(channel: str) -> None:
+    """No wildcard, space, line end or empty token; a lone `%` only for privacy; never the edges' own `_tw`."""
+    namespace, *rest = encode_channel(channel).split(".")
+    parts = split_channel(channel)
+    assert namespace == ("_" if parts.namespace is None else parts.namespace)
+    assert all(token and OWN.issuperset(token) for token in (namespace, *rest))
+    assert ("%" in rest) is parts.private
+    assert rest.count("%") == int(parts.private)
+    assert rest.index("%") == 0 if parts.private else rest
+
+
+@given(channels(), channels())
+def test_different_channels_have_different_subjects(one: str, other: str) -> None:
+    """Follows from reversibility; said once more for the pairs that a client could confuse."""
+    assert (encode_channel(one) == encode_channel(other)) is (one == other)
+
+
+@given(channels().filter(lambda channel: not channel.startswith("$") and ":" in channel))
+def test_private_channel_never_meets_its_look_alikes(channel: str) -> None:
+    """`$ns:x`, `ns:$x`, `ns:%.x` and `ns:x` are four channels."""
+    namespace, _, name = channel.partition(":")
+    alike = [f"${channel}", f"{namespace}:${name}", f"{namespace}:%.{name}", channel]
+    assert len({encode_channel(each) for each in alike}) == 4
+
+
+@given(channels())
+def test_followers_of_a_namespace_see_that_namespace_alone(channel: str) -> None:
+    """The first token is the namespace, so `tw.in.*.<namespace>.>` and rights on it cut exactly there."""
+    tokens = encode_channel(channel)
+    namespace = split_channel(channel).namespace
+    assert tokens.startswith(f"{namespace or '_'}.")
+    assert len(tokens.split(".")) >= 2
+
+
+# Who is refused.
+
+
+@pytest.mark.parametrize(
+    "namespace", ["_", "_x", "_tw", "__", "", "a", "a.b", "a*", "a>", "a b", "é1", "a%", "a\n", "ab\n"]
+)
+@pytest.mark.parametrize("prefix", ["", "$"])
+def test_namespace_that_cannot_exist_is_refused(prefix: str, namespace: str) -> None:
+    """Those that begin with `_` are reserved: `_` stands for no namespace, `_tw` for the edges' own."""
+    with pytest.raises(InvalidChannelError, match="no namespace can have this name"):
+        encode_channel(f"{prefix}{namespace}:x")
+
+
+@pytest.mark.parametrize("channel", ["", "$", "chat:", "$chat:"])
+def test_empty_name_is_refused(channel: str) -> None:
+    """It would be an empty token."""
+    with pytest.raises(InvalidChannelError, match="name is empty"):
+        encode_channel(channel)
+
+
+@pytest.mark.parametrize("channel", [f"chat:{SURROGATE}", SURROGATE, f"$a{SURROGATE}", f"{SURROGATE}:x"])
+def test_lone_surrogates_are_refused(channel: str) -> None:
+    """JSON can spell them, UTF-8 cannot."""
+    with pytest.raises(InvalidChannelError):
+        encode_channel(channel)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        "",
+        ".",
+        "chat",
+        "chat.",
+        ".x",
+        "_tw.chk.00",
+        "chat..x",
+        "chat.%",
+        "chat.%.",
+        "chat.x.",
+        f"chat.{SURROGATE}",
+    ],
+)
+def test_tokens_that_no_channel_has_are_refused(tokens: str) -> None:
+    """The probes' own subjects are among them, so no channel ever meets them."""
+    with pytest.raises(InvalidChannelError):
+        decode_channel(tokens)
+    assert PROBE.startswith("_tw.")
+
+
+# Partitions and other subjects.
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [(b"", 0x811C9DC5), (b"a", 0xE40C292C), (b"foobar", 0xBF9CF968), (b"\xff\x00\x00\x01", 0xC48FB86D)],
+)
+def test_hash_is_fnv1a(data: bytes, value: int) -> None:
+    """The published vectors; that nats-server's is the same shows tests/integration/test_mapping.py."""
+    assert fnv1a32(data) == value
+
+
+@pytest.mark.parametrize("partitions", [1, 16, 64, 1024])
+def test_channels_spread_over_all_partitions(partitions: int) -> None:
+    """Evenly: twenty channels for each partition leave none empty and none with four times its share."""
+    counts = [0] * partitions
+    for number in range(20 * partitions):
+        counts[partition_of(encode_channel(f"chat:room-{number}"), partitions)] += 1
+    assert min(counts) > 0
+    assert max(counts) < 80
+
+
+def test_tokens_of_a_channel_and_the_channel_have_the_same_subject() -> None:
+    """What is found on `tw.pub` goes where an edge would have published it."""
+    for channel in random_channels(200, seed=1):
+        tokens = encode_channel(channel).encode()
+        assert in_subject_of_tokens(tokens, 16) == in_subject(channel, 16)
+
+
+def test_tokens_that_are_no_text_are_hashed_as_they_are() -> None:
+    """nats-server hashes bytes."""
+    assert in_subject_of_tokens(b"raw.\xff\xe9", 16) == b"tw.in.1.raw.\xff\xe9"
+
+
+@pytest.mark.parametrize(
+    ("method", "token"),
+    [
+        ("sum", "sum"),
+        ("orders.create", "orders%2Ecreate"),
+        ("a b", "a%20b"),
+        ("*", "%2A"),
+        ("%", "%25"),
+        ("é", "%C3%A9"),
+    ],
+)
+def test_method_is_one_token(method: str, token: str) -> None:
+    """Dots too are encoded, so a method is heard exactly where it is expected."""
+    assert encode_token(method) == token
+    assert rpc_subject(method) == f"tw.rpc.{token}".encode()
+
+
+@pytest.mark.parametrize("method", ["", SURROGATE])
+def test_method_that_is_no_token_is_refused(method: str) -> None:
+    """Empty, or not valid Unicode."""
+    with pytest.raises(InvalidChannelError):
+        rpc_subject(method)
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+)
+def test_different_methods_have_different_tokens(one: str, other: str) -> None:
+    """And a token is never split by what is in it."""
+    assert (encode_token(one) == encode_token(other)) is (one == other)
+    assert OWN.issuperset(encode_token(one))
