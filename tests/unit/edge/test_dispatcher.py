@@ -344,6 +344,7 @@ def test_lost_connection_leaves_nothing_behind(core: Core) -> None:
     core.dispatcher.lost(client.connection)
     core.dispatcher.lost(client.connection)
     assert (core.dispatcher.connections, core.hub.subscriptions) == ({}, 0)
+    assert all(len(wheel) == 0 for wheel in core.dispatcher._timers._wheels)
     core.broker.confirm("chat:b")
     core.broker.published[0][3](None)
     core.broker.calls[0][3](b"1")
@@ -351,7 +352,6 @@ def test_lost_connection_leaves_nothing_behind(core: Core) -> None:
     core.run(60)
     assert (len(core.hub), client.closed) == (0, 0)
     assert sorted(core.broker.unsubscribed) == ["chat:a", "chat:b"]
-    assert all(len(wheel) == 0 for wheel in core.dispatcher._timers._wheels)
 
 
 @protocol("close.owed")

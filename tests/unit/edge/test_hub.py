@@ -116,16 +116,33 @@ def test_leaving_what_one_is_not_in_changes_nothing(stage: Stage) -> None:
 
 
 def test_failed_subscription_is_told_to_all_who_wait_and_forgotten(stage: Stage) -> None:
-    """A late answer of the broker to a forgotten channel touches nobody."""
+    """It can be tried again."""
     member = stage.member()
     stage.hub.join(member, "chat:a", 1, binary=False)
-    old = stage.broker.subscribed[1][2]
-    old(errors.INTERNAL)
+    stage.broker.confirm("chat:a", errors.INTERNAL)
     assert stage.settled == [(member, "chat:a", 1, errors.INTERNAL)]
     assert (len(stage.hub), stage.broker.unsubscribed) == (0, ["chat:a"])
     stage.hub.join(member, "chat:a", 2, binary=False)
-    old(None)
-    assert (len(stage.settled), stage.hub.subscriptions) == (1, 0)
+    stage.broker.confirm("chat:a")
+    assert (stage.settled[1:], stage.hub.subscriptions) == ([(member, "chat:a", 2, None)], 1)
+
+
+@pytest.mark.parametrize("late", [None, errors.INTERNAL])
+def test_answer_for_a_channel_that_was_let_go_does_not_touch_its_successor(
+    stage: Stage, late: ReplyError | None
+) -> None:
+    """It was left while the broker was still asked, and somebody came after the linger."""
+    member = stage.member()
+    stage.hub.join(member, "chat:a", 1, binary=False)
+    old = stage.broker.subscribed[1][2]
+    stage.hub.leave(member, "chat:a")
+    for _ in range(LINGER):
+        stage.hub.tick()
+    stage.hub.join(member, "chat:a", 2, binary=False)
+    old(late)
+    assert (stage.settled, len(stage.hub), stage.broker.unsubscribed) == ([], 1, ["chat:a"])
+    stage.broker.confirm("chat:a")
+    assert stage.settled == [(member, "chat:a", 2, None)]
 
 
 # Fan-out.
