@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 EXIT_UNAVAILABLE = 69
 """sysexits.h: something that the process needs is not there (EX_UNAVAILABLE)."""
+EXIT_FAILED = 70
+"""sysexits.h: a mistake in the program (EX_SOFTWARE)."""
 
 
 class StartError(TidewireError):
@@ -37,7 +39,10 @@ class App(Protocol):
 
 
 def run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
-    """Run an app until SIGTERM or SIGINT, drain it (a second signal ends that), and return the exit code."""
+    """Run an app until SIGTERM or SIGINT, drain it (a second signal ends that), and return the exit code.
+
+    Whatever happens, the app is stopped. What it raises is logged, as one line.
+    """
     return uvloop.run(_run(create(), log))
 
 
@@ -60,6 +65,9 @@ async def _run(app: App, log: FilteringBoundLogger) -> int:
     except StartError as error:
         log.error("process.refused", problem=str(error))  # noqa: TRY400 - one clear line, no stack
         return EXIT_UNAVAILABLE
+    except Exception:
+        log.exception("process.failed")  # not left to Python, whose stack on standard error could show secrets
+        return EXIT_FAILED
     finally:
         await app.stop()
     log.info("process.stopped")
