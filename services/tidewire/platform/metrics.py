@@ -13,6 +13,7 @@ from itertools import accumulate
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LATENCY_BUCKETS = (
@@ -92,7 +93,7 @@ class Histogram:
     def collect(self) -> Metric:
         """Return the Prometheus family."""
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
-        names = [*map(str, self._bounds), "+Inf"]
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
         for labels, series in self._series.items():
             buckets = list(zip(names, accumulate(series[:-1]), strict=True))
             family.add_metric(labels, buckets, sum_value=series[-1])
