@@ -1,0 +1,50 @@
+"""An app for `lifecycle.run` that does what its arguments say: `python -m tests.support.scripted_app start=hang`.
+
+It prints what it is told to do, and ends with the exit code of `run`. `ok` does it, `hang` waits for ever, `refuse`
+raises StartError, `crash` another error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from tidewire.platform import lifecycle, logs
+
+
+class ScriptedApp:
+    """Implements `lifecycle.App`."""
+
+    def __init__(self, script: dict[str, str]) -> None:
+        self._script = script
+
+    async def start(self) -> None:
+        """See `lifecycle.App`."""
+        await self._act("start")
+
+    async def drain(self) -> None:
+        """See `lifecycle.App`."""
+        await self._act("drain")
+
+    async def stop(self) -> None:
+        """See `lifecycle.App`."""
+        await self._act("stop")
+
+    async def _act(self, name: str) -> None:
+        print(name, flush=True)
+        match self._script.get(name, "ok"):
+            case "hang":
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    print(f"{name} ended", flush=True)
+            case "refuse":
+                raise lifecycle.StartError("port 8000 is taken")
+            case "crash":
+                raise RuntimeError("a mistake")
+        print(f"{name} done", flush=True)
+
+
+if __name__ == "__main__":
+    app = ScriptedApp(dict(argument.split("=") for argument in sys.argv[1:]))
+    sys.exit(lifecycle.run(lambda: app, logs.configure("info", "json")))

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tests.support.http import request
+from tests.support.wait import eventually
+from tidewire.platform import http
+from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
+
+HELLO = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class App:
+    """An application that can be held up and can fail."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.waiting = 0
+        routes = [
+            Route("/hello", self.hello),
+            Route("/wait", self.wait),
+            Route("/fail", self.fail),
+        ]
+        self.asgi = Starlette(routes=routes)
+
+    async def hello(self, _request: Request) -> Response:
+        """Answer."""
+        return PlainTextResponse("hello")
+
+    async def wait(self, _request: Request) -> Response:
+        """Answer when the test says so."""
+        self.waiting += 1
+        await self.go.wait()
+        return PlainTextResponse("at last")
+
+    async def fail(self, _request: Request) -> Response:
+        """Fail."""
+        raise RuntimeError("a mistake")
+
+
+@contextlib.asynccontextmanager
+async def listening(app: App) -> AsyncIterator[int]:
+    """Serve on a free port."""
+    server = await listen(http_protocol(app.asgi), "127.0.0.1", 0, "http.port")
+    try:
+        yield bound_port(server)
+    finally:
+        app.go.set()
+        server.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one answer; its body has a length."""
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return head + await asyncio.wait_for(reader.readexactly(int(length.split(b":")[1])), 5)
+
+
+async def test_request_is_answered_without_naming_the_server() -> None:
+    """Nobody learns what runs here, or which release of it."""
+    async with listening(App()) as port:
+        found = await request(f"http://127.0.0.1:{port}/hello")
+    assert (found.status, found.body) == (200, b"hello")
+    assert "server" not in found.headers
+
+
+async def test_unknown_path_is_404() -> None:
+    """And another method is 405."""
+    async with listening(App()) as port:
+        assert (await request(f"http://127.0.0.1:{port}/nothing")).status == 404
+        assert (await request(f"http://127.0.0.1:{port}/hello", method="POST")).status == 405
+
+
+async def test_connection_is_kept_for_further_requests() -> None:
+    """One after the other, or sent without waiting."""
+    async with listening(App()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(HELLO)
+            assert (await answer(reader)).endswith(b"\r\n\r\nhello")
+        writer.write(HELLO * 3)
+        for _ in range(3):
+            assert (await answer(reader)).endswith(b"\r\n\r\nhello")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After KEEP_ALIVE_SECONDS: sockets are bounded."""
+    monkeypatch.setattr(http, "KEEP_ALIVE_SECONDS", 0.05)
+    async with listening(App()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HELLO)
+        await answer(reader)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_too_many_requests_at_once_are_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were there are answered."""
+    monkeypatch.setattr(http, "MAX_CONCURRENT", 3)
+    app = App()
+    async with listening(app) as port:
+        url = f"http://127.0.0.1:{port}"
+        first = [asyncio.create_task(request(f"{url}/wait")) for _ in range(2)]
+        await eventually(lambda: app.waiting == 2)
+        assert (await request(f"{url}/hello")).status == 503
+        app.go.set()
+        assert [found.status for found in await asyncio.gather(*first)] == [200, 200]
+        assert (await request(f"{url}/hello")).status == 200
+
+
+async def test_failing_handler_is_500_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The stack goes to the log."""
+    async with listening(App()) as port:
+        found = await request(f"http://127.0.0.1:{port}/fail")
+    assert found.status == 500
+    assert b"mistake" not in found.body
+    assert "a mistake" in caplog.text
+
+
+async def test_what_is_not_http_is_400(caplog: pytest.LogCaptureFixture) -> None:
+    """And the connection ends."""
+    async with listening(App()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01 hello?\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+        await writer.wait_closed()
+    assert "Traceback" not in caplog.text
+
+
+async def test_taken_port_is_a_listen_error_that_names_the_setting() -> None:
+    """One line, for the person who has to change it."""
+    async with listening(App()) as port:
+        with pytest.raises(ListenError) as error:
+            await listen(asyncio.Protocol, "127.0.0.1", port, "http.internal_port")
+    text = str(error.value)
+    assert text.startswith(f"cannot listen on 127.0.0.1:{port} (http.internal_port): ")
+    assert "in use" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "no.such.host.invalid"])
+async def test_foreign_address_is_a_listen_error(address: str) -> None:
+    """An address of another machine, or a name that is none."""
+    with pytest.raises(ListenError, match=rf"cannot listen on {address}:0 \(http.port\): \w"):
+        await listen(asyncio.Protocol, address, 0, "http.port")

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+TIMEOUT = 20.0
+
+
+class Process:
+    """An app in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.said: list[str] = []
+
+    async def until(self, line: str) -> None:
+        """Wait until the app has said something."""
+        assert self._process.stdout is not None
+        while line not in self.said:
+            read = await asyncio.wait_for(self._process.stdout.readline(), TIMEOUT)
+            assert read, f"it ended without {line!r}: {self.said}"
+            self.said.append(read.decode().rstrip("\n"))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    async def end(self) -> tuple[int | None, list[dict[str, Any]]]:
+        """Wait for the end; return the exit code and the lines of the log."""
+        out, log = await asyncio.wait_for(self._process.communicate(), TIMEOUT)
+        self.said += out.decode().splitlines()
+        return self._process.returncode, [json.loads(line) for line in log.decode().splitlines()]
+
+
+@contextlib.asynccontextmanager
+async def running(*script: str) -> AsyncIterator[Process]:
+    """Start an app that does what the script says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.scripted_app",
+        *script,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'services'}:{ROOT}"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield Process(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def events(log: list[dict[str, Any]]) -> list[str]:
+    """What was logged, in order."""
+    return [line["event"] for line in log]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_drains_and_stops(number: signal.Signals) -> None:
+    """In this order, with exit code 0."""
+    async with running() as process:
+        await process.until("start done")
+        process.signal(number)
+        code, log = await process.end()
+    assert process.said == ["start", "start done", "drain", "drain done", "stop", "stop done"]
+    assert (code, events(log)) == (0, ["process.draining", "process.stopped"])
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_second_signal_ends_the_drain(second: signal.Signals) -> None:
+    """What holds it up is cancelled; it is still an orderly end."""
+    async with running("drain=hang") as process:
+        await process.until("start done")
+        process.signal(signal.SIGTERM)
+        await process.until("drain")
+        process.signal(second)
+        code, log = await process.end()
+    assert process.said[2:] == ["drain", "drain ended", "stop", "stop done"]
+    assert (code, events(log)) == (0, ["process.draining", "process.stopped"])
+
+
+async def test_signal_during_the_start_ends_it() -> None:
+    """There is nothing to drain yet."""
+    async with running("start=hang") as process:
+        await process.until("start")
+        process.signal(signal.SIGTERM)
+        code, log = await process.end()
+    assert process.said == ["start", "start ended", "stop", "stop done"]
+    assert (code, events(log)) == (0, ["process.stopped"])
+
+
+async def test_start_that_is_refused_is_one_line() -> None:
+    """With the reason, without a stack; exit code 69 (EX_UNAVAILABLE)."""
+    async with running("start=refuse") as process:
+        code, log = await process.end()
+    assert process.said == ["start", "stop", "stop done"]
+    assert code == 69
+    (line,) = log
+    del line["timestamp"]
+    assert line == {"level": "error", "event": "process.refused", "problem": "port 8000 is taken"}
+
+
+@pytest.mark.parametrize("phase", ["start", "drain"])
+async def test_mistake_is_logged_and_the_app_is_stopped(phase: str) -> None:
+    """One line with the stack; exit code 70 (EX_SOFTWARE)."""
+    async with running(f"{phase}=crash") as process:
+        if phase == "drain":
+            await process.until("start done")
+            process.signal(signal.SIGTERM)
+        code, log = await process.end()
+    assert process.said[-3:] == [phase, "stop", "stop done"]
+    assert (code, events(log)[-1]) == (70, "process.failed")
+    assert log[-1]["exception"].endswith("RuntimeError: a mistake")
+
+
+async def test_further_signals_change_nothing() -> None:
+    """An impatient operator does not break the end."""
+    async with running("drain=hang") as process:
+        await process.until("start done")
+        process.signal(signal.SIGTERM)
+        await process.until("drain")
+        for _ in range(5):
+            process.signal(signal.SIGTERM)
+            process.signal(signal.SIGINT)
+        code, log = await process.end()
+    assert process.said[-1] == "stop done"
+    assert (code, events(log)[-1]) == (0, "process.stopped")
