@@ -66,7 +66,9 @@ async def _run(app: App, log: FilteringBoundLogger) -> int:
         log.error("process.refused", problem=str(error))  # noqa: TRY400 - one clear line, no stack
         return EXIT_UNAVAILABLE
     except Exception:
-        log.exception("process.failed")  # not left to Python, whose stack on standard error could show secrets
+        log.exception(
+            "process.failed"
+        )  # not left to Python, whose stack on standard error could show secrets
         return EXIT_FAILED
     finally:
         await app.stop()
