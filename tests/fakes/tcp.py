@@ -18,6 +18,7 @@ class FakeTcp(asyncio.Transport):
         self.closing = False
         self.aborted = False
         self.stalled = False
+        self.reading = True
         self.ended = False
         protocol.connection_made(self)
 
@@ -39,6 +40,15 @@ class FakeTcp(asyncio.Transport):
     def abort(self) -> None:
         self.closing = self.aborted = True
         self.buffered = b""
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     def is_closing(self) -> bool:
         return self.closing

@@ -64,10 +64,19 @@ def listeners_differ(http: HttpConfig) -> Iterator[Problem]:
         yield Problem("internal_port", "is http.port already")
 
 
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:  # a name, which may be resolved to anything
+        return False
+
+
 def tokens_stay_here(http: HttpConfig) -> Iterator[Problem]:
     """Who can reach the port can be anyone."""
-    if http.issue_tokens and not ip_address(http.address).is_loopback:
-        yield Problem("issue_tokens", f"is for loopback addresses only, and address is {http.address}")
+    if http.issue_tokens and not _is_loopback(http.address):
+        yield Problem(
+            "issue_tokens", f"is for loopback addresses such as 127.0.0.1 only, and address is {http.address}"
+        )
 
 
 class HttpConfig(Section, frozen=True, kw_only=True):

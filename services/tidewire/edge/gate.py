@@ -30,6 +30,12 @@ class TransportMetrics(Protocol):
     def handshake(self, outcome: str) -> None:
         """A request was answered: `accepted`, or why not."""
 
+    def refused(self, outcome: str, origin: str, peer: str) -> None:
+        """A request was refused; `origin` is the Origin header as it came, `peer` the other end's address."""
+
+    def turn_over(self) -> None:
+        """A connection had more to do than one turn of the loop allows: the rest waits."""
+
     def bytes_in(self, count: int) -> None:
         """Bytes of WebSocket connections came in."""
 
@@ -73,10 +79,14 @@ class Gate:
         self._guests: dict[Transport, int] = {}
 
     @property
+    def sockets(self) -> int:
+        """Sockets on the public port: connections, handshakes and plain HTTP."""
+        return len(self.transports) + len(self._guests)
+
+    @property
     def crowded(self) -> bool:
         """Whether there are more sockets than connections could explain: not even a refusal is affordable."""
-        sockets = len(self.transports) + len(self._guests)
-        return sockets >= self.limits.connections + max(64, self.limits.connections // 10)
+        return self.sockets >= self.limits.connections + max(64, self.limits.connections // 10)
 
     def readiness(self) -> Readiness:
         """Return what decides about the next handshake."""

@@ -69,13 +69,15 @@ def decide(target: str, headers: HeaderFields, origins: OriginPolicy, ready: Rea
     query = _query(target)
     if query is None:
         return Refuse(400, "bad_request", "The query string cannot be read.")
-    if any(name.lower() in _TOKEN_NAMES or _TOKEN_SHAPE.match(value) for name, value in query):
+    if any(name.lower() in _TOKEN_NAMES or _TOKEN_SHAPE.search(value) for name, value in query):
         return Refuse(
             400, "token_in_url", "A token in the URL is refused, since URLs are logged: send it in connect."
         )
-    host = ",".join(headers.get_all("Host"))
-    if not origins.allows(headers.get_all("Origin"), host):
-        return Refuse(403, "origin", "This origin is not in client.allowed_origins.")
+    hosts = headers.get_all("Host")
+    if len(hosts) != 1:
+        return Refuse(400, "bad_request", "A request has exactly one Host (RFC 9112, section 3.2).")
+    if not origins.allows(headers.get_all("Origin"), hosts[0]):
+        return Refuse(403, "origin", "This origin is not in the edge's client.allowed_origins.")
     if not ready.broker:
         return Refuse(503, "broker_away", "The broker is away; try again.", RETRY_AFTER)
     if ready.connections >= ready.limit:

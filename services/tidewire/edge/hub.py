@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     Slow = Callable[[Connection], None]
 
 
+MAX_LINGERING = 10_000
+"""Channels that are heard without a listener; further ones are let go at once."""
+
+
 class ChannelState(enum.Enum):
     """JOINING until the broker has confirmed the subscription, then LIVE."""
 
@@ -109,7 +113,12 @@ class Hub:
             del group[connection]
             if not group:
                 del channel.members[framing]
-        if channel.idle and not channel.linger_due:
+        if not channel.idle or channel.linger_due:
+            return
+        # A channel that never came to life has served nobody, and beyond the bound a linger costs more than it saves.
+        if channel.state is ChannelState.JOINING or len(self._lingering) >= MAX_LINGERING:
+            self._forget(channel)
+        else:
             channel.linger_due = self._lingering.add(channel, self._linger_ticks)
 
     def tick(self) -> None:

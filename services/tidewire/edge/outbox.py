@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+FRAME_COST = 64
+"""Bytes that a frame takes besides its content: the object and its place in the list."""
+
+
 class Outbox:
     """Frames that the socket would not take yet. It exists only while a connection is slow."""
 
@@ -14,8 +18,8 @@ class Outbox:
         self.size = 0
 
     def put(self, frame: bytes) -> bool:
-        """Keep a frame; False, and not kept, when that would exceed the bound."""
-        if self.size + len(frame) > self._limit:
+        """Keep a frame; False, and not kept, when that would exceed the bound, which counts what a frame costs to keep."""
+        if self.size + (len(self._frames) + 1) * FRAME_COST + len(frame) > self._limit:
             return False
         self._frames.append(frame)
         self.size += len(frame)

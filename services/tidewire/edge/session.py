@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from tidewire.kernel.errors import Disconnect, ReplyError
     from tidewire.kernel.ids import ConnectionId
 
+PONG = Command()
+NOT_JSON = errors.ReplyError(errors.INTERNAL.code, "the method's answer is not JSON")
+MAX_TTL = 2**31 - 1
 METHODS = Command.__struct_fields__[1:]
 
 
@@ -84,6 +87,7 @@ class Session:
         "_spare_pong",
         "_started",
         "client",
+        "detail",
         "is_json",
         "name",
         "owed",
@@ -96,6 +100,8 @@ class Session:
         self.client = client
         self.state = SessionState.CONNECTING
         self.user = ""
+        self.detail = ""
+        """What the log says beyond the close reason."""
         self.name = ""
         self.owed = 0
         """Commands whose result has not come yet."""
@@ -121,10 +127,16 @@ class Session:
             if self.state not in {SessionState.CONNECTING, SessionState.CONNECTED}:
                 # After an error reply to connect, what stands behind it in the frame is dropped silently: it was sent
                 # before the refusal could be known.
-                dropped = 0 if self._is(SessionState.REFUSED) else len(commands) - index
-                return [*effects, Dropped(dropped)] if dropped else effects
+                return effects + ([] if self._is(SessionState.REFUSED) else self._drop(commands[index:]))
             effects += self._handle(command)
         return effects
+
+    def _drop(self, commands: Sequence[Command]) -> list[Effect]:
+        """Carry out none of the commands; a pong is no command, and still counts."""
+        pongs = sum(command == PONG for command in commands)
+        if pongs:
+            self._awaiting_pong = False
+        return [Dropped(len(commands) - pongs)] if len(commands) > pongs else []
 
     def _is(self, state: SessionState) -> bool:
         return self.state is state
@@ -170,7 +182,7 @@ class Session:
             self._become(SessionState.REFUSED)
             return [self._refuse("connect", number, errors.TOKEN_EXPIRED)]
         if isinstance(claims, TokenProblem):
-            return self.close(errors.INVALID_TOKEN)
+            return self._close_for_token()
         if claims is None:
             return self.close(errors.BAD_PROTOCOL.saying("bad request: connect needs a token"))
         self.user = claims.user
@@ -202,7 +214,8 @@ class Session:
         if not expires_at:
             return 0, []
         left = expires_at - self._rules.clock.wall()
-        ttl = max(1, int(left)) if left > 0 else 0  # not 0 in the last second, as that would mean "past"
+        # Not 0 in the last second, as that would mean "past"; and what an SDK's timer can hold.
+        ttl = min(MAX_TTL, max(1, int(left))) if left > 0 else 0
         return ttl, [ExpireIn(left + self._rules.expired_close_delay)]
 
     def _subscribe(self, number: int, request: SubscribeRequest) -> list[Effect]:
@@ -276,13 +289,21 @@ class Session:
             return self.close(errors.NOT_AVAILABLE_CLOSE)
         return [Send(bytes(request.data))]
 
+    def _close_for_token(self) -> list[Effect]:
+        """Close with 3500; why is for the log alone, since it would help who guesses."""
+        self.detail = self._rules.tokens.why
+        return self.close(errors.INVALID_TOKEN)
+
     def _refresh(self, number: int, request: RefreshRequest) -> list[Effect]:
         if not request.token:
             return self.close(errors.BAD_PROTOCOL)
         claims = self._rules.tokens.connection(request.token)
         if claims is TokenProblem.EXPIRED:
             return self.close(errors.CONNECTION_EXPIRED)
-        if isinstance(claims, TokenProblem) or claims.user != self.user:
+        if isinstance(claims, TokenProblem):
+            return self._close_for_token()
+        if claims.user != self.user:
+            self.detail = "a refresh with another user's token"
             return self.close(errors.INVALID_TOKEN)
         ttl, effects = self._live_until(claims.expires_at)
         if claims.expires_at and not ttl:
@@ -322,9 +343,7 @@ class Session:
     def called(self, number: int, started: float, answer: bytes | ReplyError) -> list[Effect]:
         """Take the result of `Call`; a JSON client can only be given an answer that is JSON."""
         if isinstance(answer, bytes) and self.is_json:
-            answer = clean_json(answer or b"null") or errors.INTERNAL.saying(
-                "the method's answer is not JSON"
-            )
+            answer = clean_json(answer or b"null") or NOT_JSON
         if isinstance(answer, errors.ReplyError):
             reply = Reply(id=number, error=answer)
         else:

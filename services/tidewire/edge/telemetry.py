@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 STANDARD_CODES = range(1000, 1016)
 """Close codes of RFC 6455; a client may send any up to 4999, and must not choose our label values."""
+QUIET_SECONDS = 60.0
+MAX_ORIGIN = 256
+APPLICATION_CODES = range(400, 2000)
 SIZE_OF_FAN_OUT = (1, 10, 100, 1_000, 10_000, 100_000)
 
 
@@ -28,6 +31,7 @@ class Telemetry:
     def __init__(self, log: FilteringBoundLogger, monotonic: Callable[[], float]) -> None:
         self._log = log
         self._monotonic = monotonic
+        self._logged: dict[str, float] = {}
         self._handshakes = Counter(
             "tidewire_handshakes",
             "Requests to the WebSocket path by outcome: accepted, or why not (origin, token_in_url, broker_away, "
@@ -45,7 +49,7 @@ class Telemetry:
         )
         self._commands = Counter(
             "tidewire_commands",
-            "Commands answered, by method and code of the reply (0: success).",
+            "Commands answered, by method and code of the reply (0: success; application: a responder's own).",
             ["method", "code"],
         )
         self._command_seconds = Histogram(
@@ -87,6 +91,10 @@ class Telemetry:
         self._unsent = Counter(
             "tidewire_messages_unsent",
             "One-way messages (send) that could not be handed to NATS and are gone.",
+        )
+        self._turns_over = Counter(
+            "tidewire_turns_over",
+            "Times that a connection sent more than one turn of the loop works off (2 ms): a flood, or an overloaded edge.",
         )
         self._bytes_in = Counter("tidewire_received_bytes", "Bytes read from WebSocket connections.")
         self._bytes_out = Counter("tidewire_sent_bytes", "Bytes written to WebSocket connections.")
@@ -131,7 +139,7 @@ class Telemetry:
                 Gauge(
                     "tidewire_sockets",
                     "Sockets on the public port, handshakes included.",
-                    lambda: float(len(gate.transports)),
+                    lambda: float(gate.sockets),
                 ),
                 Gauge(
                     "tidewire_connection_limit",
@@ -161,7 +169,7 @@ class Telemetry:
 
     def command(self, method: str, code: int, seconds: float) -> None:
         """See ports.Metrics."""
-        self._commands.inc(1, (method, str(code)))
+        self._commands.inc(1, (method, "application" if code in APPLICATION_CODES else str(code)))
         self._command_seconds.observe(seconds, (method,))
 
     def commands_dropped(self, count: int) -> None:
@@ -205,6 +213,17 @@ class Telemetry:
         """See gate.TransportMetrics."""
         self._handshakes.inc(1, (outcome,))
 
+    def refused(self, outcome: str, origin: str, peer: str) -> None:
+        """See gate.TransportMetrics. One of a kind is logged in QUIET_SECONDS: browsers hide the reason from a page."""
+        now = self._monotonic()
+        if now - self._logged.get(outcome, -QUIET_SECONDS) >= QUIET_SECONDS:
+            self._logged[outcome] = now
+            self._log.warning("handshake.refused", outcome=outcome, origin=origin[:MAX_ORIGIN], peer=peer)
+
+    def turn_over(self) -> None:
+        """See gate.TransportMetrics."""
+        self._turns_over.inc()
+
     def bytes_in(self, count: int) -> None:
         """See gate.TransportMetrics."""
         self._bytes_in.inc(count)
@@ -228,6 +247,7 @@ class Telemetry:
             seconds=round(self._monotonic() - connection.opened_at, 3),
             code=code,
             reason=ours.reason if ours is not None else "",
+            detail=session.detail,
             closed_by="edge" if ours is not None else "peer",
             commands=connection.commands,
             bytes_in=transport.bytes_in,

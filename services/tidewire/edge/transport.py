@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 MAX_REQUEST = 16 * 1024
 """Bytes of a request's head; browsers with many cookies stay below it."""
+TOO_LARGE = "The request's head is over 16 KiB.\n"
+UNREADABLE = "Not a request that can be read: a line over 8 KiB, more than 128 fields, or no HTTP.\n"
 HEAD_END = b"\r\n\r\n"
+SLICE = 4096
+"""Bytes that the frame reader is handed at once: the most that is done before the clock is looked at."""
+TURN = 0.002
+"""Seconds of work that one connection gets in one turn of the loop; then its neighbours are served."""
 
 
 class TransportState(enum.Enum):
@@ -40,6 +46,7 @@ class WebSocketTransport(asyncio.Protocol):
     """The socket of one client. Requests that are not for the WebSocket path go to the HTTP application."""
 
     __slots__ = (
+        "_backlog",
         "_connection",
         "_gate",
         "_head",
@@ -58,6 +65,7 @@ class WebSocketTransport(asyncio.Protocol):
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._head = bytearray()
+        self._backlog = bytearray()
         self._reader: FrameReader | None = None
         self._connection: Connection | None = None
         self._outbox: Outbox | None = None
@@ -87,7 +95,7 @@ class WebSocketTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
         if self._reader is not None:
-            self._read(data)
+            self._take(data)
         elif self.state is TransportState.HANDSHAKE:
             self._head += data
             self._read_head()
@@ -158,6 +166,7 @@ class WebSocketTransport(asyncio.Protocol):
         """The time for a handshake, or for the peer's part of a close, is over."""
         if self.state is TransportState.HANDSHAKE:
             self._gate.metrics.handshake("timeout")
+            self._gate.metrics.refused("timeout", "", self.peer)
         self.abort()
 
     def abort(self) -> None:
@@ -172,7 +181,7 @@ class WebSocketTransport(asyncio.Protocol):
         if end < 0 and len(self._head) <= MAX_REQUEST:
             return
         if end < 0 or end > MAX_REQUEST:
-            self._refuse_raw(431, "Request Header Fields Too Large", "head_too_large")
+            self._refuse_raw(431, "Request Header Fields Too Large", "head_too_large", TOO_LARGE)
         elif _path(self._head) == WEBSOCKET_PATH:
             self._upgrade(bytes(self._head[: end + 4]), bytes(self._head[end + 4 :]))
         else:
@@ -198,7 +207,7 @@ class WebSocketTransport(asyncio.Protocol):
         protocol.receive_data(head)
         request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
         if request is None:
-            self._refuse_raw(400, "Bad Request", "bad_request")
+            self._refuse_raw(400, "Bad Request", "bad_request", UNREADABLE)
             return
         verdict = decide(request.path, request.headers, self._gate.origins, self._gate.readiness())
         if isinstance(verdict, Refuse):
@@ -214,6 +223,8 @@ class WebSocketTransport(asyncio.Protocol):
             if outcome == "accepted" and verdict.subprotocol is not None:
                 response.headers["Sec-WebSocket-Protocol"] = verdict.subprotocol
         self._gate.metrics.handshake(outcome)
+        if outcome != "accepted":
+            self._gate.metrics.refused(outcome, ", ".join(request.headers.get_all("Origin")), self.peer)
         protocol.send_response(response)
         self._write(b"".join(protocol.data_to_send()))
         if isinstance(verdict, Accept) and outcome == "accepted":
@@ -229,14 +240,43 @@ class WebSocketTransport(asyncio.Protocol):
         client = ConnectionId(str(uuid.uuid4()))
         self._connection = self._gate.dispatcher.opened(client, self, json=not verdict.protobuf)
         if rest:
-            self._read(rest)
+            self._take(rest)
 
-    def _refuse_raw(self, status: int, phrase: str, outcome: str) -> None:
+    def _refuse_raw(self, status: int, phrase: str, outcome: str, sentence: str) -> None:
         self._gate.metrics.handshake(outcome)
-        self._write(f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        self._gate.metrics.refused(outcome, "", self.peer)
+        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+        self._write(f"{head}Content-Length: {len(sentence)}\r\n\r\n{sentence}".encode())
         self._end()
 
     # Frames.
+
+    def _take(self, data: bytes) -> None:
+        """Work off what came. What does not fit into this turn of the loop waits, and so does the socket."""
+        if not self._backlog and len(data) <= SLICE:
+            self._read(data)
+        else:
+            self._backlog += data
+            self._work_off()
+
+    def _work_off(self) -> None:
+        tcp = self._tcp
+        if tcp is None or self.state is TransportState.CLOSED:
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + TURN
+        while self._backlog:
+            piece = bytes(self._backlog[:SLICE])
+            del self._backlog[:SLICE]
+            self._read(piece)
+            if self._backlog and loop.time() >= until:
+                self._gate.metrics.turn_over()
+                if tcp.is_reading():
+                    tcp.pause_reading()
+                loop.call_soon(self._work_off)
+                return
+        if not tcp.is_closing() and not tcp.is_reading():
+            tcp.resume_reading()
 
     def _read(self, data: bytes) -> None:
         reader, connection = self._reader, self._connection
@@ -251,9 +291,9 @@ class WebSocketTransport(asyncio.Protocol):
                 connection.disconnect = reader.fault
             self._say_goodbye()
         else:
-            for control in reader.outgoing():
-                if not self.send(control):
-                    self._gate.dispatcher.slow(connection)
+            control = b"".join(reader.outgoing())  # many small frames would cost more than their bytes
+            if control and not self.send(control):
+                self._gate.dispatcher.slow(connection)
 
     def _say_goodbye(self) -> None:
         """Write what the closing handshake asks for, and see to it that it ends."""
@@ -287,4 +327,9 @@ def _path(head: bytes | bytearray) -> str:
     words = bytes(head[: head.find(b"\r\n")]).split(b" ")
     if len(words) != 3:
         return ""
-    return words[1].partition(b"?")[0].decode("latin-1")
+    target = words[1]
+    if target.startswith(
+        (b"http://", b"https://")
+    ):  # the absolute form, which servers must take (RFC 9112, 3.2.2)
+        target = b"/" + target.split(b"://", 1)[1].partition(b"/")[2]
+    return target.partition(b"?")[0].decode("latin-1")

@@ -14,30 +14,37 @@ Item = TypeVar("Item")
 class Wheel(Generic[Item]):
     """Items by the tick on which they are due. Add and remove cost O(1); nothing is kept for what was removed."""
 
-    __slots__ = ("_slots", "now")
+    __slots__ = ("_count", "_slots", "now")
 
     def __init__(self) -> None:
         self.now = 0
+        self._count = 0
         self._slots: dict[int, dict[Item, None]] = {}
 
     def __len__(self) -> int:
-        return sum(len(slot) for slot in self._slots.values())
+        return self._count
 
     def add(self, item: Item, ticks: int) -> int:
         """Make `item` due in `ticks` (at least 1) and return the tick, which `discard` takes."""
         due = self.now + max(1, ticks)
-        self._slots.setdefault(due, {})[item] = None
+        slot = self._slots.setdefault(due, {})
+        self._count += item not in slot
+        slot[item] = None
         return due
 
     def discard(self, item: Item, due: int) -> None:
         """Forget `item`, due at tick `due`; unknown items are ignored."""
         slot = self._slots.get(due)
         if slot is not None:
-            slot.pop(item, None)
+            if item in slot:
+                del slot[item]
+                self._count -= 1
             if not slot:
                 del self._slots[due]
 
     def advance(self) -> list[Item]:
         """Move on by one tick and return what is due."""
         self.now += 1
-        return list(self._slots.pop(self.now, ()))
+        due = list(self._slots.pop(self.now, ()))
+        self._count -= len(due)
+        return due

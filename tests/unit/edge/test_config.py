@@ -98,3 +98,12 @@ def test_the_dev_mesh_holds_what_it_promises() -> None:
     assert config.rpc.enabled
     assert [method.name for method in config.rpc.methods] == ["*"]
     assert not config.send.enabled
+
+
+@pytest.mark.parametrize("address", ["localhost", "edge.example", "192.0.2.1"])
+def test_tokens_are_handed_out_on_loopback_addresses_only(address: str) -> None:
+    """A name may be resolved to anything."""
+    lines = problems({**KEY, "http": {"address": address, "issue_tokens": True}})
+    assert lines == [
+        f"http.issue_tokens: is for loopback addresses such as 127.0.0.1 only, and address is {address}"
+    ]

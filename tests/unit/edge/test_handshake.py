@@ -172,3 +172,24 @@ def test_no_jwt_passes_in_a_query_value(before: str, after: str, plus: bool) -> 
 
 def _quoted(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode(errors="replace"))
+
+
+@pytest.mark.parametrize("hosts", [[], ["a.example", "b.example"]])
+def test_a_request_has_exactly_one_host(hosts: list[str]) -> None:
+    """RFC 9112, section 3.2."""
+    headers = Headers([("Host", host) for host in hosts])
+    verdict = decide(WEBSOCKET_PATH, headers, OriginPolicy([]), READY)
+    assert isinstance(verdict, Refuse)
+    assert verdict.status == 400
+
+
+@protocol("handshake.token_in_url")
+@pytest.mark.parametrize(
+    "query", ["x=Bearer%20eyJhbGciOiJIUzI1NiJ9.e30.x", "cf_connect=%7B%22token%22%3A%22eyJhbGci.e30.x%22%7D"]
+)
+def test_a_token_is_found_anywhere_in_a_value(query: str) -> None:
+    """Not only at its start."""
+    headers = Headers([("Host", "a.example")])
+    verdict = decide(f"{WEBSOCKET_PATH}?{query}", headers, OriginPolicy([]), READY)
+    assert isinstance(verdict, Refuse)
+    assert verdict.outcome == "token_in_url"

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics, FakeBroker, RecordingTransport, rules, token
 from tests.support.protocol import protocol
+from tidewire.edge import hub
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
@@ -406,3 +407,25 @@ class Interleavings(RuleBasedStateMachine):
 TOKEN = token()
 TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_channels_that_never_came_to_life_do_not_linger(stage: Stage) -> None:
+    """Or pairs of subscribe and unsubscribe would leave more behind than a connection may have."""
+    member = stage.member()
+    for number in range(1000):
+        stage.hub.join(member, f"chat:{number}", number, binary=False)
+        stage.hub.leave(member, f"chat:{number}")
+    assert len(stage.hub) == 0
+    assert len(stage.broker.unsubscribed) == 1000
+
+
+def test_lingering_channels_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a channel is let go at once."""
+    monkeypatch.setattr(hub, "MAX_LINGERING", 10)
+    for number in range(30):
+        (member,) = stage.joined(f"chat:{number}", WEBSOCKET_JSON)
+        stage.hub.leave(member, f"chat:{number}")
+    assert len(stage.hub) == 10
+    for _ in range(LINGER):
+        stage.hub.tick()
+    assert len(stage.hub) == 0

@@ -26,6 +26,7 @@ from tidewire.edge.effects import (
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.wire.commands import Command, PublishRequest
 from tidewire.edge.wire.json_codec import JSON
+from tidewire.edge.wire.protobuf_codec import PROTOBUF
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
@@ -613,3 +614,46 @@ def test_closed_session_says_nothing_more() -> None:
     assert client.session.close(errors.SHUTDOWN) == []
     assert client.session.ping() == []
     assert client.frame({"id": 2, "publish": {"channel": "chat:a", "data": 1}}) == [Dropped(1)]
+
+
+# Found by review.
+
+
+@protocol("connect.reply")
+def test_ttl_fits_every_timer_and_the_wire() -> None:
+    """A token that ends in the year 9999 is a token."""
+    client = Client(json_format=False).connect(exp=253_402_300_799)
+    (reply,) = client.replies()
+    assert reply["connect"]["ttl"] == 2**31 - 1
+    (answer,) = (effect for effect in client.effects if isinstance(effect, Answer))
+    assert PROTOBUF.decode(PROTOBUF.encode([answer.reply])) is not None
+
+
+@protocol("ping.pong", "close.owed")
+def test_pong_counts_while_a_reply_is_owed_to_a_draining_client() -> None:
+    """It is no command, and not counted as one that was dropped."""
+    client = Client().connect()
+    client.frame({"id": 5, "publish": {"channel": "chat:a", "data": 1}})
+    client.session.ping()
+    client.session.retire(errors.SHUTDOWN)
+    assert client.frame({}) == []
+    assert client.session.check_pong() == []
+
+
+@protocol("token.invalid")
+def test_log_learns_why_a_token_was_refused_and_the_client_does_not() -> None:
+    """What would help who guesses stays here."""
+    client = Client()
+    client.frame({"id": 1, "connect": {"token": token(key="x" * 64)}})
+    assert "InvalidSignatureError" in client.session.detail
+    (close,) = (effect for effect in client.effects if isinstance(effect, Close))
+    assert close.disconnect == errors.INVALID_TOKEN
+
+
+@protocol("command.rpc")
+def test_answer_that_is_no_json_is_an_error_that_trying_again_does_not_mend() -> None:
+    """So it is not temporary."""
+    client = Client(rpc=RPC).connect()
+    client.frame({"id": 2, "rpc": {"method": "m"}})
+    (reply,) = client.replies(client.session.called(2, 0.0, b"\xff"))
+    assert reply["error"] == {"code": 100, "message": "the method's answer is not JSON"}

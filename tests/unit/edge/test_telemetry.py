@@ -133,6 +133,8 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
     ("slow_consumer", (), {("tidewire_slow_consumers_total", ""): 1}),
     ("messages_unsent", (2,), {("tidewire_messages_unsent_total", ""): 2}),
     ("handshake", ("origin",), {("tidewire_handshakes_total", "outcome=origin"): 1}),
+    ("refused", ("origin", "https://a.example", "192.0.2.1:4"), {}),
+    ("turn_over", (), {("tidewire_turns_over_total", ""): 1}),
     ("bytes_in", (10,), {("tidewire_received_bytes_total", ""): 10}),
     ("bytes_out", (20,), {("tidewire_sent_bytes_total", ""): 20}),
     ("loop_lag", (0.5,), {("tidewire_event_loop_lag_seconds_sum", ""): 0.5}),
@@ -236,6 +238,7 @@ def test_one_line_tells_the_whole_connection(edge: Edge) -> None:
         "seconds": 12.346,
         "code": 3001,
         "reason": "shutdown",
+        "detail": "",
         "closed_by": "edge",
         "commands": 3,
         "bytes_in": 11,
@@ -262,3 +265,19 @@ def test_clients_cannot_choose_label_values(edge: Edge, monkeypatch: pytest.Monk
         if name == "tidewire_connections_closed_total"
     }
     assert closed == {"other": 5, "1000": 1}
+
+
+def test_refused_handshakes_are_logged_once_a_minute_for_each_kind(edge: Edge) -> None:
+    """Browsers hide the reason from the page; a flood of them must not fill the disk."""
+    for _ in range(3):
+        edge.telemetry.refused("origin", "https://" + "a" * 1000, "192.0.2.1:4")
+    edge.telemetry.refused("token_in_url", "", "192.0.2.1:4")
+    events = [(name, fields["outcome"], len(fields["origin"])) for _, name, fields in edge.log.lines]
+    assert events == [("handshake.refused", "origin", 256), ("handshake.refused", "token_in_url", 0)]
+
+
+def test_codes_of_applications_are_one_label(edge: Edge) -> None:
+    """A responder may choose any of 1,600."""
+    for code in (400, 999, 1999):
+        edge.telemetry.command("rpc", code, 0.1)
+    assert edge.value("tidewire_commands_total", method="rpc", code="application") == 3

@@ -13,6 +13,8 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics, FakeBroker, rules, token
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
+from tests.support.wait import eventually
+from tidewire.edge import transport
 from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
@@ -557,3 +559,40 @@ def test_no_client_raises_or_stays(chunks: list[bytes], stalled: bool) -> None:
     tcp.finish()
     assert (len(door.gate.transports), door.dispatcher.connections, door.hub.subscriptions) == (0, {}, 0)
     assert len(door.gate._deadlines) == 0
+
+
+async def test_flood_of_one_connection_leaves_turns_to_the_others(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read of 256 KiB of pings is worked off in slices, and meanwhile nothing more is read from that socket."""
+    monkeypatch.setattr(transport, "TURN", 0.0)  # whatever the machine: over after each slice
+    flooder, neighbour = door.client("flooder"), door.client("neighbour", "chat:b")
+    ping = b"\x89\x80" + b"\x00" * 4
+    flooder.receive(ping * 43_000)
+    assert len(flooder.delivered) <= transport.SLICE
+    assert not flooder.reading
+    neighbour.receive(frame(b'{"id":3,"unsubscribe":{"channel":"chat:b"}}'))
+    assert b'"unsubscribe"' in neighbour.taken()
+    await eventually(lambda: flooder.reading)
+    assert flooder.delivered.count(b"\x8a\x00") == 43_000
+    assert len(door.metrics.of("turn_over")) > 10
+
+
+async def test_what_waits_for_its_turn_is_worked_off_in_order(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Publications, then the close frame behind them."""
+    monkeypatch.setattr(transport, "TURN", 0.0)
+    client = door.client()
+    publish = b'{"id":%d,"publish":{"channel":"chat:a","data":%d}}'
+    client.receive(b"".join(frame(publish % (n, n)) for n in range(1, 101)) + close_frame(1000))
+    await eventually(lambda: client.closing)
+    assert [data for _, data, _, _ in door.broker.published] == [b"%d" % n for n in range(1, 101)]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_absolute_form_of_the_target_is_accepted(door: Door, scheme: str) -> None:
+    """RFC 9112, section 3.2.2."""
+    tcp = door.tcp()
+    tcp.receive(head(f"{scheme}://edge.example/connection/websocket"))
+    assert answer(tcp)[0] == 101

@@ -1,7 +1,8 @@
 """The broker port on NATS: subjects, headers and acknowledgements of channels without history.
 
 A publication is acknowledged when nats-server itself has processed it: a PING follows the publications of one loop turn,
-and its PONG comes after the server's deliveries of them. What NATS then does with them is at most once, like core NATS.
+and its PONG comes after the server's deliveries of them, and after its refusals (the rights of the edge's NATS user).
+What NATS then does with them is at most once, like core NATS.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MESSAGE_SUBJECT = b"tw.ev.message"
 VERSION = b"1"
 AWAY = errors.INTERNAL.saying("temporarily not possible: NATS is away")
 UNCERTAIN = errors.INTERNAL.saying(
-    "temporarily not possible: NATS did not confirm in time, it may have been done all the same"
+    "temporarily not possible: NATS did not confirm it, though it may have been done"
 )
 TOO_LARGE = errors.BAD_REQUEST.saying("bad request: larger than the NATS server takes (its max_payload)")
 UNANSWERED = errors.INTERNAL.saying("the method did not answer in time")
@@ -117,6 +118,8 @@ class NatsBroker:
                 self._call_timeout,
                 lambda header, payload: done(_answer(header, payload)),
             )
+        except PayloadTooLarge:
+            return TOO_LARGE
         except LinkError:
             return AWAY
         return None
@@ -153,7 +156,7 @@ class NatsBroker:
         try:
             if b"Tw-Tags" in fields:
                 tags = _TAGS.decode(fields[b"Tw-Tags"])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             self._metrics.publication_dropped("malformed")
             return None
         sent = fields.get(b"Tw-Time", b"")

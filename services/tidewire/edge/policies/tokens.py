@@ -71,13 +71,15 @@ class _Payload(msgspec.Struct):
 class TokenVerifier:
     """Checks connection and subscription tokens against the configured keys."""
 
-    __slots__ = ("_audience", "_clock", "_decode", "_issuer", "_keys", "_leeway")
+    __slots__ = ("_audience", "_clock", "_decode", "_issuer", "_keys", "_leeway", "why")
 
     def __init__(self, config: TokenConfig, clock: Clock) -> None:
         # The configuration refuses keys under 32 bytes. HS384 and HS512 with less than their own hash's length are the
         # deployment's choice, and a warning for each token would help nobody.
         warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
         self._clock = clock
+        self.why = ""
+        """Why the last token that was refused as invalid was refused, for the log."""
         self._leeway = float(config.leeway)
         self._audience = config.audience or None
         self._issuer = config.issuer or None
@@ -109,22 +111,29 @@ class TokenVerifier:
         try:
             key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
             if key is None:
-                return TokenProblem.INVALID
+                return self._invalid("no key of this kid")
             verified = jwt.api_jws.decode_complete(token, key.secret, algorithms=key.algorithms)
-            if clean_json(verified["payload"]) is None:  # bounds nesting, for every parser that comes behind
-                return TokenProblem.INVALID
-            payload = self._decode.decode(verified["payload"])
-        except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, TypeError):
-            return TokenProblem.INVALID
-        claims = msgspec.json.decode(verified["payload"])
-        if not self._meant_for_us(claims) or not _sane(payload):
-            return TokenProblem.INVALID
+            text = verified["payload"]
+            if clean_json(text) is None:  # bounds nesting, for every parser that comes behind
+                return self._invalid("claims that are not JSON")
+            payload = self._decode.decode(text)
+            claims = msgspec.json.decode(text)
+        except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, TypeError) as error:
+            return self._invalid(f"{type(error).__name__}: {error}")
+        if not self._meant_for_us(claims):
+            return self._invalid("another audience or issuer")
+        if not _sane(payload):
+            return self._invalid("a time that cannot be")
         now = self._clock.wall()
         if payload.nbf > now + self._leeway:
-            return TokenProblem.INVALID
+            return self._invalid("not valid yet")
         if "exp" in claims and payload.exp <= now - self._leeway:
             return TokenProblem.EXPIRED
         return payload
+
+    def _invalid(self, why: str) -> TokenProblem:
+        self.why = why
+        return TokenProblem.INVALID
 
     def _meant_for_us(self, claims: dict[str, Any]) -> bool:
         audience = claims.get("aud")

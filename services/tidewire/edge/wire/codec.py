@@ -15,6 +15,10 @@ from tidewire.edge.wire.replies import Reply
 from tidewire.kernel.errors import TidewireError
 
 
+MAX_COMMANDS = 1024
+"""Commands in one frame: more than any SDK sends together, and a bound on what one frame makes an edge do at once."""
+
+
 class MalformedFrame(TidewireError):
     """A client's frame cannot be read as commands; `problem` says why and never repeats what the client sent."""
 

@@ -21,7 +21,7 @@ from typing import ClassVar
 import msgspec
 from msgspec import Raw
 
-from tidewire.edge.wire.codec import MalformedFrame
+from tidewire.edge.wire.codec import MAX_COMMANDS, MalformedFrame
 from tidewire.edge.wire.commands import Command
 from tidewire.edge.wire.replies import ClientInfo, Reply
 
@@ -94,7 +94,10 @@ class JsonCodec:
                 raise MalformedFrame(
                     "not valid UTF-8"
                 ) from None  # the error would carry the whole frame along
-        return [_command(line) for line in frame.strip(_SPACE).split(b"\n")]
+        lines = frame.strip(_SPACE).split(b"\n")
+        if len(lines) > MAX_COMMANDS:
+            raise MalformedFrame(f"more than {MAX_COMMANDS} commands")
+        return [_command(line) for line in lines]
 
     def encode(self, replies: Sequence[Reply]) -> bytes:
         """Return the frame that holds `replies`; see `Codec.encode`."""

@@ -14,13 +14,15 @@ from google.protobuf.message import DecodeError
 from msgspec import Raw
 
 from tidewire.edge.wire import commands, replies
-from tidewire.edge.wire.codec import MalformedFrame
+from tidewire.edge.wire.codec import MAX_COMMANDS, MalformedFrame
 from tidewire.edge.wire.commands import NO_DATA, Command
 from tidewire.edge.wire.json_codec import MAX_CACHED_INFO, parse_info
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel.errors import ReplyError
 from tidewire.rpc.centrifuge.v2 import client_pb2 as pb
 
+MAX_POSITIONS = 1024
+MAX_FILTER_NODES = 1024
 MAX_PREFIX = 5  # bytes of a length prefix, enough for 32 GiB
 _PONG = Command()
 
@@ -35,7 +37,8 @@ class ProtobufCodec:
         """Return the commands of one frame; see `Codec.decode`."""
         if not frame:
             raise MalformedFrame("no command")
-        found, position, end = [], 0, len(frame)
+        found: list[Command] = []
+        position, end = 0, len(frame)
         while position < end:
             size = frame[position]
             position += 1
@@ -43,6 +46,8 @@ class ProtobufCodec:
                 size, position = _long_prefix(frame, position - 1)
             if size > end - position:
                 raise MalformedFrame("a length prefix reaches beyond the frame")
+            if len(found) == MAX_COMMANDS:
+                raise MalformedFrame(f"more than {MAX_COMMANDS} commands")
             found.append(_command(frame[position : position + size]))
             position += size
         return found
@@ -141,12 +146,18 @@ def _connect(message: pb.ConnectRequest) -> commands.ConnectRequest:
     return commands.ConnectRequest(
         token=message.token,
         data=_raw(message.data),
-        subs={channel: _subscribe(message.subs[channel]) for channel in message.subs},
+        subs=_positions(message),
         name=message.name,
         version=message.version,
         headers=dict(message.headers),
         flag=message.flag,
     )
+
+
+def _positions(message: pb.ConnectRequest) -> dict[str, commands.SubscribeRequest]:
+    if len(message.subs) > MAX_POSITIONS:
+        raise MalformedFrame(f"positions of more than {MAX_POSITIONS} channels")
+    return {channel: _subscribe(message.subs[channel]) for channel in message.subs}
 
 
 def _subscribe(message: pb.SubscribeRequest) -> commands.SubscribeRequest:
@@ -161,20 +172,23 @@ def _subscribe(message: pb.SubscribeRequest) -> commands.SubscribeRequest:
         recoverable=message.recoverable,
         join_leave=message.join_leave,
         delta=message.delta,
-        tf=_filter(message.tf) if message.HasField("tf") else None,
+        tf=_filter(message.tf, [MAX_FILTER_NODES]) if message.HasField("tf") else None,
         flag=message.flag,
         type=message.type,
     )
 
 
-def _filter(message: pb.FilterNode) -> commands.FilterNode:
+def _filter(message: pb.FilterNode, left: list[int]) -> commands.FilterNode:
+    left[0] -= 1 + len(message.vals)
+    if left[0] < 0:
+        raise MalformedFrame(f"a tags filter of more than {MAX_FILTER_NODES} nodes and values")
     return commands.FilterNode(
         op=message.op,
         key=message.key,
         cmp=message.cmp,
         val=message.val,
         vals=tuple(message.vals),
-        nodes=tuple(map(_filter, message.nodes)),  # upb bounds the depth of messages to 100
+        nodes=tuple(_filter(node, left) for node in message.nodes),  # upb bounds the depth of messages to 100
     )
 
 

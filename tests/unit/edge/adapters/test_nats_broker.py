@@ -345,3 +345,10 @@ def test_call_and_message_that_the_link_does_not_take(bench: Bench, error: LinkA
     assert bench.broker.call("m", "alice", "c1", b"1", bench.results.append) is not None
     assert bench.broker.send("alice", "c1", b"1") is False
     assert bench.soon() == []
+
+
+def test_tags_that_are_not_utf8_are_malformed() -> None:
+    """Counted, not raised."""
+    bench = Bench()
+    bench.heard(block(b'Tw-Tags: {"a":"\xff"}'))
+    assert bench.metrics.of("publication_dropped") == [("malformed",)]

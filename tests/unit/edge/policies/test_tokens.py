@@ -263,3 +263,18 @@ def test_changing_one_character_breaks_a_token(position: int, character: str) ->
 def test_a_bare_jwt_library_token_is_what_we_verify() -> None:
     """The helper above signs like the library does."""
     assert judged(jwt.encode({"sub": "alice"}, KEY, algorithm="HS256")) == judged(signed(b'{"sub":"alice"}'))
+
+
+@pytest.mark.parametrize(
+    "claims", [b'{"sub":"a","x":1e999}', b'{"sub":"a","info":1e999}', b'{"sub":"a","meta":{"x":-1e400}}']
+)
+def test_number_out_of_range_is_a_verdict_and_no_error(claims: bytes) -> None:
+    """Whoever holds the key may still write nonsense."""
+    assert judged(signed(claims)) is INVALID
+
+
+def test_big_integers_in_info_reach_the_others_unchanged() -> None:
+    """Ids of 64 bits and more are common."""
+    claims = judged(signed(b'{"sub":"a","info":{"id":123456789012345678901}}'))
+    assert isinstance(claims, ConnectionClaims)
+    assert bytes(claims.info) == b'{"id":123456789012345678901}'

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.internal.encoder import _VarintBytes
 
-from tidewire.edge.wire.codec import Codec, MalformedFrame
+from tidewire.edge.wire.codec import MAX_COMMANDS, Codec, MalformedFrame
 from tidewire.edge.wire.json_codec import JSON
 from tidewire.edge.wire.protobuf_codec import PROTOBUF
 from tidewire.edge.wire.replies import PublishResult, Reply
 from tidewire.kernel.errors import TidewireError
+from tidewire.rpc.centrifuge.v2 import client_pb2 as pb
 
 CODECS: list[Codec] = [JSON, PROTOBUF]  # mypy checks here that both keep the contract
 
@@ -40,3 +42,26 @@ class TestEveryCodec:
         """The protocol calls for at least one command per frame."""
         with pytest.raises(MalformedFrame):
             codec.decode(b"")
+
+
+@pytest.mark.parametrize(
+    ("codec", "one"), [(JSON, b'{"id":1,"ping":{}}\n'), (PROTOBUF, b"\x04\x08\x01\x5a\x00")]
+)
+def test_commands_of_one_frame_are_bounded(codec: Codec, one: bytes) -> None:
+    """One frame must not keep an edge busy for a tenth of a second."""
+    assert len(codec.decode(one * MAX_COMMANDS)) == MAX_COMMANDS
+    with pytest.raises(MalformedFrame):
+        codec.decode(one * (MAX_COMMANDS + 1))
+
+
+def test_what_one_protobuf_command_unfolds_is_bounded() -> None:
+    """Nodes of a filter, and positions at connect, are made in Python: few bytes each, many of them."""
+    nodes = pb.FilterNode(op="or", nodes=[pb.FilterNode()] * 20_000)
+    subs = {str(number): pb.SubscribeRequest() for number in range(5_000)}
+    for command in (
+        pb.Command(id=1, subscribe=pb.SubscribeRequest(channel="a", tf=nodes)),
+        pb.Command(id=1, connect=pb.ConnectRequest(subs=subs)),
+    ):
+        message = command.SerializeToString()
+        with pytest.raises(MalformedFrame):
+            PROTOBUF.decode(_VarintBytes(len(message)) + message)
