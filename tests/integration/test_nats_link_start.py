@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.links import NotingListener, Received, options, settled, started
+from tests.support.links import NotingListener, Received, options, settled, settling, started
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
 from tidewire.platform.nats_link import LinkError, LinkState, NatsLink
@@ -93,21 +93,82 @@ async def test_credentials_in_the_url_work_and_are_not_shown(tmp_path: Path) -> 
 
 
 async def test_turned_down_subscriptions_and_publications_are_reported(tmp_path: Path) -> None:
-    """As trouble with permissions, which leaves the rest of the link alone."""
+    """As trouble with permissions, which leaves the rest of the link alone; the error names the subject as it is."""
     with NatsServer(tmp_path / "nats", config=RIGHT) as server:
         async with started(server.url, user="edge", password="geheim") as (link, listener):
             received = Received()
             link.subscribe(b"ok.a", received)
-            link.subscribe(b"forbidden", Received())
-            assert await settled(link)
+            link.subscribe(b"Forbidden", Received())
+            await settled(link)
             assert listener.heard("error:permissions") == 1
-            assert "forbidden" in str(link.last_error)
-            link.publish(b"forbidden", b"x")
-            assert await settled(link)
+            assert '"Forbidden"' in str(link.last_error)
+            link.publish(b"Also.Forbidden", b"x")
+            await settled(link)
             assert listener.heard("error:permissions") == 2
+            assert '"Also.Forbidden"' in str(link.last_error)
             link.publish(b"ok.a", b"x")
             await eventually(lambda: received.messages)
             assert listener.heard("away") == 0
+
+
+async def test_a_barrier_fails_when_the_server_refused_what_was_written_before_it(tmp_path: Path) -> None:
+    """And no other: not the one before, nor the one after. An acknowledgement rests on this alone."""
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        async with started(server.url, user="edge", password="geheim") as (link, _):
+            for refused in (lambda: link.publish(b"no", b"x"), lambda: link.subscribe(b"no", Received())):
+                before = settling(link)
+                await asyncio.sleep(0)  # a turn of the loop, hence a PING, of its own
+                refused()
+                with_it = settling(link)
+                await asyncio.sleep(0)
+                after = settling(link)
+                assert await asyncio.gather(before, with_it, after) == [True, False, True]
+
+
+async def test_a_refusal_that_nobody_waited_for_fails_no_later_barrier(tmp_path: Path) -> None:
+    """What was written without a barrier has nobody to tell."""
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        async with started(server.url, user="edge", password="geheim") as (link, listener):
+            link.publish(b"no", b"x")
+            await eventually(lambda: listener.heard("error:permissions"))
+            assert await settled(link)
+
+
+async def test_pings_of_nats_py_take_no_refusal_from_a_barrier(tmp_path: Path) -> None:
+    """Its PONG may come between the refusal and ours: the refusal stays with the barrier."""
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        async with started(server.url, user="edge", password="geheim") as (link, _):
+            server.pause()  # so that all three stand in the line before the first answer
+            link.publish(b"no", b"x")
+            await asyncio.sleep(0)
+            flush = asyncio.create_task(link.nc.flush(5))
+            await eventually(lambda: len(link.nc._pongs) == 1)
+            verdict = settling(link)
+            await eventually(lambda: len(link.nc._pongs) == 2)
+            server.resume()
+            await flush
+            assert not await verdict
+
+
+async def test_a_subscription_refused_after_a_reconnect_is_reported_and_the_link_goes_on(
+    tmp_path: Path,
+) -> None:
+    """A node with fewer rights must not look like one that cannot be used; nor does the watchdog take it for one."""
+    narrow = RIGHT.replace('"ok.>", "_INBOX.>"] } }', '"ok.Some.>", "_INBOX.>"] } }')
+    assert narrow != RIGHT
+    with NatsServer(tmp_path / "nats", config=RIGHT) as server:
+        async with started(server.url, user="edge", password="geheim") as (link, listener):
+            kept = Received()
+            link.subscribe(b"ok.Some.a", kept)
+            link.subscribe(b"ok.Other", Received())
+            assert await settled(link)
+            server.restart(narrow)
+            await eventually(lambda: listener.heard("back") == 1)
+            assert listener.heard("error:permissions") == 1
+            assert '"ok.Other"' in str(link.last_error)
+            link.publish(b"ok.Some.a", b"x")
+            await eventually(lambda: kept.messages)
+            assert listener.heard("away") == 1
 
 
 async def test_the_link_lives_through_a_time_with_other_credentials(tmp_path: Path) -> None:

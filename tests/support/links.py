@@ -76,11 +76,16 @@ async def started(*urls: str, **changes: object) -> AsyncIterator[tuple[NatsLink
         assert link.state is LinkState.CLOSED
 
 
-async def settled(link: NatsLink, timeout: float = 5.0) -> bool:
-    """Whether the server has processed all that the link was given."""
+def settling(link: NatsLink, timeout: float = 5.0) -> asyncio.Future[bool]:
+    """Set a barrier now; the future is its verdict."""
     verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     link.barrier(verdict.set_result, timeout)
-    return await verdict
+    return verdict
+
+
+async def settled(link: NatsLink, timeout: float = 5.0) -> bool:
+    """Whether the server has processed all that the link was given."""
+    return await settling(link, timeout)
 
 
 async def asked(

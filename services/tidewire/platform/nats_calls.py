@@ -18,15 +18,19 @@ class WaitingCalls:
 
     def __init__(self, limit: int, on_callback_error: Callable[[Exception], None]) -> None:
         """Hold at most `limit` barriers and as many requests; report what callbacks raise."""
-        self._barriers: PendingCalls[BarrierCallback] = PendingCalls(limit)
+        self._barriers: PendingCalls[tuple[BarrierCallback, bool]] = PendingCalls(limit)
         self._requests: PendingCalls[ReplyCallback] = PendingCalls(limit)
         self._on_callback_error = on_callback_error
         self._sweep_due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def add_barrier(self, callback: BarrierCallback, timeout: float, *, limited: bool = True) -> int:
-        """Hold a barrier and return its number; LinkFull beyond the limit."""
-        return self._barriers.add(callback, self._deadline(timeout), limited=limited)
+    def add_barrier(self, callback: BarrierCallback, timeout: float, *, own: bool = False) -> int:
+        """Hold a barrier and return its number; LinkFull beyond the limit.
+
+        `own`: the link only asks whether the server answers. It is never refused for the limit, and passes also
+        where the server took not everything.
+        """
+        return self._barriers.add((callback, own), self._deadline(timeout), limited=not own)
 
     def add_request(self, callback: ReplyCallback, timeout: float) -> int:
         """Hold a request and return its number; LinkFull beyond the limit."""
@@ -42,20 +46,24 @@ class WaitingCalls:
         if callback is not None:
             callback(header, payload)
 
-    def pass_barriers(self, numbers: Iterable[int]) -> None:
-        """Let these barriers pass, in their order; those that timed out before are ignored."""
+    def end_barriers(self, numbers: Iterable[int], *, taken: bool) -> None:
+        """Let these barriers pass, in their order, or fail where the server has not taken everything before them.
+
+        Those that timed out before are ignored.
+        """
         for number in numbers:
-            callback = self._barriers.take(number)
-            if callback is not None:
-                self._call_barrier(callback, passed=True)
+            barrier = self._barriers.take(number)
+            if barrier is not None:
+                callback, own = barrier
+                self._call_barrier(callback, passed=taken or own)
 
     def fail_all(self) -> None:
         """Tell everybody who waits that there will be no answer, and forget them."""
         self._fail(self._barriers.drain(), self._requests.drain())
 
-    def _fail(self, barriers: list[BarrierCallback], requests: list[ReplyCallback]) -> None:
-        for barrier in barriers:
-            self._call_barrier(barrier, passed=False)
+    def _fail(self, barriers: list[tuple[BarrierCallback, bool]], requests: list[ReplyCallback]) -> None:
+        for callback, _ in barriers:
+            self._call_barrier(callback, passed=False)
         for reply in requests:
             try:
                 reply(None, b"")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlparse
@@ -34,7 +35,10 @@ REFUSALS = ("authorization", "authentication")
 
 
 class PongWaiter(Protocol):
-    """What may wait in line for a PONG, as nats-py's futures do."""
+    """What may wait in line for a PONG, beside nats-py's futures."""
+
+    def refuse(self) -> None:
+        """Hear that the server turned down something that was written before the PING."""
 
     def done(self) -> bool:
         """Return whether nobody waits any more."""
@@ -85,6 +89,7 @@ class LinkClient(Client):
         self._sid = last_sid
         self._tcp: _Tcp = _Tcp()  # type: ignore[no-untyped-call]
         self._target: Server | None = None
+        self._waiters: deque[PongWaiter] = deque()
         self._tls: ssl.SSLContext | None = None
         self._ps = self._fast = FastParser(
             self, subscriptions, traffic, hooks.chunk_end, self._callback_raised
@@ -140,9 +145,10 @@ class LinkClient(Client):
         except (TimeoutError, OSError) as error:
             raise LinkError("NATS took no more bytes while subscriptions were sent again") from error
 
-    def await_pong(self, waiter: Any) -> None:  # noqa: ANN401 - a PongWaiter in nats-py's list of futures
+    def await_pong(self, waiter: PongWaiter) -> None:
         """Put `waiter` in line for the PONG of a PING that the caller writes before anything else may run."""
-        self._pongs.append(waiter)
+        self._waiters.append(waiter)
+        self._pongs.append(waiter)  # type: ignore[arg-type]
 
     def drop(self) -> None:
         """End this connection now: nothing is delivered or sent any more. Call `dispose` when there is time."""
@@ -222,9 +228,16 @@ class LinkClient(Client):
             self._hooks.servers([str(address) for address in addresses])
 
     async def _process_err(self, err_msg: str) -> None:
-        """Report an -ERR. The server itself closes the connection where it means to; many errors are not such."""
+        """Report an -ERR. The server itself closes the connection where it means to; many errors are not such.
+
+        Those turn one command down. The server answers in the order of what it reads, so the command was written
+        before the first PING of ours that is not answered yet, and after the one before it. A PONG for nats-py may
+        come in between: it is not its futures that wait for our commands.
+        """
+        if self._waiters:
+            self._waiters[0].refuse()
         error = errors.Error(f"nats: {err_msg.strip(chr(39))}")
-        self._hooks.error("permissions" if PERMISSIONS_ERR in err_msg else "other", error)
+        self._hooks.error("permissions" if PERMISSIONS_ERR in err_msg.lower() else "other", error)
 
     async def _process_op_err(self, e: Exception) -> None:
         self._hooks.lost(self, e)
@@ -238,7 +251,9 @@ class LinkClient(Client):
         self._pongs_received += 1
         self._pings_outstanding = 0
         if self._pongs:
-            waiter: PongWaiter = self._pongs.pop(0)
+            waiter = self._pongs.pop(0)
+            if self._waiters and waiter is self._waiters[0]:
+                self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(True)
 

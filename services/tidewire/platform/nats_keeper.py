@@ -111,14 +111,17 @@ class Keeper:
         self._hooks.down(error)
 
     async def passes(self, timeout: float) -> bool:
-        """Return whether the server processed all that was written so far, within `timeout` seconds."""
+        """Return whether the server processed all that was written so far, within `timeout` seconds.
+
+        What it refused is reported as an error and changes nothing here: the connection is good.
+        """
         verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def decide(passed: bool) -> None:
             if not verdict.done():
                 verdict.set_result(passed)
 
-        self._outgoing.ping(self._calls.add_barrier(decide, timeout, limited=False))
+        self._outgoing.ping(self._calls.add_barrier(decide, timeout, own=True))
         return await verdict
 
     # ------------------------------------------------------------------ connecting

@@ -189,6 +189,8 @@ class NatsLink:
     def barrier(self, callback: BarrierCallback, timeout: float) -> None:
         """Tell when the server has processed all that the link was given before this call.
 
+        False: it did not say so in time, or it refused one of the commands since the barrier before this one; which
+        one, only `last_error` tells, so all barriers of one loop turn fail together.
         Before the callback, all that the server sent until then is delivered, and `chunk_end` was called.
 
         Raises:
@@ -251,11 +253,12 @@ class NatsLink:
             self._listener.chunk_end()
         except Exception as error:  # noqa: BLE001 - reported; raising would end the read loop
             self._callback_raised(error)
-        passed = self._outgoing.passed
-        if passed:
-            numbers = passed[:]
-            passed.clear()
-            self._calls.pass_barriers(numbers)
+        answered = self._outgoing.answered
+        if answered:
+            batches = answered[:]
+            answered.clear()
+            for numbers, taken in batches:
+                self._calls.end_barriers(numbers, taken=taken)
 
     def _overrun(self) -> None:
         self.reconnect("NATS does not take our bytes")

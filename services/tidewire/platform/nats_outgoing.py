@@ -9,20 +9,28 @@ from tidewire.platform.nats_client import PING, LinkClient
 from tidewire.platform.nats_types import LinkFull
 
 
+Answered = tuple[list[int], bool]
+"""The barriers of one PING, and whether the server took all that was written before it."""
+
+
 class _Pong:
     """Waits in nats-py's line for the PONG that ends the barriers of one loop turn."""
 
-    __slots__ = ("_numbers", "_passed")
+    __slots__ = ("_answered", "_numbers", "_taken")
 
-    def __init__(self, numbers: list[int], passed: list[int]) -> None:
+    def __init__(self, numbers: list[int], answered: list[Answered]) -> None:
         self._numbers = numbers
-        self._passed = passed
+        self._answered = answered
+        self._taken = True
+
+    def refuse(self) -> None:
+        self._taken = False
 
     def done(self) -> bool:
         return False
 
     def set_result(self, _result: bool, /) -> None:
-        self._passed.extend(self._numbers)
+        self._answered.append((self._numbers, self._taken))
 
 
 class Outgoing:
@@ -30,7 +38,7 @@ class Outgoing:
 
     def __init__(self, limit: int, overrun: Callable[[], None]) -> None:
         """Refuse messages beyond `limit` waiting bytes; call `overrun` when control lines alone pass twice that."""
-        self.passed: list[int] = []
+        self.answered: list[Answered] = []
         """Barriers whose PONG has come, in order; the reader empties it."""
         self._limit = limit
         self._overrun = overrun
@@ -61,7 +69,7 @@ class Outgoing:
         self._client = None
         self._parts.clear()
         self._pings.clear()
-        self.passed.clear()
+        self.answered.clear()
         self._size = self._unsent = 0
 
     def message(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
@@ -103,7 +111,7 @@ class Outgoing:
             self._client.wire.write(lines)
 
     def ping(self, number: int) -> None:
-        """Put `number` into `passed` when the server has processed all that was written up to this turn's end."""
+        """Put `number` into `answered` when the server has processed all that was written up to this turn's end."""
         self._pings.append(number)
         if not self._scheduled:
             self._schedule()
@@ -118,7 +126,7 @@ class Outgoing:
             return
         if self._pings:
             # nats-py appends to the same line when it writes a PING of its own, so the order on the wire is kept.
-            client.await_pong(_Pong(self._pings, self.passed))
+            client.await_pong(_Pong(self._pings, self.answered))
             self._pings = []
             self._parts.append(PING)
         if self._parts:

@@ -7,7 +7,8 @@ with these differences, each on purpose:
   exception here would end nats-py's read loop while it still calls itself connected;
 - lines and frames are bounded, and a line that makes no sense is an error at once (the stock parser waits for ever
   when more than 4 KiB are buffered);
-- an `-ERR` without text, or a text that is not UTF-8 or JSON, does not end the read loop by an unplanned exception.
+- an `-ERR` without text, or a text that is not UTF-8 or JSON, does not end the read loop by an unplanned exception;
+  its text keeps its case, since it may name a subject.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ class FastParser(Parser):
         elif OK_RE.match(line):
             return
         elif found := ERR_RE.match(line):
-            await nc._process_err((found[1] or b"").decode("utf-8", "replace").lower())
+            await nc._process_err((found[1] or b"").decode("utf-8", "replace"))
         elif found := INFO_RE.match(line):
             try:
                 info = json.loads(found[1].decode())

@@ -15,7 +15,8 @@ MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
 block from `NATS/1.0` to its empty line."""
 
 BarrierCallback = Callable[[bool], None]
-"""Called once: True when the server has processed what was written before, False when that will not be known."""
+"""Called once: True when the server has taken all that was written before, False when it refused some or when that
+will not be known."""
 
 ReplyCallback = Callable[[bytes | None, bytes], None]
 """Called once with (header, payload); header is None when no answer came in time or the link was lost."""

@@ -42,8 +42,17 @@ async def test_barriers_pass_in_the_given_order_and_once() -> None:
     order: list[str] = []
     first = waiting.calls.add_barrier(lambda _: order.append("first"), 5.0)
     second = waiting.calls.add_barrier(lambda _: order.append("second"), 5.0)
-    waiting.calls.pass_barriers([first, second, first])
+    waiting.calls.end_barriers([first, second, first], taken=True)
     assert order == ["first", "second"]
+
+
+async def test_barriers_fail_where_the_server_took_not_everything() -> None:
+    """Except for those by which the link itself asks whether the server answers."""
+    waiting = Waiting()
+    asked = waiting.barrier()
+    own = waiting.calls.add_barrier(waiting.verdicts.append, 5.0, own=True)
+    waiting.calls.end_barriers([asked, own], taken=False)
+    assert waiting.verdicts == [False, True]
 
 
 async def test_deadlines_fail_what_waits() -> None:
@@ -75,7 +84,7 @@ async def test_a_loop_that_stood_still_fails_nothing_before_answers_could_be_rea
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert waiting.verdicts == []
-    waiting.calls.pass_barriers([number])
+    waiting.calls.end_barriers([number], taken=True)
     assert waiting.verdicts == [True]
 
 
@@ -99,7 +108,7 @@ async def test_callbacks_that_raise_are_reported_and_stop_nobody() -> None:
 
     first = waiting.calls.add_barrier(fails, 5.0)
     second = waiting.barrier()
-    waiting.calls.pass_barriers([first, second])
+    waiting.calls.end_barriers([first, second], taken=True)
     waiting.calls.add_request(fails, 5.0)
     waiting.request()
     waiting.calls.fail_all()
@@ -124,4 +133,4 @@ async def test_barriers_and_requests_are_bounded() -> None:
         waiting.barrier()
     with pytest.raises(LinkFull):
         waiting.request()
-    waiting.calls.add_barrier(waiting.verdicts.append, 5.0, limited=False)
+    waiting.calls.add_barrier(waiting.verdicts.append, 5.0, own=True)

@@ -38,7 +38,7 @@ class RecordingClient:
         self.events.append(("pong",))
 
     async def _process_err(self, text: str) -> None:
-        self.events.append(("err", text))
+        self.events.append(("err", text.lower()))  # as the stock parser passes it
 
     async def _process_info(self, info: dict[str, Any]) -> None:
         self.events.append(("info", info))
