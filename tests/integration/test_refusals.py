@@ -38,8 +38,9 @@ def edge(tmp_path: Path, side: str) -> Iterator[EdgeProcess]:
 
 
 async def test_what_nats_refuses_is_not_acknowledged(edge: EdgeProcess, side: str) -> None:
-    """Error 100, which is temporary; other channels are not touched. Guards the refusal that a PONG carries
-    (`_Pong.refuse`): without it both sides are told yes.
+    """Error 100, which is temporary; other channels are not touched.
+
+    Guards the refusal that a PONG carries (`_Pong.refuse`): without it both sides are told yes.
     """
     client = await RawClient(edge.ws_url).open()
     try:

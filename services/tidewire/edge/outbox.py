@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 FRAME_COST = 64
 """Bytes that a frame takes besides its content: the object and its place in the list."""
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from tidewire.platform.nats_client import PING, LinkClient
 from tidewire.platform.nats_types import LinkFull
 
-
 Answered = tuple[list[int], bool]
 """The barriers of one PING, and whether the server took all that was written before it."""
 

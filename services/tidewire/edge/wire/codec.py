@@ -14,7 +14,6 @@ from tidewire.edge.wire.commands import Command
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel.errors import TidewireError
 
-
 MAX_COMMANDS = 1024
 """Commands in one frame: more than any SDK sends together, and a bound on what one frame makes an edge do at once."""
 
