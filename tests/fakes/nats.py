@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -33,6 +34,8 @@ class FakeLink:
         self.fails: dict[str, LinkError] = {}
         self.published: list[Published] = []
         self.subscribed: dict[int, tuple[bytes, MessageCallback, bytes]] = {}
+        self.answers: bool | None = None
+        """How barriers end by themselves, soon; None: the test ends them."""
         self.barriers: list[tuple[BarrierCallback, float]] = []
         self.requests: list[tuple[Published, float, ReplyCallback]] = []
         self.on_publish: Callable[[Published], None] = lambda _message: None
@@ -54,7 +57,10 @@ class FakeLink:
 
     def barrier(self, callback: BarrierCallback, timeout: float) -> None:
         self._check("barrier")
-        self.barriers.append((callback, timeout))
+        if self.answers is None:
+            self.barriers.append((callback, timeout))
+        else:
+            asyncio.get_running_loop().call_soon(callback, self.answers)
 
     def request(
         self, subject: bytes, payload: bytes, header: bytes, timeout: float, callback: ReplyCallback

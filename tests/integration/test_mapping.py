@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
 from tidewire.kernel.subjects import encode_channel, in_subject, in_subject_of_tokens
-from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_link import LinkState, NatsLink
 
 CHANNELS = 300
 EDGES_OF_NAMES = ["a." * 127 + "a", "." * 255, "é" * 127, "😀" * 63, "%" * 255, "x" * 255]
@@ -192,3 +193,24 @@ async def test_rescue_hears_nothing_on_a_server_with_the_mapping(tmp_path: Path)
             assert await settled(edge)
             assert len(received.messages) == 5
             assert rescued.count == 0
+
+
+async def test_link_that_is_lost_during_the_probe_says_nothing_of_the_mapping(tmp_path: Path) -> None:
+    """A server that hangs, and then is gone, has not lost its mapping."""
+    with NatsServer(tmp_path, config=mapping(16)) as server:
+        async with started(server.url) as (link, _):
+            server.pause()
+            found = asyncio.create_task(probe(link, 16))
+            await eventually(lambda: link.pending_bytes == 0)
+            server.kill()
+            assert await found is Mapping.UNKNOWN
+
+
+async def test_server_that_hangs_is_not_blamed_for_its_mapping(tmp_path: Path) -> None:
+    """The probe ends without an answer: nothing is known."""
+    with NatsServer(tmp_path, config=mapping(16)) as server:
+        async with started(server.url) as (link, _):
+            server.pause()
+            assert await probe(link, 16) is Mapping.UNKNOWN
+            server.resume()
+            await eventually(lambda: link.state is LinkState.CONNECTED)

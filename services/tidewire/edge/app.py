@@ -6,6 +6,7 @@ import asyncio
 import random
 import secrets
 import socket
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,8 @@ from tidewire.platform.http import ListenError, bound_port, http_protocol, liste
 from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkError, LinkOptions
+from tidewire.platform.nats_types import LinkError, LinkOptions, LinkState
+from tidewire.platform.open_files import connections_within, raise_limit
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -47,6 +49,9 @@ ANONYMOUS = "edge"
 HEADER_ROOM = 4096
 """Bytes of a NATS message beside data and connection info."""
 SHORTEST_LINGER = 1
+PROBES_AT_START = 3
+PROBE_PAUSE = 1.0
+"""Seconds between probes of a node that did not answer one."""
 
 
 class Edge:
@@ -89,8 +94,15 @@ class Edge:
 
     def _create_gate(self) -> Gate:
         config = self._config
+        wanted = config.client.connection_limit
+        files = raise_limit()
+        connections = connections_within(files, wanted)
+        if connections < wanted:
+            self._log.warning(
+                "edge.connection_limit_lowered", wanted=wanted, connections=connections, open_files=files
+            )
         limits = Limits(
-            connections=config.client.connection_limit,
+            connections=connections,
             message_size=config.websocket.message_size_limit,
             pending_bytes=config.client.queue_max_size,
             handshake_timeout=config.client.handshake_timeout,
@@ -176,13 +188,22 @@ class Edge:
                 f"(twice websocket.message_size_limit, for data and connection info, and {HEADER_ROOM} for headers)"
             )
         found = await probe(self._link, self._config.nats.partitions)
+        for _ in range(PROBES_AT_START - 1):
+            if found is Mapping.UNKNOWN:
+                found = await probe(self._link, self._config.nats.partitions)
         if found is not Mapping.RIGHT:
             raise StartError(f"{MAPPING_PROBLEMS[found]} (nats.partitions is {self._config.nats.partitions})")
 
-    async def _check_mapping(self) -> None:
+    def _check_mapping(self) -> Coroutine[None, None, None]:
         """After a reconnect: until the node has proved its mapping, this edge treats NATS as away."""
         self._broker.mapped = False
+        return self._prove_again()
+
+    async def _prove_again(self) -> None:
         found = await probe(self._link, self._config.nats.partitions)
+        while found is Mapping.UNKNOWN and self._link.state is LinkState.CONNECTED:
+            await asyncio.sleep(PROBE_PAUSE)
+            found = await probe(self._link, self._config.nats.partitions)
         self._broker.mapped = found is Mapping.RIGHT
         if found in {Mapping.MISSING, Mapping.OTHER_PARTITIONS}:
             self._telemetry.mapping_failed()
@@ -195,7 +216,7 @@ class Edge:
 MAPPING_PROBLEMS = {
     Mapping.MISSING: "nats-server does not map tw.pub.>: add the mapping that `tidewire nats-config` prints",
     Mapping.OTHER_PARTITIONS: "nats-server maps tw.pub.> to another number of partitions than this edge",
-    Mapping.UNKNOWN: "the connection to NATS was lost while its mapping was being checked",
+    Mapping.UNKNOWN: "nats-server did not answer while its mapping was being checked",
 }
 
 

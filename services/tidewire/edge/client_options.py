@@ -183,7 +183,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             description="Most connections of one edge. Further handshakes get HTTP 503, so that a balancer tries "
-            "another edge.",
+            "another edge. Lowered at start, with a warning, where the limit of open files allows fewer.",
         ),
     ] = 15000
     channel_limit: Annotated[

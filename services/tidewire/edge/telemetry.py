@@ -143,7 +143,7 @@ class Telemetry:
                 ),
                 Gauge(
                     "tidewire_connection_limit",
-                    "client.connection_limit.",
+                    "client.connection_limit, or less where the open-file limit allows no more.",
                     lambda: float(gate.limits.connections),
                 ),
                 Gauge("tidewire_channels", "Channels that this edge hears.", lambda: float(len(hub))),

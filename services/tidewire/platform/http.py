@@ -11,12 +11,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 KEEP_ALIVE_SECONDS = 5
-MAX_CONCURRENT = 256
-"""Requests at once on one listener; more are answered with 503."""
+LIFETIME = 30.0
+"""Seconds that a connection may live: requests here are short, and a slow or idle peer must not hold a socket."""
 
 
 def http_protocol(app: ASGIApp) -> Callable[[], asyncio.Protocol]:
-    """Return a factory of protocols that serve `app`; call it inside the running loop, once for each connection."""
+    """Return a factory of protocols that serve `app`; call it inside the running loop, once for each connection.
+
+    No number of connections makes it refuse a request: uvicorn counts idle sockets as requests, and so a few hundred of
+    them would silence probes. What bounds them is their lifetime and the process's open files.
+    """
     config = uvicorn.Config(
         app,
         ws="none",
@@ -26,16 +30,32 @@ def http_protocol(app: ASGIApp) -> Callable[[], asyncio.Protocol]:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        limit_concurrency=MAX_CONCURRENT,
     )
     config.load()
     state = ServerState()
-    protocol: Callable[..., asyncio.Protocol] = H11Protocol
+    protocol: Callable[..., asyncio.Protocol] = _Mortal
 
     def create() -> asyncio.Protocol:
         return protocol(config=config, server_state=state, app_state={})
 
     return create
+
+
+class _Mortal(H11Protocol):
+    """uvicorn's protocol, with an end."""
+
+    _end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Begin the connection's time."""
+        self._end = asyncio.get_running_loop().call_later(LIFETIME, transport.abort)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take the deadline away."""
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
 
 
 async def listen(

@@ -14,6 +14,7 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlparse
 
@@ -251,11 +252,21 @@ class LinkClient(Client):
         self._pongs_received += 1
         self._pings_outstanding = 0
         if self._pongs:
-            waiter = self._pongs.pop(0)
+            waiter: Any = self._pongs.pop(0)
             if self._waiters and waiter is self._waiters[0]:
                 self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(True)
+
+
+def readable(credentials_file: str) -> None:
+    """Raise LinkError when the file ("" = none) cannot be read: nats-py looks only where the server asks for it."""
+    if not credentials_file:
+        return
+    try:
+        Path(credentials_file).read_bytes()
+    except OSError as error:
+        raise LinkError(f"the NATS credentials cannot be read ({error})", final=True) from error
 
 
 def tls_context(options: LinkOptions) -> ssl.SSLContext | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from tidewire.platform.nats_calls import WaitingCalls
-from tidewire.platform.nats_client import LinkClient
+from tidewire.platform.nats_client import LinkClient, readable
 from tidewire.platform.nats_keeper import Keeper, KeeperHooks
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import (
@@ -58,6 +58,7 @@ class NatsLink:
         Raises:
             LinkError: A URL or a TLS file in `options` cannot be used.
         """
+        self._credentials_file = options.credentials_file
         self.last_error: Exception | None = None
         """The newest error: why the link is away, or what `link_error` was about."""
         self._listener = listener
@@ -121,6 +122,7 @@ class NatsLink:
             LinkError: No server could be used within three times `connect_timeout`; at once where trying again is
                 pointless, as with wrong credentials. The sentence names the server, never a password.
         """
+        readable(self._credentials_file)
         await self._keeper.start()
 
     async def close(self) -> None:

@@ -11,7 +11,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.support.http import request
-from tests.support.wait import eventually
 from tidewire.platform import http
 from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
 
@@ -105,18 +104,26 @@ async def test_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> Non
         await writer.wait_closed()
 
 
-async def test_too_many_requests_at_once_are_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that were there are answered."""
-    monkeypatch.setattr(http, "MAX_CONCURRENT", 3)
-    app = App()
-    async with listening(app) as port:
-        url = f"http://127.0.0.1:{port}"
-        first = [asyncio.create_task(request(f"{url}/wait")) for _ in range(2)]
-        await eventually(lambda: app.waiting == 2)
-        assert (await request(f"{url}/hello")).status == 503
-        app.go.set()
-        assert [found.status for found in await asyncio.gather(*first)] == [200, 200]
-        assert (await request(f"{url}/hello")).status == 200
+async def test_idle_sockets_silence_nobody() -> None:
+    """A leaking scraper must not make probes fail."""
+    async with listening(App()) as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+        assert (await request(f"http://127.0.0.1:{port}/hello")).status == 200
+        for _, writer in idle:
+            writer.close()
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize("begun", [b"", HELLO[:10]])
+async def test_connection_has_an_end(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    """Also one that never asks for anything, or never ends asking."""
+    monkeypatch.setattr(http, "LIFETIME", 0.05)
+    async with listening(App()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(begun)
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
 
 
 async def test_failing_handler_is_500_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,31 +39,38 @@ class Mapping(enum.Enum):
 
 
 async def probe(link: NatsLink, partitions: int) -> Mapping:
-    """Publish 8 nonces on `tw.pub._tw.chk.<nonce>` and judge where they come out, within about 2 s."""
+    """Publish 8 nonces on `tw.pub._tw.chk.<nonce>` and judge where they come out, within about 2 s.
+
+    The server delivers to this link before it answers the PING behind the nonces: only what is missing after that answer
+    is the mapping's fault. Without the answer nothing is known.
+    """
     nonces = {secrets.token_hex(8) for _ in range(NONCES)}
     expected = {in_subject_of_tokens(f"{PROBE}.{nonce}".encode(), partitions) for nonce in nonces}
     seen: set[bytes] = set()
-    complete = asyncio.Event()
+    processed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def receive(subject: bytes, _reply: bytes, _header: bytes, _payload: bytes) -> None:
         if subject.rpartition(b".")[2].decode("latin-1") in nonces:
             seen.add(subject)
-            if len(seen) == len(nonces):
-                complete.set()
+
+    def answered(passed: bool) -> None:
+        if not processed.done():
+            processed.set_result(passed)
 
     handle = link.subscribe(f"tw.in.*.{PROBE}.*".encode(), receive)
     try:
         for nonce in nonces:
             link.publish(f"tw.pub.{PROBE}.{nonce}".encode(), b"")
-        async with asyncio.timeout(TIMEOUT):
-            await complete.wait()
+        link.barrier(answered, TIMEOUT)
+        if not await processed:
+            return Mapping.UNKNOWN
     except LinkError:
         return Mapping.UNKNOWN
-    except TimeoutError:
-        return Mapping.OTHER_PARTITIONS if seen - expected else Mapping.MISSING
     finally:
         link.unsubscribe(handle)
-    return Mapping.RIGHT if seen == expected else Mapping.OTHER_PARTITIONS
+    if seen == expected:
+        return Mapping.RIGHT
+    return Mapping.OTHER_PARTITIONS if seen - expected else Mapping.MISSING
 
 
 def rescue(link: NatsLink, partitions: int, found: Callable[[], None]) -> None:
