@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.support.links import NotingListener, Received, options, settled, settling, started
 from tests.support.nats_server import NatsServer
@@ -228,3 +230,28 @@ async def test_a_larger_message_limit_of_a_restarted_server_is_taken_over(tmp_pa
             server.restart("max_payload: 2000")
             await eventually(lambda: listener.heard("back") == 1)
             assert link.max_payload == 2000
+
+
+def test_a_host_that_is_resolved_too_late_leaves_nothing_behind() -> None:
+    """The answer of a resolver that nobody waits for any more is no "exception was never retrieved" in the log."""
+    complaints: list[dict[str, object]] = []
+    host = "no.such.host.invalid"
+
+    async def give_up_while_resolving() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+        for turns in range(5):
+            link = make(f"nats://{host}:4222")
+            starting = asyncio.create_task(link.start())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait({starting})
+            await link.close()
+            for _ in range(3):  # later than the first question, so answered after it
+                with pytest.raises(OSError, match="."):
+                    await loop.getaddrinfo(host, 4222)
+        gc.collect()
+
+    uvloop.run(give_up_while_resolving())
+    assert complaints == []

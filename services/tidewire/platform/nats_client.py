@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlparse
+from urllib.parse import ParseResult, urlparse
 
 from nats import errors
 from nats.aio.client import DEFAULT_BUFFER_SIZE, PING_PROTO, PONG_PROTO, Client, Srv
@@ -59,6 +59,25 @@ class ClientHooks(NamedTuple):
 
 class _Tcp(TcpTransport):
     """nats-py's TCP transport, with the asyncio transport below it in reach."""
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        """Connect to the first address that answers.
+
+        The name is resolved here, since uvloop leaves a resolver's late failure unheard where a connection attempt is
+        given up, and asyncio then complains in the log.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(uri.hostname, uri.port, type=socket.SOCK_STREAM)
+        failure = OSError("its name has no address")
+        for address in dict.fromkeys(str(each[4][0]) for each in found):
+            host = f"[{address}]" if ":" in address else address
+            try:
+                await super().connect(uri._replace(netloc=f"{host}:{uri.port}"), buffer_size, connect_timeout)  # type: ignore[no-untyped-call]
+            except OSError as error:
+                failure = error
+            else:
+                return
+        raise failure
 
     @property
     def wire(self) -> asyncio.WriteTransport:
@@ -257,33 +276,6 @@ class LinkClient(Client):
                 self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(True)
-
-
-def readable(credentials_file: str) -> None:
-    """Raise LinkError when the file ("" = none) cannot be read: nats-py looks only where the server asks for it."""
-    if not credentials_file:
-        return
-    try:
-        Path(credentials_file).read_bytes()
-    except OSError as error:
-        raise LinkError(f"the NATS credentials cannot be read ({error})", final=True) from error
-
-
-def tls_context(options: LinkOptions) -> ssl.SSLContext | None:
-    """Build the TLS settings from the configured files; None when no file is configured.
-
-    Raises:
-        LinkError: A file cannot be read or used.
-    """
-    if not (options.tls_ca_file or options.tls_cert_file):
-        return None
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca_file or None)
-        if options.tls_cert_file:
-            context.load_cert_chain(options.tls_cert_file, options.tls_key_file or None)
-    except OSError as error:
-        raise LinkError(f"the TLS files for NATS cannot be used ({error})", final=True) from error
-    return context
 
 
 def _explain(error: Exception, server: Server, options: LinkOptions) -> LinkError:

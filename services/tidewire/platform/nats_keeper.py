@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from tidewire.platform.nats_addresses import Server, ServerList
 from tidewire.platform.nats_calls import WaitingCalls
-from tidewire.platform.nats_client import ClientHooks, LinkClient, tls_context
+from tidewire.platform.nats_client import ClientHooks, LinkClient
+from tidewire.platform.nats_files import tls_context
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import LinkError, LinkOptions, RawSubscription, Traffic
 

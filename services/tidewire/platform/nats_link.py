@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 
 from tidewire.platform.nats_calls import WaitingCalls
-from tidewire.platform.nats_client import LinkClient, readable
+from tidewire.platform.nats_client import LinkClient
+from tidewire.platform.nats_files import readable
 from tidewire.platform.nats_keeper import Keeper, KeeperHooks
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import (
