@@ -72,7 +72,7 @@ class _Tcp(TcpTransport):
         for address in dict.fromkeys(str(each[4][0]) for each in found):
             host = f"[{address}]" if ":" in address else address
             try:
-                await super().connect(uri._replace(netloc=f"{host}:{uri.port}"), buffer_size, connect_timeout)  # type: ignore[no-untyped-call]
+                await super().connect(uri._replace(netloc=f"{host}:{uri.port}"), buffer_size, connect_timeout)
             except OSError as error:
                 failure = error
             else:
