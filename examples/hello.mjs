@@ -1,9 +1,13 @@
 // A first program: say hello in chat:lobby, and hear it come back through NATS.
 // Run it beside `make run`: node examples/hello.mjs
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { Centrifuge } from 'centrifuge';
 import WebSocket from 'ws'; // Node 20 has no WebSocket of its own; browsers need no such line
 
+if (!existsSync('.tidewire/dev.json')) {
+  console.error('no mesh runs here: start `make run` first, and run this from the same folder');
+  process.exit(1);
+}
 const dev = JSON.parse(readFileSync('.tidewire/dev.json'));
 const url = dev.edges[0].replace('http', 'ws') + '/connection/websocket';
 

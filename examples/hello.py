@@ -5,6 +5,7 @@ Run it beside `make run`: .venv/bin/python examples/hello.py
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 from centrifuge import Client, PublicationContext, SubscriptionEventHandler
@@ -25,7 +26,10 @@ class Lobby(SubscriptionEventHandler):
 
 async def main() -> None:
     """Connect to the second edge, subscribe, publish, listen."""
-    dev = json.loads(Path(".tidewire/dev.json").read_text())
+    try:
+        dev = json.loads(Path(".tidewire/dev.json").read_text())
+    except FileNotFoundError:
+        sys.exit("no mesh runs here: start `make run` first, and run this from the same folder")
     url = dev["edges"][1].replace("http", "ws") + "/connection/websocket"
     client = Client(url, token=dev["token"])
     lobby = Lobby()

@@ -6,6 +6,7 @@ A client then calls `await client.rpc("greet", {"polite": True})`.
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -27,7 +28,10 @@ async def greet(request: Request) -> None:
 
 async def main() -> None:
     """Answer until somebody ends the program."""
-    dev = json.loads(Path(".tidewire/dev.json").read_text())
+    try:
+        dev = json.loads(Path(".tidewire/dev.json").read_text())
+    except FileNotFoundError:
+        sys.exit("no mesh runs here: start `make run` first, and run this from the same folder")
     client = await nats.connect(dev["nats"])
     service = await add_service(client, name="greeter", version="1.0.0")
     await service.add_endpoint(name="greet", subject="tw.rpc.greet", handler=greet)

@@ -32,7 +32,10 @@ async def show(message: Msg) -> None:
 async def main() -> None:
     """Follow until somebody ends the program."""
     namespace = sys.argv[1] if len(sys.argv) > 1 else "chat"
-    dev = json.loads(Path(".tidewire/dev.json").read_text())
+    try:
+        dev = json.loads(Path(".tidewire/dev.json").read_text())
+    except FileNotFoundError:
+        sys.exit("no mesh runs here: start `make run` first, and run this from the same folder")
     client = await nats.connect(dev["nats"])
     await client.subscribe(f"tw.in.*.{namespace}.>", cb=show)
     await client.flush()

@@ -29,7 +29,10 @@ async def main() -> None:
     """Publish one message and wait until the server has it."""
     channel = sys.argv[1] if len(sys.argv) > 1 else "chat:lobby"
     text = sys.argv[2] if len(sys.argv) > 2 else "Hello from a backend"
-    dev = json.loads(Path(".tidewire/dev.json").read_text())
+    try:
+        dev = json.loads(Path(".tidewire/dev.json").read_text())
+    except FileNotFoundError:
+        sys.exit("no mesh runs here: start `make run` first, and run this from the same folder")
     client = await nats.connect(dev["nats"])
     tags = {"source": "example"}
     await client.publish(

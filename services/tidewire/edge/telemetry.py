@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry
+from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,6 +161,24 @@ class Telemetry:
                     "tidewire_nats_connected",
                     "1 while NATS is reachable.",
                     lambda: float(link.state.value == "connected"),
+                ),
+                Total(
+                    "tidewire_nats_reconnects",
+                    "Times that a new NATS connection was made.",
+                    lambda: link.stats.reconnects,
+                ),
+                Total("tidewire_nats_received_messages", "Messages from NATS.", lambda: link.stats.in_msgs),
+                Total(
+                    "tidewire_nats_received_bytes", "Their headers and payloads.", lambda: link.stats.in_bytes
+                ),
+                Total("tidewire_nats_sent_messages", "Messages to NATS.", lambda: link.stats.out_msgs),
+                Total(
+                    "tidewire_nats_sent_bytes", "Their headers and payloads.", lambda: link.stats.out_bytes
+                ),
+                Gauge(
+                    "tidewire_nats_pending_bytes",
+                    "Bytes that wait for the NATS socket.",
+                    lambda: link.pending_bytes,
                 ),
             ]
         )

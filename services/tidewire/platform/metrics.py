@@ -120,16 +120,31 @@ class Gauge:
         return family
 
 
+class Total:
+    """A number that only grows and is kept elsewhere: read when somebody asks."""
+
+    __slots__ = ("_help", "_name", "_read")
+
+    def __init__(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._help = help_text
+        self._read = read
+
+    def collect(self) -> Metric:
+        """Return the Prometheus family."""
+        return CounterMetricFamily(self._name, self._help, value=self._read())
+
+
 class Registry:
     """The metrics of one process, with those of the process itself (memory, CPU, open files and their limit)."""
 
     def __init__(self) -> None:
-        self._metrics: list[Counter | Histogram | Gauge] = []
+        self._metrics: list[Counter | Histogram | Gauge | Total] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def add(self, metrics: Iterable[Counter | Histogram | Gauge]) -> None:
+    def add(self, metrics: Iterable[Counter | Histogram | Gauge | Total]) -> None:
         """Take metrics into the exposition."""
         self._metrics.extend(metrics)
 

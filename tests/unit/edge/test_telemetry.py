@@ -184,6 +184,9 @@ def test_gauges_read_the_live_parts(edge: Edge) -> None:
     assert edge.value("tidewire_nats_connected") == 1
     edge.link.state = LinkState.AWAY
     assert edge.value("tidewire_nats_connected") == 0
+    names = ["received_messages", "received_bytes", "sent_messages", "sent_bytes", "reconnects"]
+    assert [edge.value(f"tidewire_nats_{name}_total") for name in names] == [1, 20, 3, 40, 5]
+    assert edge.value("tidewire_nats_pending_bytes") == 6
     tcp = FakeTcp(WebSocketTransport(edge.gate))
     assert edge.value("tidewire_sockets") == 1
     tcp.buffered = b"12345"
