@@ -18,6 +18,9 @@ class ScriptedApp:
     def __init__(self, script: dict[str, str]) -> None:
         self._script = script
 
+        if script.get("create") == "refuse":
+            raise lifecycle.StartError("a file is missing")
+
     async def start(self) -> None:
         """See `lifecycle.App`."""
         await self._act("start")
@@ -46,5 +49,5 @@ class ScriptedApp:
 
 
 if __name__ == "__main__":
-    app = ScriptedApp(dict(argument.split("=") for argument in sys.argv[1:]))
-    sys.exit(lifecycle.run(lambda: app, logs.configure("info", "json")))
+    actions = dict(argument.split("=") for argument in sys.argv[1:])
+    sys.exit(lifecycle.run(lambda: ScriptedApp(actions), logs.configure("info", "json")))

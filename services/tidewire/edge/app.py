@@ -67,7 +67,10 @@ class Edge:
         clock = SystemClock()
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._watch = LinkWatch(self._telemetry, self._log)
-        self._link = NatsLink(link_options(config.nats, self._node), self._watch)
+        try:
+            self._link = NatsLink(link_options(config.nats, self._node), self._watch)
+        except LinkError as error:
+            raise StartError(str(error)) from error
         self._rules = Rules(config, clock, __version__)
         nats = config.nats
         self._broker = NatsBroker(
@@ -192,7 +195,14 @@ class Edge:
             if found is Mapping.UNKNOWN:
                 found = await probe(self._link, self._config.nats.partitions)
         if found is not Mapping.RIGHT:
-            raise StartError(f"{MAPPING_PROBLEMS[found]} (nats.partitions is {self._config.nats.partitions})")
+            said = (
+                f"; NATS said: {self._link.last_error}"
+                if found is Mapping.UNKNOWN and self._link.last_error
+                else ""
+            )
+            raise StartError(
+                f"{MAPPING_PROBLEMS[found]} (nats.partitions is {self._config.nats.partitions}){said}"
+            )
 
     def _check_mapping(self) -> Coroutine[None, None, None]:
         """After a reconnect: until the node has proved its mapping, this edge treats NATS as away."""
@@ -216,7 +226,7 @@ class Edge:
 MAPPING_PROBLEMS = {
     Mapping.MISSING: "nats-server does not map tw.pub.>: add the mapping that `tidewire nats-config` prints",
     Mapping.OTHER_PARTITIONS: "nats-server maps tw.pub.> to another number of partitions than this edge",
-    Mapping.UNKNOWN: "nats-server did not answer while its mapping was being checked",
+    Mapping.UNKNOWN: "nats-server did not take the probe of its mapping",
 }
 
 

@@ -41,12 +41,12 @@ class App(Protocol):
 def run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
     """Run an app until SIGTERM or SIGINT, drain it (a second signal ends that), and return the exit code.
 
-    Whatever happens, the app is stopped. What it raises is logged, as one line.
+    A StartError of `create` counts as one of `start`. Whatever happens, the app is stopped. What it raises is logged, as one line.
     """
-    return uvloop.run(_run(create(), log))
+    return uvloop.run(_run(create, log))
 
 
-async def _run(app: App, log: FilteringBoundLogger) -> int:
+async def _run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
     stopping = asyncio.Event()
     hurry = asyncio.Event()
 
@@ -56,7 +56,9 @@ async def _run(app: App, log: FilteringBoundLogger) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    app: App | None = None
     try:
+        app = create()
         started = await _first(app.start(), stopping)
         if started:
             await stopping.wait()
@@ -71,7 +73,8 @@ async def _run(app: App, log: FilteringBoundLogger) -> int:
         )  # not left to Python, whose stack on standard error could show secrets
         return EXIT_FAILED
     finally:
-        await app.stop()
+        if app is not None:
+            await app.stop()
     log.info("process.stopped")
     return EXIT_OK
 

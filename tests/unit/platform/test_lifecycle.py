@@ -139,3 +139,12 @@ async def test_further_signals_change_nothing() -> None:
         code, log = await process.end()
     assert process.said[-1] == "stop done"
     assert (code, events(log)[-1]) == (0, "process.stopped")
+
+
+async def test_app_that_cannot_be_made_is_one_line() -> None:
+    """There is nothing to stop then."""
+    async with running("create=refuse") as process:
+        code, log = await process.end()
+    assert code == 69
+    assert [(line["event"], line["problem"]) for line in log] == [("process.refused", "a file is missing")]
+    assert process.said == []
