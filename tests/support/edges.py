@@ -80,8 +80,11 @@ class EdgeProcess:
     As a context manager it is started on entry and gone on exit, whatever happened.
     """
 
-    def __init__(self, folder: Path, config: Config, *, name: str = "edge") -> None:
-        """Keep configuration and log in `folder`; `name` is the edge's node name."""
+    def __init__(
+        self, folder: Path, config: Config, *, name: str = "edge", open_files: int | None = None
+    ) -> None:
+        """Keep configuration and log in `folder`; `name` is the edge's node name, `open_files` its hard limit of them."""
+        self._limit = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh"] if open_files else []
         self.name = name
         self.port = 0
         self.internal_port = 0
@@ -123,7 +126,7 @@ class EdgeProcess:
         environment["PYTHONPATH"] = str(SERVICES)
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tidewire", "edge", "-c", str(file)],
+                [*self._limit, sys.executable, "-m", "tidewire", "edge", "-c", str(file)],
                 stdout=log,
                 stderr=log,
                 env=environment,
