@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+from structlog.typing import FilteringBoundLogger
+
+from tests.fakes.edge import edge_config
+from tests.fakes.log import RecordingLog
+from tests.fakes.nats import FakeLink, Published
+from tests.support.wait import eventually
+from tidewire.edge import app
+from tidewire.edge.app import Edge
+from tidewire.kernel.subjects import in_subject_of_tokens
+from tidewire.platform.lifecycle import StartError
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkState
+
+PARTITIONS = 16
+
+
+class BoundLog(RecordingLog):
+    """A log that can be bound, to nothing."""
+
+    def bind(self, **_fields: object) -> BoundLog:
+        """Stay as it is."""
+        return self
+
+
+class MappedLink(FakeLink):
+    """A link to a node with the mapping, whose server answers only when the test says so."""
+
+    server_name = "n"
+    max_payload = 1 << 20
+    last_error: Exception | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = False
+        self.reconnects: list[str] = []
+        self.on_publish = self._map
+
+    def _map(self, message: Published) -> None:
+        self.deliver(in_subject_of_tokens(message.subject.removeprefix(b"tw.pub."), PARTITIONS), b"")
+
+    def reconnect(self, reason: str) -> None:
+        """Note it."""
+        self.reconnects.append(reason)
+
+    @property
+    def probes(self) -> int:
+        """How often the mapping was probed."""
+        return len(self.published) // 8
+
+
+@pytest.fixture
+def link(monkeypatch: pytest.MonkeyPatch) -> MappedLink:
+    """The link of the next edge; a probe follows another at once."""
+    found = MappedLink()
+    monkeypatch.setattr(app, "NatsLink", lambda *_: cast("NatsLink", found))
+    monkeypatch.setattr(app, "PROBE_PAUSE", 0.0)
+    return found
+
+
+def created() -> Edge:
+    """An edge that was not started."""
+    return Edge(edge_config(), cast("FilteringBoundLogger", BoundLog()))
+
+
+async def test_node_behind_a_new_connection_counts_as_away_at_once(link: MappedLink) -> None:
+    """Before the probe has done anything: no publication may be acknowledged in between."""
+    edge = created()
+    assert edge._broker.available
+    edge._watch.link_back()
+    assert not edge._broker.available
+    link.answers = True
+    await eventually(lambda: edge._broker.available)
+
+
+async def test_probe_without_an_answer_is_tried_again_while_the_link_is_there(link: MappedLink) -> None:
+    """Otherwise the edge would refuse clients until the next reconnect; the node is not blamed."""
+    edge = created()
+    edge._watch.link_back()
+    await eventually(lambda: link.probes >= 3)
+    assert not edge._broker.available
+    link.answers = True
+    await eventually(lambda: edge._broker.available)
+    assert link.reconnects == []
+
+
+async def test_probe_is_not_tried_again_on_a_lost_link(link: MappedLink) -> None:
+    """The next connection brings a probe of its own."""
+    edge = created()
+    edge._watch.link_back()
+    await eventually(lambda: link.probes >= 2)
+    link.state = LinkState.AWAY
+    checking = edge._watch._checking
+    assert checking is not None
+    await asyncio.wait_for(checking, 5)
+    assert not edge._broker.mapped
+
+
+async def test_start_tries_a_probe_without_an_answer_a_few_times(link: MappedLink) -> None:
+    """And then says what NATS said."""
+    edge = created()
+    link.last_error = RuntimeError("permissions violation")
+    with pytest.raises(StartError, match="permissions violation"):
+        await edge._prove_nats()
+    assert link.probes == app.PROBES_AT_START
+    link.answers = True
+    await edge._prove_nats()
+
+
+async def test_node_without_the_mapping_is_left(link: MappedLink) -> None:
+    """It has answered, and nothing came out."""
+    edge = created()
+    link.answers = True
+    link.on_publish = lambda _message: None
+    edge._watch.link_back()
+    await eventually(lambda: link.reconnects)
+    assert not edge._broker.available
