@@ -35,7 +35,7 @@ class FakeLink:
         self.fails: dict[str, LinkError] = {}
         self.published: list[Published] = []
         self.subscribed: dict[int, tuple[bytes, MessageCallback, bytes]] = {}
-        self.stats = LinkStats(1, 20, 3, 40, 5, 0)
+        self.stats = LinkStats(1, 20, 3, 40, 5, 7)
         self.pending_bytes = 6
         self.answers: bool | None = None
         """How barriers end by themselves, soon; None: the test ends them."""

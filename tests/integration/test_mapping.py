@@ -17,7 +17,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
 from tidewire.kernel.subjects import encode_channel, in_subject, in_subject_of_tokens
-from tidewire.platform.nats_link import LinkState, NatsLink
+from tidewire.platform.nats_link import LinkError, LinkState, NatsLink, PayloadTooLarge
 
 CHANNELS = 300
 EDGES_OF_NAMES = ["a." * 127 + "a", "." * 255, "é" * 127, "😀" * 63, "%" * 255, "x" * 255]
@@ -88,7 +88,7 @@ async def test_probe_finds_another_number_of_partitions(tmp_path: Path) -> None:
 async def test_probe_finds_no_mapping(unmapped: NatsServer) -> None:
     """Nothing comes out, and nothing is left subscribed; a rescue does not hide it."""
     async with started(unmapped.url) as (link, _), started(unmapped.url) as (other, _):
-        rescue(other, 16, lambda: None)
+        rescue(other, 16, lambda: None, lambda _error: None)
         assert await settled(other)
         before = len(link._subscriptions)
         assert await probe(link, 16) is Mapping.MISSING
@@ -108,7 +108,8 @@ class Rescued:
 
     def __init__(self, link: NatsLink) -> None:
         self.count = 0
-        rescue(link, 16, self._found)
+        self.lost: list[LinkError] = []
+        rescue(link, 16, self._found, self.lost.append)
 
     def _found(self) -> None:
         self.count += 1
@@ -136,6 +137,20 @@ async def test_rescue_puts_publications_on_their_partitions(unmapped: NatsServer
             *((in_subject_of_tokens(tokens, 16), b"", mark, b"3") for tokens in foreign),
         ]
         assert rescued.count == count
+
+
+async def test_publication_that_the_mark_makes_too_large_is_reported(unmapped: NatsServer) -> None:
+    """It was as large as the server takes: there is no way to mark it. The next one is put right."""
+    async with started(unmapped.url) as (edge, listener), started(unmapped.url) as (link, _):
+        rescued, received = Rescued(edge), Received()
+        link.subscribe(b"tw.in.>", received)
+        assert await settled(edge)
+        link.publish(b"tw.pub.chat.a", b"x" * link.max_payload)
+        link.publish(b"tw.pub.chat.a", b"1")
+        await eventually(lambda: received.messages)
+        assert received.payloads == [b"1"]
+        assert [type(error) for error in rescued.lost] == [PayloadTooLarge]
+        assert listener.heard("error:callback") == 0
 
 
 async def test_rescue_leaves_the_edges_own_subjects_alone(unmapped: NatsServer) -> None:

@@ -141,7 +141,7 @@ class Edge:
             )
             await self._link.start()
             await self._prove_nats()
-            rescue(self._link, self._config.nats.partitions, self._watch.unmapped)
+            rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._ticker.start()
             self._public = await listen(
                 partial(WebSocketTransport, self._gate), http.address, http.port, "http.port"

@@ -67,6 +67,11 @@ class LinkWatch:
             "nats.unmapped_node", problem="a nats-server lacks the mapping of tw.pub.>; edges stand in for it"
         )
 
+    def unmapped_lost(self, error: Exception) -> None:
+        """A publication from such a node could not be put right."""
+        self._telemetry.unmapped_lost()
+        self._warn("nats.unmapped_lost", error=str(error))
+
     def _warn(self, event: str, **fields: str) -> None:
         now = asyncio.get_running_loop().time()
         key = event + fields.get("kind", "")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total
+from tidewire.edge.link_metrics import link_metrics
+from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +116,11 @@ class Telemetry:
             "tidewire_unmapped_publications",
             "Publications found on tw.pub, which no mapped nats-server delivers: a node lacks the subject mapping.",
         )
+        self._unmapped_lost = Counter(
+            "tidewire_unmapped_publications_lost",
+            "Of these, those that could not be put on their partition (larger than max_payload with the mark, or NATS "
+            "is away): nobody received them.",
+        )
         self._mapping_failures = Counter(
             "tidewire_nats_mapping_failures",
             "Times that the NATS node of this edge turned out to lack the subject mapping.",
@@ -157,29 +163,7 @@ class Telemetry:
                     "Bytes that wait for slow connections.",
                     lambda: float(sum(transport.pending for transport in gate.transports)),
                 ),
-                Gauge(
-                    "tidewire_nats_connected",
-                    "1 while NATS is reachable.",
-                    lambda: float(link.state.value == "connected"),
-                ),
-                Total(
-                    "tidewire_nats_reconnects",
-                    "Times that a new NATS connection was made.",
-                    lambda: link.stats.reconnects,
-                ),
-                Total("tidewire_nats_received_messages", "Messages from NATS.", lambda: link.stats.in_msgs),
-                Total(
-                    "tidewire_nats_received_bytes", "Their headers and payloads.", lambda: link.stats.in_bytes
-                ),
-                Total("tidewire_nats_sent_messages", "Messages to NATS.", lambda: link.stats.out_msgs),
-                Total(
-                    "tidewire_nats_sent_bytes", "Their headers and payloads.", lambda: link.stats.out_bytes
-                ),
-                Gauge(
-                    "tidewire_nats_pending_bytes",
-                    "Bytes that wait for the NATS socket.",
-                    lambda: link.pending_bytes,
-                ),
+                *link_metrics(link),
             ]
         )
 
@@ -293,6 +277,10 @@ class Telemetry:
     def unmapped(self) -> None:
         """A publication came from a node without the mapping and was put right."""
         self._unmapped.inc()
+
+    def unmapped_lost(self) -> None:
+        """Such a publication could not be put right."""
+        self._unmapped_lost.inc()
 
     def mapping_failed(self) -> None:
         """The node behind the link does not map."""

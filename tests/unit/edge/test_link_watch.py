@@ -80,9 +80,11 @@ async def test_errors_are_all_counted_and_seldom_logged(monkeypatch: pytest.Monk
         watch.watch.link_error("permissions")
         watch.watch.link_error("other")
         watch.watch.unmapped()
+        watch.watch.unmapped_lost(RuntimeError("too large"))
     assert len(watch.metrics.of("nats_error")) == 200
     assert len(watch.metrics.of("unmapped")) == 100
-    assert watch.log.events == ["nats.error", "nats.error", "nats.unmapped_node"]
+    assert len(watch.metrics.of("unmapped_lost")) == 100
+    assert watch.log.events == ["nats.error", "nats.error", "nats.unmapped_node", "nats.unmapped_lost"]
     monkeypatch.setattr(link_watch, "QUIET_SECONDS", 0.0)
     watch.watch.link_error("other")
     assert watch.log.lines[-1] == ("warning", "nats.error", {"kind": "other", "error": "what happened"})

@@ -142,6 +142,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
     ("nats_lost", (), {("tidewire_nats_disconnects_total", ""): 1}),
     ("nats_round_trip", (0.001,), {("tidewire_nats_round_trip_seconds_sum", ""): 0.001}),
     ("unmapped", (), {("tidewire_unmapped_publications_total", ""): 1}),
+    ("unmapped_lost", (), {("tidewire_unmapped_publications_lost_total", ""): 1}),
     ("mapping_failed", (), {("tidewire_nats_mapping_failures_total", ""): 1}),
 ]
 
@@ -184,8 +185,15 @@ def test_gauges_read_the_live_parts(edge: Edge) -> None:
     assert edge.value("tidewire_nats_connected") == 1
     edge.link.state = LinkState.AWAY
     assert edge.value("tidewire_nats_connected") == 0
-    names = ["received_messages", "received_bytes", "sent_messages", "sent_bytes", "reconnects"]
-    assert [edge.value(f"tidewire_nats_{name}_total") for name in names] == [1, 20, 3, 40, 5]
+    names = [
+        "received_messages",
+        "received_bytes",
+        "sent_messages",
+        "sent_bytes",
+        "reconnects",
+        "callback_errors",
+    ]
+    assert [edge.value(f"tidewire_nats_{name}_total") for name in names] == [1, 20, 3, 40, 5, 7]
     assert edge.value("tidewire_nats_pending_bytes") == 6
     tcp = FakeTcp(WebSocketTransport(edge.gate))
     assert edge.value("tidewire_sockets") == 1

@@ -73,8 +73,13 @@ async def probe(link: NatsLink, partitions: int) -> Mapping:
     return Mapping.OTHER_PARTITIONS if seen - expected else Mapping.MISSING
 
 
-def rescue(link: NatsLink, partitions: int, found: Callable[[], None]) -> None:
-    """Re-publish what appears on `tw.pub` to its partition, with reply and headers and `Tw-Unmapped: 1`."""
+def rescue(
+    link: NatsLink, partitions: int, found: Callable[[], None], lost: Callable[[LinkError], None]
+) -> None:
+    """Re-publish what appears on `tw.pub` to its partition, with reply and headers and `Tw-Unmapped: 1`.
+
+    `found` hears of each, and `lost` why one could not be sent on: with the mark it may be over max_payload.
+    """
 
     def receive(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         if subject.startswith(INTERNAL_PREFIX):
@@ -82,6 +87,9 @@ def rescue(link: NatsLink, partitions: int, found: Callable[[], None]) -> None:
         target = in_subject_of_tokens(subject[len(PUBLISH_PREFIX) :], partitions)
         marked = (header or EMPTY_HEADER)[:-2] + UNMAPPED_HEADER + b"\r\n"
         found()
-        link.publish(target, payload, marked, reply)
+        try:
+            link.publish(target, payload, marked, reply)
+        except LinkError as error:
+            lost(error)
 
     link.subscribe(b"tw.pub.>", receive, RESCUE_GROUP)

@@ -8,7 +8,7 @@ from tests.fakes.nats import FakeLink, Published
 from tidewire.edge.adapters.mapping import NONCES, RESCUE_GROUP, Mapping, probe, rescue
 from tidewire.kernel.subjects import in_subject, in_subject_of_tokens
 from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkState
+from tidewire.platform.nats_types import LinkAway, LinkError, LinkFull, LinkState, PayloadTooLarge
 
 PARTITIONS = 16
 
@@ -77,10 +77,16 @@ async def test_only_its_own_nonces_count() -> None:
 # Standing in for a node without the mapping.
 
 
-def rescuing() -> tuple[FakeLink, list[int]]:
-    """A link with the rescue on it, and what it has found."""
+def rescuing(lost: list[LinkError] | None = None) -> tuple[FakeLink, list[int]]:
+    """A link with the rescue on it, and what it has found; `lost` takes what could not be put right."""
     link, found = FakeLink(), []
-    rescue(cast("NatsLink", link), PARTITIONS, lambda: found.append(1))
+    unheard: list[LinkError] = []
+    rescue(
+        cast("NatsLink", link),
+        PARTITIONS,
+        lambda: found.append(1),
+        (unheard if lost is None else lost).append,
+    )
     return link, found
 
 
@@ -114,3 +120,15 @@ def test_subjects_that_are_no_channels_pass_too(tokens: bytes) -> None:
     link.deliver(b"tw.pub." + tokens, b"")
     assert len(found) == 1
     assert link.published[0].subject == in_subject_of_tokens(tokens, PARTITIONS)
+
+
+@pytest.mark.parametrize(
+    "error", [PayloadTooLarge(1_010, 1_000), LinkFull("full"), LinkAway("away")], ids=repr
+)
+def test_what_cannot_be_put_right_is_reported(error: LinkError) -> None:
+    """The mark makes a message longer: near max_payload it fits no more. The callback itself raises nothing."""
+    lost: list[LinkError] = []
+    link, found = rescuing(lost)
+    link.fails["publish"] = error
+    link.deliver(b"tw.pub.chat.a", b"1")
+    assert (found, lost) == ([1], [error])
