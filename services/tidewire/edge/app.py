@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tidewire import __version__
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
+from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.drain import retire_all
 from tidewire.edge.gate import Gate, Limits
@@ -87,8 +88,9 @@ class Edge:
         client = config.client
         timing = Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
         self._dispatcher = Dispatcher(
-            self._rules, self._hub, self._broker, self._telemetry, timing, random.random
+            self._rules, self._hub, self._broker, self._keys, self._telemetry, timing, random.random
         )
+        self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
         self._gate = self._create_gate()
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
@@ -118,6 +120,7 @@ class Edge:
         return Gate(
             limits,
             OriginPolicy(config.client.allowed_origins),
+            config.client.token.cookie,
             self._dispatcher,
             self._telemetry,
             lambda: self._broker.available,
@@ -142,6 +145,7 @@ class Edge:
             await self._link.start()
             await self._prove_nats()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
+            self._broker.take_orders(self._node, self._control.obey)
             self._ticker.start()
             self._public = await listen(
                 partial(WebSocketTransport, self._gate), http.address, http.port, "http.port"

@@ -13,7 +13,6 @@ from tidewire.kernel.config import Duration, Problem, Section, duration, repeate
 _PRESENCE = {"not_yet": "it comes with the presence service"}
 _HISTORY = {"not_yet": "it comes with the history service"}
 _DELTA = {"not_yet": "it comes with delta compression"}
-_FILTER = {"not_yet": "it comes with filtering by tags"}
 
 
 def channel_regex_compiles(options: ChannelOptions) -> Iterator[Problem]:
@@ -30,10 +29,16 @@ def channel_regex_compiles(options: ChannelOptions) -> Iterator[Problem]:
         yield Problem("channel_regex", f"not a regular expression of RE2: {text}")
 
 
+def no_wildcards_past_a_regex(options: ChannelOptions) -> Iterator[Problem]:
+    """A pattern would also cover names that nobody may subscribe to one by one."""
+    if options.allow_wildcards and options.channel_regex:
+        yield Problem("allow_wildcards", "cannot be combined with channel_regex")
+
+
 class ChannelOptions(Section, frozen=True, kw_only=True):
     """What clients may do in the channels of one namespace."""
 
-    checks = (channel_regex_compiles,)
+    checks = (channel_regex_compiles, no_wildcards_past_a_regex)
 
     allow_subscribe_for_client: Annotated[
         bool,
@@ -159,7 +164,19 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
         bool, Meta(description="Send publications as deltas where a client asked for it.", extra=_DELTA)
     ] = False
     allow_tags_filter: Annotated[
-        bool, Meta(description="Let a client filter publications by their tags.", extra=_FILTER)
+        bool,
+        Meta(
+            description="Let a client filter a channel's publications by their tags (`tf`). Otherwise a subscribe "
+            "command with a filter is error 107."
+        ),
+    ] = False
+    allow_wildcards: Annotated[
+        bool,
+        Meta(
+            description="Whether a client may subscribe to patterns such as `prices:nasdaq.*`, in which `*` stands for "
+            "one part of a name between dots. A pattern covers only channels that its subscriber may have one by "
+            "one, never `$` or `#` channels. Names with a `*` are then no channels: publishing to one is error 107."
+        ),
     ] = False
 
 

@@ -152,6 +152,15 @@ def someone_can_connect(client: ClientConfig) -> Iterator[Problem]:
     )
 
 
+class PersonalChannel(Section, frozen=True, kw_only=True):
+    """The channel `<namespace>:#<user>`, which only that user may have."""
+
+    enabled: Annotated[bool, Meta(description="Subscribe each user to its personal channel.")] = False
+    namespace: Annotated[
+        str, Meta(description="The namespace of personal channels. Empty: channels without a namespace, `#<user>`.")
+    ] = ""
+
+
 class ClientConfig(Section, frozen=True, kw_only=True):
     """Who may connect, how many, and for how long."""
 
@@ -244,6 +253,26 @@ class ClientConfig(Section, frozen=True, kw_only=True):
             extra={"at_most": "1h"},
         ),
     ] = duration("25s")
+    expired_sub_close_delay: Annotated[
+        Duration,
+        Meta(
+            description="How long a subscription may go on after its token expired, so that it can be refreshed. "
+            "Later it ends with 2501, and the SDK subscribes again with a new token.",
+            extra={"at_most": "1h"},
+        ),
+    ] = duration("25s")
+    single_connection: Annotated[
+        Literal["off", "replace", "refuse"],
+        Meta(
+            description="Whether a user with an id may have one connection only. `replace`: a new connection closes "
+            "the user's others, on all edges, with 3503. `refuse`: while the user has a connection on this edge, "
+            "a new one is closed with 3504."
+        ),
+    ] = "off"
+    subscribe_to_user_personal_channel: Annotated[
+        PersonalChannel,
+        Meta(description="A channel for each user with an id, subscribed to by the edge when the user connects."),
+    ] = field(default_factory=PersonalChannel)
     token: Annotated[TokenConfig, Meta(description="How connection and subscription tokens are checked.")] = (
         field(default_factory=TokenConfig)
     )

@@ -226,8 +226,19 @@ class DrainConfig(Section, frozen=True, kw_only=True):
     ] = duration("20s")
 
 
+def personal_namespace_exists(config: EdgeConfig) -> Iterator[Problem]:
+    """Otherwise every connect would fail."""
+    name = config.client.subscribe_to_user_personal_channel.namespace
+    if name and name not in {namespace.name for namespace in config.channel.namespaces}:
+        yield Problem(
+            "client.subscribe_to_user_personal_channel.namespace", f"no namespace is called {name!r}"
+        )
+
+
 class EdgeConfig(Section, frozen=True, kw_only=True):
     """Everything that an edge is told."""
+
+    checks = (personal_namespace_exists,)
 
     node_name: Annotated[
         str,

@@ -15,25 +15,33 @@ from tidewire.edge.effects import (
     Close,
     Dropped,
     Effect,
+    Enter,
     ExpireIn,
+    FetchKeys,
+    Identified,
     Join,
     Leave,
     Opened,
     Ping,
     Publish,
+    Push,
     Send,
+    SubscriptionsExpireIn,
 )
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.timers import Timer, Timers
+from tidewire.edge.users import Users
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel import errors
+from tidewire.kernel.channels import is_pattern
+from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.hub import Hub
-    from tidewire.edge.ports import Broker, Metrics, Transport
+    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Transport
     from tidewire.edge.rules import Rules
-    from tidewire.kernel.errors import Disconnect, ReplyError
+    from tidewire.kernel.errors import Disconnect
     from tidewire.kernel.ids import ConnectionId
 
 
@@ -53,6 +61,7 @@ class Dispatcher:
         rules: Rules,
         hub: Hub,
         broker: Broker,
+        keys: KeyFetcher,
         metrics: Metrics,
         timing: Timing,
         random: Callable[[], float],
@@ -60,19 +69,27 @@ class Dispatcher:
         self._rules = rules
         self._hub = hub
         self._broker = broker
+        self._keys = keys
         self._metrics = metrics
         self._timing = timing
         self._random = random
         self._timers = Timers()
         self.connections: dict[Connection, None] = {}
+        self.users = Users()
+        self.replacing: Callable[[Connection], None] = _nobody
+        """Told of each connection that replaces the others of its user."""
         self._acts: dict[type[Effect], Callable[[Connection, Any], Iterable[Effect]]] = {
             Publish: self._publish,
             Join: self._join,
+            Enter: self._enter,
             Leave: self._leave,
+            FetchKeys: self._fetch,
+            Identified: self._identify,
             Call: self._call,
             Send: self._send,
             Opened: self._begin,
             ExpireIn: self._expire,
+            SubscriptionsExpireIn: self._expire_subscriptions,
             Ping: self._ping,
             Dropped: self._drop,
         }
@@ -81,9 +98,11 @@ class Dispatcher:
 
     # From transports.
 
-    def opened(self, client: ConnectionId, transport: Transport, *, json: bool) -> Connection:
-        """Begin a session on a transport whose handshake is done."""
-        session = Session(client, self._rules, json=json)
+    def opened(
+        self, client: ConnectionId, transport: Transport, *, json: bool, bearer: str = ""
+    ) -> Connection:
+        """Begin a session on a transport whose handshake is done; `bearer` is a token that came with it."""
+        session = Session(client, self._rules, self.users, json=json, bearer=bearer)
         connection = Connection(session, transport, self._rules.clock.monotonic())
         self.connections[connection] = None
         self._timers.set(connection, Timer.STALE, self._timing.stale)
@@ -95,27 +114,28 @@ class Dispatcher:
         try:
             commands = connection.transport.framing.codec.decode(payload)
         except MalformedFrame as error:
-            self._perform(connection, session.close(errors.BAD_PROTOCOL.saying(f"bad request: {error}")))
+            self.perform(connection, session.close(errors.BAD_PROTOCOL.saying(f"bad request: {error}")))
             return
         connection.commands += len(commands)
-        self._perform(connection, session.receive(commands))
+        self.perform(connection, session.receive(commands, len(payload)))
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection whose transport is gone or going."""
         if connection not in self.connections:
             return
         del self.connections[connection]
-        connection.session.close(errors.CONNECTION_CLOSED)
+        session = connection.session
+        session.close(errors.CONNECTION_CLOSED)
         self._timers.clear(connection)
-        for channel in connection.session.subscriptions:
-            self._hub.leave(connection, channel)
-        connection.session.subscriptions.clear()
+        self.users.discard(session.party.user, connection)
+        for effect in session.subscriptions.abandon():
+            self._leave(connection, effect)
 
     def slow(self, connection: Connection) -> None:
         """Close a connection that left more bytes pending than it may."""
         if connection.session.state is not SessionState.CLOSED:
             self._metrics.slow_consumer()
-            self._perform(connection, connection.session.close(errors.SLOW))
+            self.perform(connection, connection.session.close(errors.SLOW))
 
     # From the clock and the operator.
 
@@ -124,11 +144,16 @@ class Dispatcher:
         self._hub.tick()
         for timer, connection in self._timers.advance():
             if connection in self.connections:  # an earlier timer of this tick may have closed it
-                self._perform(connection, self._due(timer, connection))
+                self.perform(connection, self._due(timer, connection))
 
     def retire(self, connection: Connection, disconnect: Disconnect) -> None:
         """Close a connection as soon as it is owed no reply."""
-        self._perform(connection, connection.session.retire(disconnect))
+        self.perform(connection, connection.session.retire(disconnect))
+
+    def reconfigured(self) -> None:
+        """Let every session look at its subscriptions after the rules have changed."""
+        for connection in list(self.connections):
+            self.perform(connection, connection.session.reconfigured())
 
     def _due(self, timer: Timer, connection: Connection) -> list[Effect]:
         session = connection.session
@@ -142,27 +167,34 @@ class Dispatcher:
                 return session.check_stale()
             case Timer.EXPIRY:
                 return session.check_expiry()
+            case Timer.SUBSCRIPTIONS:
+                return session.check_subscriptions()
 
     # Results.
 
-    def _joined(self, connection: Connection, channel: str, attempt: int, error: ReplyError | None) -> None:
-        self._perform(connection, connection.session.joined(channel, attempt, error))
+    def _joined(self, connection: Connection, channel: str, attempt: int, outcome: int | ReplyError) -> None:
+        self.perform(connection, connection.session.joined(channel, attempt, outcome))
+
+    def _keys_arrived(self, connection: Connection) -> None:
+        self.perform(connection, connection.session.keys_arrived())
 
     def _published(self, connection: Connection, effect: Publish, error: ReplyError | None) -> None:
-        self._perform(connection, connection.session.published(effect.id, effect.started, error))
+        self.perform(connection, connection.session.published(effect.id, effect.started, error))
 
     def _called(self, connection: Connection, effect: Call, answer: bytes | ReplyError) -> None:
-        self._perform(connection, connection.session.called(effect.id, effect.started, answer))
+        self.perform(connection, connection.session.called(effect.id, effect.started, answer))
 
     # Effects.
 
-    def _perform(self, connection: Connection, effects: Iterable[Effect]) -> None:
+    def perform(self, connection: Connection, effects: Iterable[Effect]) -> None:
         """Carry out effects in order; replies that stand together leave in one frame."""
         replies: list[Reply] = []
         queue = list(effects)
         for effect in queue:  # grows while results are known at once
             if isinstance(effect, Answer):
                 self._count(effect)
+                replies.append(effect.reply)
+            elif isinstance(effect, Push):
                 replies.append(effect.reply)
             elif isinstance(effect, Close):
                 self._reply(connection, replies)
@@ -178,35 +210,59 @@ class Dispatcher:
         return () if error is None else connection.session.published(effect.id, effect.started, error)
 
     def _join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
-        namespace = self._rules.namespaces.find(effect.channel)
-        binary = not isinstance(namespace, errors.ReplyError) and namespace.binary
-        joined = self._hub.join(connection, effect.channel, effect.attempt, binary=binary)
-        return connection.session.joined(effect.channel, effect.attempt, None) if joined else ()
+        name, attempt = effect.channel, effect.attempt
+        namespace = self._rules.namespaces.find(name)
+        if isinstance(namespace, ReplyError):  # the configuration has changed since the command was judged
+            return connection.session.joined(name, attempt, namespace)
+        pattern = namespace.options.allow_wildcards and is_pattern(name)
+        found = self._hub.join(connection, name, attempt, binary=namespace.binary, pattern=pattern)
+        return () if found is None else connection.session.joined(name, attempt, found)
+
+    def _enter(self, connection: Connection, effect: Enter) -> Iterable[Effect]:
+        self._hub.enter(connection, effect.channel, effect.traits)
+        return ()
 
     def _leave(self, connection: Connection, effect: Leave) -> Iterable[Effect]:
-        self._hub.leave(connection, effect.channel)
+        self._hub.leave(connection, effect.channel, effect.traits)
+        return ()
+
+    def _fetch(self, connection: Connection, effect: FetchKeys) -> Iterable[Effect]:
+        self._keys.fetch(effect.source, partial(self._keys_arrived, connection))
+        return ()
+
+    def _identify(self, connection: Connection, effect: Identified) -> Iterable[Effect]:
+        self.users.add(effect.user, connection)
         return ()
 
     def _call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
         session = connection.session
+        party = session.party
         done = partial(self._called, connection, effect)
-        error = self._broker.call(effect.method, session.user, session.client, effect.data, done)
+        error = self._broker.call(effect.method, party.user, party.client, effect.data, done)
         return () if error is None else session.called(effect.id, effect.started, error)
 
     def _send(self, connection: Connection, effect: Send) -> Iterable[Effect]:
-        session = connection.session
-        if not self._broker.send(session.user, session.client, effect.data):
+        party = connection.session.party
+        if not self._broker.send(party.user, party.client, effect.data):
             self._metrics.messages_unsent(1)
         return ()
 
-    def _begin(self, connection: Connection, _effect: Opened) -> Iterable[Effect]:
+    def _begin(self, connection: Connection, effect: Opened) -> Iterable[Effect]:
         interval = self._timing.ping
         self._timers.set(connection, Timer.PING, interval / 2 + self._random() * interval / 2)
         self._metrics.connection_opened(connection.transport.framing.codec.name)
+        if effect.replaces:
+            self.replacing(connection)
         return ()
 
     def _expire(self, connection: Connection, effect: ExpireIn) -> Iterable[Effect]:
         self._timers.set(connection, Timer.EXPIRY, effect.seconds)
+        return ()
+
+    def _expire_subscriptions(
+        self, connection: Connection, effect: SubscriptionsExpireIn
+    ) -> Iterable[Effect]:
+        self._timers.set(connection, Timer.SUBSCRIPTIONS, effect.seconds)
         return ()
 
     def _ping(self, connection: Connection, _effect: Ping) -> Iterable[Effect]:
@@ -234,3 +290,7 @@ class Dispatcher:
     def _count(self, effect: Answer) -> None:
         code = effect.reply.error.code if effect.reply.error is not None else 0
         self._metrics.command(effect.method, code, self._rules.clock.monotonic() - effect.started)
+
+
+def _nobody(_connection: Connection) -> None:
+    """Stand in until the edge's control listens."""

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel.errors import Disconnect
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """How a membership wants its publications: by channel id or name, and which of them."""
+
+    compact: bool = False
+    wanted: TagsFilter | None = None
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
@@ -20,12 +28,38 @@ class Answer(Effect, frozen=True):
     started: float
 
 
+class Push(Effect, frozen=True):
+    """Write a message that answers no command."""
+
+    reply: Reply
+
+
+class FetchKeys(Effect, frozen=True):
+    """Fetch the keys of `source`; `Session.keys_arrived` wants to know when that is over, however it ended."""
+
+    source: str
+
+
+class Identified(Effect, frozen=True):
+    """The connection speaks for a user from now on."""
+
+    user: str
+
+
 class Opened(Effect, frozen=True):
-    """The connection is authenticated: from now on it is pinged."""
+    """The connection is authenticated: from now on it is pinged. `replaces` others of its user, by its `since`."""
+
+    replaces: bool = False
 
 
 class ExpireIn(Effect, frozen=True):
     """Look at the connection's expiry in `seconds` (again, where one was set before)."""
+
+    seconds: float
+
+
+class SubscriptionsExpireIn(Effect, frozen=True):
+    """Look at the subscriptions' expiries in `seconds` (again, where that was set before)."""
 
     seconds: float
 
@@ -35,16 +69,27 @@ class Ping(Effect, frozen=True):
 
 
 class Join(Effect, frozen=True):
-    """Make the connection a member of a channel; `Session.joined` wants the result with the same `attempt`."""
+    """Hear a channel for the connection; `Session.joined` wants the result with the same `attempt`.
+
+    Nothing is delivered before `Enter`, which the session asks for together with the reply that begins a subscription.
+    """
 
     channel: str
     attempt: int
+
+
+class Enter(Effect, frozen=True):
+    """Make the connection a member of a channel that it has joined: publications are delivered from now on."""
+
+    channel: str
+    traits: Traits
 
 
 class Leave(Effect, frozen=True):
     """End the membership, or the attempt at one."""
 
     channel: str
+    traits: Traits
 
 
 class Publish(Effect, frozen=True):

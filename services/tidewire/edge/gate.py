@@ -63,6 +63,7 @@ class Gate:
         self,
         limits: Limits,
         origins: OriginPolicy,
+        cookie: str,
         dispatcher: Dispatcher,
         metrics: TransportMetrics,
         broker_available: Callable[[], bool],
@@ -70,6 +71,8 @@ class Gate:
     ) -> None:
         self.limits = limits
         self.origins = origins
+        self.cookie = cookie
+        """The name of the cookie that may hold a token, "" for none."""
         self.dispatcher = dispatcher
         self.metrics = metrics
         self._http = http

@@ -31,10 +31,14 @@ class HeaderFields(Protocol):
 
 
 class Accept(msgspec.Struct, frozen=True):
-    """The request may be upgraded. `subprotocol` is echoed; None where none was offered that we speak."""
+    """The request may be upgraded. `subprotocol` is echoed; None where none was offered that we speak.
+
+    `bearer` is a token that came in a header field, "" where there was none.
+    """
 
     protobuf: bool
     subprotocol: str | None
+    bearer: str = ""
 
 
 class Refuse(msgspec.Struct, frozen=True):
@@ -64,8 +68,13 @@ def offered_subprotocols(headers: HeaderFields) -> list[str]:
     return [name.strip() for name in fields.split(",") if name.strip()]
 
 
-def decide(target: str, headers: HeaderFields, origins: OriginPolicy, ready: Readiness) -> Accept | Refuse:
-    """Judge a request for the WebSocket path. Whether it is a correct upgrade is the Sans-I/O core's question."""
+def decide(
+    target: str, headers: HeaderFields, origins: OriginPolicy, ready: Readiness, cookie: str = ""
+) -> Accept | Refuse:
+    """Judge a request for the WebSocket path. Whether it is a correct upgrade is the Sans-I/O core's question.
+
+    `cookie` names the cookie that may hold a token, "" for none.
+    """
     query = _query(target)
     if query is None:
         return Refuse(400, "bad_request", "The query string cannot be read.")
@@ -82,14 +91,38 @@ def decide(target: str, headers: HeaderFields, origins: OriginPolicy, ready: Rea
         return Refuse(503, "broker_away", "The broker is away; try again.", RETRY_AFTER)
     if ready.connections >= ready.limit:
         return Refuse(503, "connection_limit", "This edge has all the connections it may have.", RETRY_AFTER)
-    return _negotiate(dict(query), offered_subprotocols(headers))
+    bearer = _bearer(headers, cookie)
+    if bearer is None:
+        return Refuse(400, "bad_request", "A request has at most one Authorization field.")
+    return _negotiate(dict(query), offered_subprotocols(headers), bearer)
 
 
-def _negotiate(query: dict[str, str], offered: Sequence[str]) -> Accept:
+def _negotiate(query: dict[str, str], offered: Sequence[str], bearer: str) -> Accept:
     by_query = "protobuf" in {query.get("cf_protocol"), query.get("format")}
     if PROTOBUF_SUBPROTOCOL in offered:
-        return Accept(protobuf=True, subprotocol=PROTOBUF_SUBPROTOCOL)
-    return Accept(protobuf=by_query, subprotocol=JSON_SUBPROTOCOL if JSON_SUBPROTOCOL in offered else None)
+        return Accept(protobuf=True, subprotocol=PROTOBUF_SUBPROTOCOL, bearer=bearer)
+    subprotocol = JSON_SUBPROTOCOL if JSON_SUBPROTOCOL in offered else None
+    return Accept(protobuf=by_query, subprotocol=subprotocol, bearer=bearer)
+
+
+def _bearer(headers: HeaderFields, cookie: str) -> str | None:
+    """Return the token of `Authorization: Bearer` (RFC 6750, section 2.1), else that of the cookie; None: ambiguous."""
+    fields = headers.get_all("Authorization")
+    if len(fields) > 1:
+        return None
+    scheme, _, token = fields[0].strip().partition(" ") if fields else ("", "", "")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return _cookie(headers, cookie) if cookie else ""
+
+
+def _cookie(headers: HeaderFields, wanted: str) -> str:
+    """Return the value of the first cookie of that name (RFC 6265, section 4.2), "" for none."""
+    for pair in ";".join(headers.get_all("Cookie")).split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == wanted:
+            return value.strip().strip('"')
+    return ""
 
 
 def _query(target: str) -> list[tuple[str, str]] | None:

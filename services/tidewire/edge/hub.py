@@ -2,7 +2,8 @@
 
 A channel is heard from the broker while it has members, and for a linger after the last has gone, so that a client that
 comes straight back costs the broker nothing. Publications that arrive together are joined: each connection is written to
-once, with bytes that were encoded once for its framing.
+once, with bytes that were encoded once for all who want the same ones in the same form (an `Audience`). A wildcard
+pattern is a channel of its own, whose publications say which channel they belong to.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel.wheel import Wheel
 
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
+    from tidewire.edge.effects import Traits
     from tidewire.edge.framing import Framing
+    from tidewire.edge.policies.filters import TagsFilter
     from tidewire.edge.ports import Broker, Metrics, Publication
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
 
-    Settled = Callable[[Connection, str, int, "ReplyError | None"], None]
+    Settled = Callable[[Connection, str, int, "int | ReplyError"], None]
     Slow = Callable[[Connection], None]
 
 
@@ -37,21 +42,30 @@ class ChannelState(enum.Enum):
     LIVE = "live"
 
 
+class Audience(NamedTuple):
+    """What members of a channel have in common who are sent the very same bytes."""
+
+    framing: Framing
+    compact: bool
+    wanted: TagsFilter | None
+
+
 class Channel:
-    """A channel that this edge hears; the broker's sink for it."""
+    """A channel that this edge hears; the broker's sink for it. Its `id`, never used twice, may stand for its name."""
 
-    __slots__ = ("_hub", "binary", "handle", "linger_due", "members", "name", "pending", "state", "waiting")
+    __slots__ = ("_hub", "binary", "handle", "id", "linger_due", "members", "name", "pending", "state", "waiting")
 
-    def __init__(self, hub: Hub, name: str, *, binary: bool) -> None:
+    def __init__(self, hub: Hub, name: str, number: int, *, binary: bool) -> None:
         self._hub = hub
+        self.id = number
         self.name = name
         self.binary = binary
         self.state = ChannelState.JOINING
         self.handle = 0
         self.linger_due = 0
-        self.members: dict[Framing, dict[Connection, None]] = {}
+        self.members: dict[Audience, dict[Connection, None]] = {}
         self.waiting: dict[Connection, int] = {}
-        """Connections whose subscribe is not answered yet, with their attempt."""
+        """Connections that have joined and not entered yet, with their attempt."""
         self.pending: list[Publication] = []
 
     @property
@@ -73,6 +87,7 @@ class Hub:
         self._clock = clock
         self._linger_ticks = linger_ticks
         self._channels: dict[str, Channel] = {}
+        self._created = 0
         self._lingering: Wheel[Channel] = Wheel()
         self._dirty: dict[Channel, None] = {}
         self.settled: Settled = _nobody
@@ -86,33 +101,37 @@ class Hub:
         """Memberships over all channels."""
         return sum(len(group) for channel in self._channels.values() for group in channel.members.values())
 
-    def join(self, connection: Connection, name: str, attempt: int, *, binary: bool) -> bool:
-        """Make a connection a member. True: it is one now; False: `settled` tells later."""
+    def join(
+        self, connection: Connection, name: str, attempt: int, *, binary: bool, pattern: bool = False
+    ) -> int | None:
+        """Hear a channel for a connection. Its id: `enter` may follow at once; None: `settled` tells later."""
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = Channel(self, name, binary=binary)
-            channel.handle = self._broker.subscribe(name, channel, partial(self._confirmed, channel))
+            channel = self._create(name, binary=binary, pattern=pattern)
         elif channel.linger_due:
             self._lingering.discard(channel, channel.linger_due)
             channel.linger_due = 0
-        if channel.state is ChannelState.LIVE:
-            self._enter(channel, connection)
-            return True
         channel.waiting[connection] = attempt
-        return False
+        return channel.id if channel.state is ChannelState.LIVE else None
 
-    def leave(self, connection: Connection, name: str) -> None:
+    def enter(self, connection: Connection, name: str, traits: Traits) -> None:
+        """Make a connection that has joined a member: it is written to from now on."""
+        channel = self._channels[name]
+        del channel.waiting[connection]
+        channel.members.setdefault(_audience(connection, traits), {})[connection] = None
+
+    def leave(self, connection: Connection, name: str, traits: Traits) -> None:
         """End a membership or an attempt at one; unknown ones are ignored."""
         channel = self._channels.get(name)
         if channel is None:
             return
         channel.waiting.pop(connection, None)
-        framing = connection.transport.framing
-        group = channel.members.get(framing)
+        audience = _audience(connection, traits)
+        group = channel.members.get(audience)
         if group is not None and connection in group:
             del group[connection]
             if not group:
-                del channel.members[framing]
+                del channel.members[audience]
         if not channel.idle or channel.linger_due:
             return
         # A channel that never came to life has served nobody, and beyond the bound a linger costs more than it saves.
@@ -153,10 +172,16 @@ class Hub:
         started = self._clock.monotonic()
         deliveries = size = 0
         slow: list[Connection] = []
-        for framing, group in channel.members.items():
-            encode = framing.codec.publication
-            items = [encode(channel.name, each.data, each.info, each.tags) for each in publications]
-            for frame in framing.joined(items):
+        encoded: dict[tuple[Framing, bool], list[bytes]] = {}
+        for audience, group in channel.members.items():
+            form = audience[:2]
+            items = encoded.get(form)
+            if items is None:
+                items = encoded[form] = _encode(channel, publications, *form)
+            if audience.wanted is not None:
+                passes = audience.wanted.passes
+                items = [item for item, each in zip(items, publications, strict=True) if passes(each.tags or {})]
+            for frame in audience.framing.joined(items) if items else ():
                 slow += [connection for connection in group if not connection.transport.send(frame)]
                 size += len(frame) * len(group)
             deliveries += len(items) * len(group)
@@ -168,21 +193,23 @@ class Hub:
         for connection in slow:
             self.slow(connection)
 
+    def _create(self, name: str, *, binary: bool, pattern: bool) -> Channel:
+        self._created += 1
+        channel = self._channels[name] = Channel(self, name, self._created, binary=binary)
+        subscribe = self._broker.subscribe_pattern if pattern else self._broker.subscribe
+        channel.handle = subscribe(name, channel, partial(self._confirmed, channel))
+        return channel
+
     def _confirmed(self, channel: Channel, error: ReplyError | None) -> None:
         if self._channels.get(channel.name) is not channel:
             return
-        waiting, channel.waiting = channel.waiting, {}
+        waiting = dict(channel.waiting)
         if error is None:
             channel.state = ChannelState.LIVE
-            for connection in waiting:
-                self._enter(channel, connection)
         else:
             self._forget(channel)
         for connection, attempt in waiting.items():
-            self.settled(connection, channel.name, attempt, error)
-
-    def _enter(self, channel: Channel, connection: Connection) -> None:
-        channel.members.setdefault(connection.transport.framing, {})[connection] = None
+            self.settled(connection, channel.name, attempt, channel.id if error is None else error)
 
     def _forget(self, channel: Channel) -> None:
         self._lingering.discard(channel, channel.linger_due)
@@ -190,8 +217,20 @@ class Hub:
         self._broker.unsubscribe(channel.handle)
 
 
+def _audience(connection: Connection, traits: Traits) -> Audience:
+    return Audience(connection.transport.framing, traits.compact, traits.wanted)
+
+
+def _encode(
+    channel: Channel, publications: list[Publication], framing: Framing, compact: bool
+) -> list[bytes]:
+    encode = framing.codec.publication
+    place = channel.id if compact else channel.name
+    return [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
+
+
 def _with_data(publication: Publication, data: bytes) -> Publication:
-    return type(publication)(data, publication.info, publication.tags, publication.sent_us)
+    return msgspec.structs.replace(publication, data=data)
 
 
 def _nobody(*_: object) -> None:

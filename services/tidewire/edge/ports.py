@@ -16,12 +16,16 @@ Done = Callable[["ReplyError | None"], None]
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """One publication as the broker delivers it. `info` is ClientInfo as one line of JSON; `sent_us` Unix microseconds."""
+    """One publication as the broker delivers it.
+
+    `info` is ClientInfo as one line of JSON; `sent_us` Unix microseconds; `channel` is set where a pattern heard it.
+    """
 
     data: bytes
     info: bytes | None = None
     tags: Mapping[str, str] | None = None
     sent_us: int = 0
+    channel: str = ""
 
 
 class Sink(Protocol):
@@ -52,8 +56,14 @@ class Broker(Protocol):
     def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
         """Begin to hear a channel and return a handle; `done` once nothing published from then on is missed."""
 
+    def subscribe_pattern(self, pattern: str, sink: Sink, done: Done) -> int:
+        """Begin to hear each channel that a pattern covers; publications say which, private ones are never among them."""
+
     def unsubscribe(self, handle: int) -> None:
         """Stop hearing a channel."""
+
+    def order(self, node: str, order: bytes) -> bool:
+        """Give an order to an edge, or to all with an empty `node`; False when it could not be handed on."""
 
     def call(
         self, method: str, user: str, client: str, data: bytes, done: Callable[[bytes | ReplyError], None]
@@ -62,6 +72,13 @@ class Broker(Protocol):
 
     def send(self, user: str, client: str, data: bytes) -> bool:
         """Pass a one-way message to the application; False when it could not be handed on."""
+
+
+class KeyFetcher(Protocol):
+    """Fetches the public keys that tokens are checked with."""
+
+    def fetch(self, source: str, done: Callable[[], None]) -> None:
+        """Fetch the keys of a source named by `KeyWanted`; `done` comes once, however it ended, never from inside."""
 
 
 class Transport(Protocol):
@@ -81,6 +98,12 @@ class Metrics(Protocol):
 
     def command(self, method: str, code: int, seconds: float) -> None:
         """A command was answered; code 0 is success."""
+
+    def order_taken(self, kind: str, outcome: str) -> None:
+        """A control order arrived: what became of it (a short constant)."""
+
+    def order_lost(self) -> None:
+        """An order to other edges could not be handed on."""
 
     def commands_dropped(self, count: int) -> None:
         """Commands crossed the close on the wire."""

@@ -8,6 +8,8 @@ from tidewire.edge.policies.permissions import Namespaces
 from tidewire.edge.policies.rpc import RpcPolicy
 from tidewire.edge.policies.tokens import TokenVerifier
 
+from tidewire.kernel.channels import NAMESPACE_BOUNDARY, USER_BOUNDARY
+
 if TYPE_CHECKING:
     from tidewire.edge.config import EdgeConfig
     from tidewire.kernel.clock import Clock
@@ -17,15 +19,19 @@ class Rules:
     """Limits in the units of their names, and the policies that answer yes or no."""
 
     __slots__ = (
+        "_personal",
         "_send",
         "allow_anonymous",
         "channel_limit",
         "clock",
         "expired_close_delay",
+        "expired_sub_close_delay",
         "inflight_limit",
         "namespaces",
         "ping_seconds",
         "rpc",
+        "single_connection",
+        "subscription_tokens",
         "tokens",
         "version",
     )
@@ -36,14 +42,25 @@ class Rules:
         self.version = version
         self.namespaces = Namespaces(config.channel)
         self.tokens = TokenVerifier(client.token, clock)
+        self.subscription_tokens = self.tokens
         self.rpc = RpcPolicy(config.rpc)
         self.allow_anonymous = client.allow_anonymous_connect_without_token
         self.channel_limit = client.channel_limit
         self.inflight_limit = client.inflight_limit
         self.expired_close_delay = float(client.expired_close_delay)
+        self.expired_sub_close_delay = float(client.expired_sub_close_delay)
+        self.single_connection = client.single_connection
+        self._personal = client.subscribe_to_user_personal_channel
         self.ping_seconds = max(1, round(client.ping_interval))
         self._send = config.send
 
     def may_send(self, user: str) -> bool:
         """Return whether one-way messages of this user are passed on."""
         return self._send.enabled and (bool(user) or self._send.allow_for_anonymous)
+
+    def personal_channel(self, user: str) -> str | None:
+        """Return the channel that the edge subscribes this user to, if any."""
+        if not self._personal.enabled or not user:
+            return None
+        namespace = self._personal.namespace
+        return f"{namespace}{NAMESPACE_BOUNDARY}{USER_BOUNDARY}{user}" if namespace else f"{USER_BOUNDARY}{user}"

@@ -2,7 +2,8 @@
 
 Commands and results go in, effects come out; the dispatcher carries them out and feeds results back. A command that has
 to wait (subscribe, publish, rpc) is answered when its result arrives, so replies may overtake each other; the client
-matches them by id.
+matches them by id. Two things make all that follows wait in line (`Backlog`): a connect command whose subscriptions are
+not complete, and a token whose key has to be fetched.
 """
 
 from __future__ import annotations
@@ -11,25 +12,23 @@ import enum
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Raw
-
+from tidewire.edge import requests
+from tidewire.edge.admission import KEYS_AWAY, Grant
+from tidewire.edge.backlog import Backlog
 from tidewire.edge.effects import (
-    Answer,
-    Call,
     Close,
     Dropped,
     Effect,
     ExpireIn,
-    Join,
-    Leave,
+    FetchKeys,
+    Identified,
     Opened,
     Ping,
-    Publish,
-    Send,
 )
-from tidewire.edge.policies.tokens import ConnectionClaims, TokenProblem
-from tidewire.edge.subscriptions import Subscription, SubscriptionState, admit
+from tidewire.edge.party import Party
+from tidewire.edge.policies.claims import ConnectionClaims
+from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
+from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.wire.commands import (
     Command,
     ConnectRequest,
@@ -37,37 +36,38 @@ from tidewire.edge.wire.commands import (
     RefreshRequest,
     RpcRequest,
     SendRequest,
+    SubRefreshRequest,
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from tidewire.edge.wire.json_codec import clean_json
-from tidewire.edge.wire.replies import (
-    ClientInfo,
-    ConnectResult,
-    PublishResult,
-    RefreshResult,
-    Reply,
-    RpcResult,
-    SubscribeResult,
-    UnsubscribeResult,
-)
+from tidewire.edge.wire.replies import ConnectResult, RefreshResult, Reply
 from tidewire.kernel import errors
+from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from tidewire.edge.rules import Rules
-    from tidewire.kernel.errors import Disconnect, ReplyError
+    from tidewire.edge.subscriptions import Outcome
+    from tidewire.kernel.errors import Unsubscribe
     from tidewire.kernel.ids import ConnectionId
 
+    class Others(Protocol):
+        """The other connections of this edge."""
+
+        def has(self, user: str) -> bool:
+            """Return whether the user has a connection here already."""
+
+
 PONG = Command()
-NOT_JSON = errors.ReplyError(errors.INTERNAL.code, "the method's answer is not JSON")
-MAX_TTL = 2**31 - 1
 METHODS = Command.__struct_fields__[1:]
 
 
 class SessionState(enum.Enum):
-    """Where the conversation stands."""
+    """Where the conversation stands. JOINING: authenticated, and the connect reply waits for subscriptions."""
 
     CONNECTING = "connecting"
+    JOINING = "joining"
     CONNECTED = "connected"
     REFUSED = "refused"
     RETIRING = "retiring"
@@ -78,58 +78,80 @@ class Session:
     """One client's conversation, from its connect command to its close."""
 
     __slots__ = (
-        "_attempts",
         "_awaiting_pong",
+        "_backlog",
+        "_bearer",
         "_closing",
+        "_connect",
         "_expires_at",
-        "_info",
+        "_others",
+        "_refreshable",
         "_rules",
         "_spare_pong",
-        "_started",
-        "client",
-        "detail",
-        "is_json",
-        "name",
-        "owed",
+        "party",
         "state",
         "subscriptions",
-        "user",
     )
 
-    def __init__(self, client: ConnectionId, rules: Rules, *, json: bool) -> None:
-        self.client = client
+    def __init__(
+        self, client: ConnectionId, rules: Rules, others: Others, *, json: bool, bearer: str = ""
+    ) -> None:
+        """`bearer` is a token that came with the handshake; one in the connect command beats it."""
         self.state = SessionState.CONNECTING
-        self.user = ""
-        self.detail = ""
-        """What the log says beyond the close reason."""
-        self.name = ""
-        self.owed = 0
-        """Commands whose result has not come yet."""
-        self.subscriptions: dict[str, Subscription] = {}
+        self.party = Party(client, rules, is_json=json)
+        self.subscriptions = Subscriptions(self.party)
         self._rules = rules
-        self.is_json = json
-        self._info = ClientInfo(user="", client=client)
-        self._attempts = 0
+        self._others = others
+        self._bearer = bearer
+        self._connect = 0
+        """The id of the connect command while its reply waits."""
+        self._backlog: Backlog | None = None
         self._awaiting_pong = False
         self._spare_pong: bool | None = None  # None before the first ping, False once used
         self._expires_at = 0
+        self._refreshable = False
+        """Whether the client brings new tokens itself: one that came with the handshake it cannot renew."""
         self._closing: Disconnect | None = None
-        self._started = 0.0
 
     # What comes from the client.
 
-    def receive(self, commands: Sequence[Command]) -> list[Effect]:
-        """Take the commands of one frame, in order, and return what they bring about."""
+    def receive(self, commands: Sequence[Command], size: int = 0) -> list[Effect]:
+        """Take the commands of one frame of `size` bytes, in order, and return what they bring about."""
         if self.state is SessionState.REFUSED:
             return self.close(errors.BAD_PROTOCOL)
+        return self._hold(commands, size) if self._backlog is not None else self._work_off(commands)
+
+    def _work_off(self, commands: Sequence[Command], size: int = 0) -> list[Effect]:
+        """Carry out commands in order; `size` is what they counted in the line from which they come."""
         effects: list[Effect] = []
         for index, command in enumerate(commands):
+            if self._backlog is not None:
+                return effects + self._hold(commands[index:], size)
             if self.state not in {SessionState.CONNECTING, SessionState.CONNECTED}:
                 # After an error reply to connect, what stands behind it in the frame is dropped silently: it was sent
                 # before the refusal could be known.
                 return effects + ([] if self._is(SessionState.REFUSED) else self._drop(commands[index:]))
             effects += self._handle(command)
         return effects
+
+    def _hold(self, commands: Sequence[Command], size: int) -> list[Effect]:
+        """Let commands wait behind the one that waits; pongs do not, and what does not fit is refused for the moment."""
+        effects: list[Effect] = []
+        for command in commands:
+            if command == PONG:
+                effects += self._pong()
+            elif self._backlog is not None and not self._backlog.add(command, size):
+                effects.append(self.party.refuse(_method(command), command.id, errors.TOO_MANY_REQUESTS))
+            size = 0  # it is the whole frame's: counted once
+        return effects
+
+    def _resume(self) -> list[Effect]:
+        """Go on with what waited."""
+        if self._backlog is None:
+            return []
+        waiting, size = self._backlog.take()
+        self._backlog = None
+        return self._work_off(waiting, size)
 
     def _drop(self, commands: Sequence[Command]) -> list[Effect]:
         """Carry out none of the commands; a pong is no command, and still counts."""
@@ -142,174 +164,183 @@ class Session:
         return self.state is state
 
     def _handle(self, command: Command) -> list[Effect]:
-        self._started = self._rules.clock.monotonic()
-        method = next((name for name in METHODS if getattr(command, name) is not None), "")
+        self.party.started = self._rules.clock.monotonic()
+        method = _method(command)
         if self.state is SessionState.CONNECTING:
             if command.connect is None or not command.id:
                 return self.close(
                     errors.BAD_PROTOCOL.saying("bad request: the first command must be connect")
                 )
-            return self._connect(command.id, command.connect)
+            return self._outcome(command, self._begin(command.id, command.connect))
         if not method:
             return self._pong() if not command.id else self.close(errors.BAD_PROTOCOL)
         if method == "connect" or (not command.id and method != "send"):
             return self.close(errors.BAD_PROTOCOL)
-        return self._dispatch(method, command)
+        return self._outcome(command, self._dispatch(method, command))
 
-    def _dispatch(self, method: str, command: Command) -> list[Effect]:
+    def _outcome(self, command: Command, outcome: Outcome) -> list[Effect]:
+        if isinstance(outcome, Disconnect):
+            return self.close(outcome)
+        if isinstance(outcome, KeyWanted):
+            self._backlog = Backlog(self._rules.inflight_limit)
+            self._backlog.add(command, 0)
+            return [FetchKeys(outcome.source)]
+        return outcome
+
+    def _dispatch(self, method: str, command: Command) -> Outcome:
         number = command.id
         match getattr(command, method):
             case PublishRequest() as request:
-                return self._publish(number, request)
+                return requests.publish(number, request, self.party, self.subscriptions)
             case SubscribeRequest() as request:
-                return self._subscribe(number, request)
+                return self.subscriptions.subscribe(number, request)
             case UnsubscribeRequest() as request:
-                return self._unsubscribe(number, request)
+                return self.subscriptions.unsubscribe(number, request)
             case RpcRequest() as request:
-                return self._call(number, request)
+                return requests.call(number, request, self.party)
             case SendRequest() as request:
-                return self._send(request)
+                return requests.send(request, self.party)
             case RefreshRequest() as request:
                 return self._refresh(number, request)
+            case SubRefreshRequest() as request:
+                return self.subscriptions.refresh(number, request)
             case request:
                 if getattr(request, "channel", None) == "":
-                    return self.close(errors.BAD_PROTOCOL)
-                return [self._refuse(method, number, errors.NOT_AVAILABLE)]
+                    return errors.BAD_PROTOCOL
+                return [self.party.refuse(method, number, errors.NOT_AVAILABLE)]
 
-    def _connect(self, number: int, request: ConnectRequest) -> list[Effect]:
-        claims = self._authenticate(request.token)
-        if claims is TokenProblem.EXPIRED:
-            self._become(SessionState.REFUSED)
-            return [self._refuse("connect", number, errors.TOKEN_EXPIRED)]
-        if isinstance(claims, TokenProblem):
-            return self._close_for_token()
-        if claims is None:
-            return self.close(errors.BAD_PROTOCOL.saying("bad request: connect needs a token"))
-        self.user = claims.user
-        self.name = request.name[:16]
-        self._info = ClientInfo(user=claims.user, client=self.client, conn_info=claims.info)
-        ttl, effects = self._live_until(claims.expires_at)
-        if claims.expires_at and not ttl:
-            self._become(SessionState.REFUSED)
-            return [self._refuse("connect", number, errors.TOKEN_EXPIRED)]
-        self._become(SessionState.CONNECTED)
-        result = ConnectResult(
-            client=self.client,
-            version=self._rules.version,
-            expires=ttl > 0,
-            ttl=ttl,
-            ping=self._rules.ping_seconds,
-            pong=True,
-        )
-        return [self._answer("connect", Reply(id=number, connect=result)), Opened(), *effects]
+    # Authentication.
 
-    def _authenticate(self, token: str) -> ConnectionClaims | TokenProblem | None:
+    def _begin(self, number: int, request: ConnectRequest) -> Outcome:
+        claims = self._authenticate(request.token or self._bearer)
+        match claims:
+            case TokenProblem.EXPIRED:
+                return self._refuse(number, errors.TOKEN_EXPIRED)
+            case TokenProblem.UNAVAILABLE:
+                return self._refuse(number, KEYS_AWAY)
+            case TokenProblem.INVALID:
+                return self._invalid()
+            case None:
+                return errors.BAD_PROTOCOL.saying("bad request: connect needs a token")
+            case ConnectionClaims():
+                return self._identify(number, request, claims)
+        return claims
+
+    def _authenticate(self, token: str) -> ConnectionClaims | TokenProblem | KeyWanted | None:
         if token:
             return self._rules.tokens.connection(token)
         return ConnectionClaims("") if self._rules.allow_anonymous else None
 
-    def _live_until(self, expires_at: int) -> tuple[int, list[Effect]]:
-        """Note when the connection expires; return the ttl for the client (0 = never, or past) and the timer to set."""
-        self._expires_at = expires_at
-        if not expires_at:
-            return 0, []
-        left = expires_at - self._rules.clock.wall()
-        # Not 0 in the last second, as that would mean "past"; and what an SDK's timer can hold.
-        ttl = min(MAX_TTL, max(1, int(left))) if left > 0 else 0
-        return ttl, [ExpireIn(left + self._rules.expired_close_delay)]
+    def _identify(self, number: int, request: ConnectRequest, claims: ConnectionClaims) -> Outcome:
+        if claims.expires_at and not self.party.ttl(claims.expires_at):
+            return self._refuse(number, errors.TOKEN_EXPIRED)
+        if self._rules.single_connection == "refuse" and claims.user and self._others.has(claims.user):
+            return errors.CONNECTION_LIMIT.saying("connection limit: the user is connected already")
+        self._refreshable = bool(request.token)
+        self._bearer = ""
+        self.party.identify(claims)
+        self.party.name = request.name[:16]
+        self._become(SessionState.JOINING)
+        self._connect = number
+        self._backlog = Backlog(self._rules.inflight_limit)
+        effects: list[Effect] = [Identified(claims.user), *self._live_until(claims.expires_at)]
+        joins = self._join_for(claims)
+        if not isinstance(joins, list):
+            return effects + self._fail(joins)
+        return effects + joins + self._greet_when_complete()
 
-    def _subscribe(self, number: int, request: SubscribeRequest) -> list[Effect]:
-        verdict = admit(request, self, self._rules)
-        if isinstance(verdict, errors.Disconnect):
-            return self.close(verdict)
-        if isinstance(verdict, errors.ReplyError):
-            return [self._refuse("subscribe", number, verdict)]
-        if self._crowded():
-            return [self._refuse("subscribe", number, errors.TOO_MANY_REQUESTS)]
-        self._attempts += 1
-        self.owed += 1
-        subscription = Subscription(number, self._attempts, self._started, verdict.info)
-        self.subscriptions[request.channel] = subscription
-        return [Join(request.channel, self._attempts)]
-
-    def _unsubscribe(self, number: int, request: UnsubscribeRequest) -> list[Effect]:
-        if not request.channel:
-            return self.close(errors.BAD_PROTOCOL)
+    def _join_for(self, claims: ConnectionClaims) -> list[Effect] | ReplyError | Disconnect:
+        """Begin the subscriptions that come with the connection."""
+        grants = {
+            channel: Grant(each.info, 0, data=each.data)  # what the token gives lives as long as the connection
+            for channel, each in claims.subs.items()
+        }
+        personal = self._rules.personal_channel(claims.user)
+        if personal is not None:
+            grants.setdefault(personal, Grant())
+        if len(grants) > self._rules.channel_limit:
+            return errors.CHANNEL_LIMIT
         effects: list[Effect] = []
-        subscription = self.subscriptions.pop(request.channel, None)
-        if subscription is not None:
-            if subscription.state is SubscriptionState.JOINING:
-                effects.append(self._settle("subscribe", subscription.started, _subscribed(subscription)))
-            effects.append(Leave(request.channel))
-        return [*effects, self._answer("unsubscribe", Reply(id=number, unsubscribe=UnsubscribeResult()))]
+        for channel, grant in grants.items():
+            begun = self.subscriptions.add(channel, grant)
+            if isinstance(begun, ReplyError):
+                return begun.saying(f"{begun.message} (a server-side subscription)")
+            effects += begun
+        return effects
 
-    def _publish(self, number: int, request: PublishRequest) -> list[Effect]:
-        channel = request.channel
-        if not channel:
-            return self.close(errors.BAD_PROTOCOL)
-        problem = self._may_publish(channel, request.data)
-        if problem is not None:
-            return [self._refuse("publish", number, problem)]
-        if self._crowded():
-            return [self._refuse("publish", number, errors.TOO_MANY_REQUESTS)]
-        self.owed += 1
-        info = msgspec.json.encode(self._info_in(channel))
-        return [Publish(number, channel, bytes(request.data), info, self._started)]
+    def _greet_when_complete(self) -> list[Effect]:
+        if self.state is not SessionState.JOINING or not self.subscriptions.complete:
+            return []
+        self._become(SessionState.CONNECTED)
+        subs, enters = self.subscriptions.connected()
+        ttl = self.party.ttl(self._expires_at) if self._refreshable else 0
+        result = ConnectResult(
+            client=self.party.client,
+            version=self._rules.version,
+            expires=ttl > 0,
+            ttl=ttl,
+            subs=subs,
+            ping=self._rules.ping_seconds,
+            pong=True,
+        )
+        answer = self.party.answer("connect", Reply(id=self._connect, connect=result))
+        opened = Opened(replaces=self._rules.single_connection == "replace" and bool(self.party.user))
+        return [answer, *enters, opened, *self._resume()]
 
-    def _may_publish(self, channel: str, data: Raw) -> ReplyError | None:
-        namespace = self._rules.namespaces.find(channel)
-        if isinstance(namespace, errors.ReplyError):
-            return namespace
-        problem = namespace.may_publish(channel, self.user, subscribed=channel in self.subscriptions)
-        if problem is not None:
-            return problem
-        if not bytes(data):
-            return errors.BAD_REQUEST.saying("bad request: publish needs data")
-        if not self.is_json and not namespace.binary and clean_json(bytes(data)) is None:
-            return errors.BAD_REQUEST.saying("bad request: this namespace carries JSON data only")
-        return None
+    def _fail(self, problem: ReplyError | Disconnect) -> list[Effect]:
+        """Answer a connect command whose subscriptions cannot be had."""
+        self._backlog = None
+        if isinstance(problem, Disconnect):
+            return self.close(problem)
+        return [*self.subscriptions.abandon(), *self._refuse(self._connect, problem)]
 
-    def _info_in(self, channel: str) -> ClientInfo:
-        subscription = self.subscriptions.get(channel)
-        if subscription is None or not bytes(subscription.info):
-            return self._info
-        return msgspec.structs.replace(self._info, chan_info=subscription.info)
+    def _refuse(self, number: int, error: ReplyError) -> list[Effect]:
+        self._become(SessionState.REFUSED)
+        return [self.party.refuse("connect", number, error)]
 
-    def _call(self, number: int, request: RpcRequest) -> list[Effect]:
-        problem = self._rules.rpc.may_call(request.method, self.user)
-        if problem is None and self._crowded():
-            problem = errors.TOO_MANY_REQUESTS
-        if problem is not None:
-            return [self._refuse("rpc", number, problem)]
-        self.owed += 1
-        return [Call(number, request.method, bytes(request.data), self._started)]
-
-    def _send(self, request: SendRequest) -> list[Effect]:
-        if not self._rules.may_send(self.user):
-            return self.close(errors.NOT_AVAILABLE_CLOSE)
-        return [Send(bytes(request.data))]
-
-    def _close_for_token(self) -> list[Effect]:
+    def _invalid(self) -> Disconnect:
         """Close with 3500; why is for the log alone, since it would help who guesses."""
-        self.detail = self._rules.tokens.why
-        return self.close(errors.INVALID_TOKEN)
+        self.party.detail = self._rules.tokens.why
+        return errors.INVALID_TOKEN
 
-    def _refresh(self, number: int, request: RefreshRequest) -> list[Effect]:
+    def _live_until(self, expires_at: int) -> list[Effect]:
+        """Note when the connection expires (Unix seconds, 0 = never) and return the timer to set."""
+        self._expires_at = expires_at
+        return [ExpireIn(self._overdue_in())] if expires_at else []
+
+    def _overdue_in(self) -> float:
+        grace = self._rules.expired_close_delay if self._refreshable else 0.0
+        return self._expires_at + grace - self._rules.clock.wall()
+
+    def _refresh(self, number: int, request: RefreshRequest) -> Outcome:
         if not request.token:
-            return self.close(errors.BAD_PROTOCOL)
+            return errors.BAD_PROTOCOL
         claims = self._rules.tokens.connection(request.token)
-        if claims is TokenProblem.EXPIRED:
-            return self.close(errors.CONNECTION_EXPIRED)
-        if isinstance(claims, TokenProblem):
-            return self._close_for_token()
-        if claims.user != self.user:
-            self.detail = "a refresh with another user's token"
-            return self.close(errors.INVALID_TOKEN)
-        ttl, effects = self._live_until(claims.expires_at)
+        match claims:
+            case TokenProblem.EXPIRED:
+                return errors.CONNECTION_EXPIRED
+            case TokenProblem.UNAVAILABLE:
+                return [self.party.refuse("refresh", number, KEYS_AWAY)]
+            case TokenProblem.INVALID:
+                return self._invalid()
+            case ConnectionClaims():
+                return self._renew(number, claims)
+        return claims
+
+    def _renew(self, number: int, claims: ConnectionClaims) -> Outcome:
+        if claims.user != self.party.user:
+            self.party.detail = "a refresh with another user's token"
+            return errors.INVALID_TOKEN
+        ttl = self.party.ttl(claims.expires_at)
         if claims.expires_at and not ttl:
-            return self.close(errors.CONNECTION_EXPIRED)
-        result = RefreshResult(client=self.client, version=self._rules.version, expires=ttl > 0, ttl=ttl)
-        return [self._answer("refresh", Reply(id=number, refresh=result)), *effects]
+            return errors.CONNECTION_EXPIRED
+        self._refreshable = True
+        self.party.capabilities = claims.capabilities
+        result = RefreshResult(
+            client=self.party.client, version=self._rules.version, expires=ttl > 0, ttl=ttl
+        )
+        answer = self.party.answer("refresh", Reply(id=number, refresh=result))
+        return [answer, *self._live_until(claims.expires_at)]
 
     def _pong(self) -> list[Effect]:
         if self._awaiting_pong:
@@ -322,33 +353,24 @@ class Session:
 
     # What comes back from the edge.
 
-    def joined(self, channel: str, attempt: int, error: ReplyError | None) -> list[Effect]:
-        """Take the result of `Join`; a result that an unsubscribe overtook is ignored."""
-        subscription = self.subscriptions.get(channel)
-        if subscription is None or subscription.attempt != attempt:
-            return []
-        if error is None:
-            subscription.state = SubscriptionState.LIVE
-            reply = _subscribed(subscription)
-        else:
-            del self.subscriptions[channel]
-            reply = Reply(id=subscription.command, error=error)
-        return [self._settle("subscribe", subscription.started, reply), *self._retired()]
+    def keys_arrived(self) -> list[Effect]:
+        """Take the end of `FetchKeys`: the command that waited is judged again."""
+        return self._resume() if self.state in {SessionState.CONNECTING, SessionState.CONNECTED} else []
+
+    def joined(self, channel: str, attempt: int, outcome: int | ReplyError) -> list[Effect]:
+        """Take the result of `Join`: the channel's id, or the error."""
+        effects = self.subscriptions.joined(channel, attempt, outcome)
+        if isinstance(effects, ReplyError):
+            return self._fail(effects) if self.state is SessionState.JOINING else []
+        return [*effects, *self._greet_when_complete(), *self._retired()]
 
     def published(self, number: int, started: float, error: ReplyError | None) -> list[Effect]:
         """Take the result of `Publish`."""
-        reply = Reply(id=number, publish=PublishResult()) if error is None else Reply(id=number, error=error)
-        return [self._settle("publish", started, reply), *self._retired()]
+        return [requests.published(self.party, number, started, error), *self._retired()]
 
     def called(self, number: int, started: float, answer: bytes | ReplyError) -> list[Effect]:
-        """Take the result of `Call`; a JSON client can only be given an answer that is JSON."""
-        if isinstance(answer, bytes) and self.is_json:
-            answer = clean_json(answer or b"null") or NOT_JSON
-        if isinstance(answer, errors.ReplyError):
-            reply = Reply(id=number, error=answer)
-        else:
-            reply = Reply(id=number, rpc=RpcResult(data=Raw(answer)))
-        return [self._settle("rpc", started, reply), *self._retired()]
+        """Take the result of `Call`."""
+        return [requests.called(self.party, number, started, answer), *self._retired()]
 
     # What the clock and the operator want.
 
@@ -367,52 +389,73 @@ class Session:
 
     def check_stale(self) -> list[Effect]:
         """The time to authenticate is over."""
-        unconnected = self.state in {SessionState.CONNECTING, SessionState.REFUSED}
-        return self.close(errors.STALE) if unconnected else []
+        connected = self.state in {SessionState.CONNECTED, SessionState.RETIRING}
+        return [] if connected else self.close(errors.STALE)
 
     def check_expiry(self) -> list[Effect]:
         """The connection may have expired: close it once the grace time is over, look again later otherwise."""
-        left = self._expires_at + self._rules.expired_close_delay - self._rules.clock.wall()
         if not self._expires_at:
             return []
+        left = self._overdue_in()
         return [ExpireIn(left)] if left > 0 else self.close(errors.CONNECTION_EXPIRED)
 
+    def check_subscriptions(self) -> list[Effect]:
+        """Subscriptions may have expired."""
+        return self.subscriptions.expire() if self.state is SessionState.CONNECTED else []
+
+    def expire_at(self, expires_at: int) -> list[Effect]:
+        """Let the connection expire at another time (Unix seconds, 0 = never)."""
+        return self._live_until(expires_at) if self.connected else []
+
+    def subscribe(self, channel: str, grant: Grant) -> list[Effect] | ReplyError:
+        """Subscribe the client to a channel, whatever its rights; the error says why that cannot be."""
+        return self.subscriptions.add(channel, grant) if self.connected else []
+
+    def unsubscribe(self, channel: str, why: Unsubscribe) -> list[Effect]:
+        """End a subscription, and tell the client why."""
+        return [*self.subscriptions.end(channel, why), *self._greet_when_complete()] if self.connected else []
+
+    def reconfigured(self) -> list[Effect]:
+        """The rules have changed: rights count for what is asked from now on, but what no rule knows any more ends."""
+        return self.subscriptions.end_unknown() if self.connected else []
+
+    @property
+    def connected(self) -> bool:
+        """Whether the client is authenticated and not yet on its way out."""
+        return self.state in {SessionState.JOINING, SessionState.CONNECTED}
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the client has its connect reply, and is not on its way out."""
+        return self.state is SessionState.CONNECTED
+
     def retire(self, disconnect: Disconnect) -> list[Effect]:
-        """Close as soon as no reply is owed; commands that arrive from now on are dropped."""
-        if self.state is SessionState.CONNECTED:
-            self._become(SessionState.RETIRING)
-            self._closing = disconnect
-            return self._retired()
-        return self.close(disconnect) if self.state is not SessionState.RETIRING else []
+        """Close as soon as no reply is owed; commands that arrive from now on are dropped, and so is what waits."""
+        if self.state is not SessionState.CONNECTED:
+            return self.close(disconnect) if self.state is not SessionState.RETIRING else []
+        self._become(SessionState.RETIRING)
+        self._closing = disconnect
+        waiting, _ = self._backlog.take() if self._backlog is not None else ([], 0)
+        self._backlog = None
+        return [*self._drop(waiting), *self._retired()]
 
     def close(self, disconnect: Disconnect) -> list[Effect]:
         """Close now; results that are still to come are dropped."""
         if self.state is SessionState.CLOSED:
             return []
         self._become(SessionState.CLOSED)
+        self._backlog = None
         return [Close(disconnect)]
 
     def _retired(self) -> list[Effect]:
-        if self.state is SessionState.RETIRING and not self.owed and self._closing is not None:
+        if self.state is SessionState.RETIRING and not self.party.owed and self._closing is not None:
             return self.close(self._closing)
         return []
-
-    def _crowded(self) -> bool:
-        return self.owed >= self._rules.inflight_limit
-
-    def _settle(self, method: str, started: float, reply: Reply) -> Answer:
-        self.owed -= 1
-        return Answer(method, reply, started)
-
-    def _answer(self, method: str, reply: Reply) -> Answer:
-        return Answer(method, reply, self._started)
-
-    def _refuse(self, method: str, number: int, error: ReplyError) -> Answer:
-        return self._answer(method, Reply(id=number, error=error))
 
     def _become(self, state: SessionState) -> None:
         self.state = state
 
 
-def _subscribed(subscription: Subscription) -> Reply:
-    return Reply(id=subscription.command, subscribe=SubscribeResult())
+def _method(command: Command) -> str:
+    """Return the name of the first field that is set (the protocol has no oneof), "" for none."""
+    return next((name for name in METHODS if getattr(command, name) is not None), "")

@@ -1,110 +1,263 @@
-"""May this client subscribe, and what does a session keep of a subscription."""
+"""The subscriptions of one connection: how they begin, are refreshed, expire and end. Pure: commands in, effects out."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Raw
-
-from tidewire.edge.policies.tokens import SubscriptionClaims, TokenProblem
-from tidewire.edge.wire.commands import NO_DATA, SubscribeRequest
+from tidewire.edge.admission import COMPACTION, DELTA_TYPES, Grant, admit, admit_by_server, renew, tags_filter
+from tidewire.edge.effects import Effect, Enter, Join, Leave, Push, SubscriptionsExpireIn, Traits
+from tidewire.edge.policies.claims import SubscriptionClaims
+from tidewire.edge.policies.tokens import KeyWanted
+from tidewire.edge.wire import replies
+from tidewire.edge.wire.replies import Reply, SubRefreshResult, SubscribeResult, UnsubscribeResult
 from tidewire.kernel import errors
+from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
-    from typing import Protocol
+    from tidewire.edge.party import Party
+    from tidewire.edge.policies.permissions import Namespace
+    from tidewire.edge.wire.commands import SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
+    from tidewire.kernel.errors import Unsubscribe
 
-    from tidewire.edge.rules import Rules
-    from tidewire.kernel.errors import Disconnect, ReplyError
-    from tidewire.kernel.ids import ConnectionId
-
-    class Subscriber(Protocol):
-        """What is asked of the session that wants to subscribe."""
-
-        user: str
-        client: ConnectionId
-        is_json: bool
-
-        @property
-        def subscriptions(self) -> _Channels:
-            """Return the channels it has."""
-
-    class _Channels(Sized, Protocol):
-        def __contains__(self, channel: object, /) -> bool: ...
-
-
-DELTA_TYPES = frozenset({"", "fossil"})
+PLAIN = Traits()
+COMPACT = Traits(compact=True)
+Outcome = list[Effect] | Disconnect | KeyWanted
+"""What a command brings about, or why the connection is to be closed, or the key without which it cannot be judged."""
 
 
 class SubscriptionState(enum.Enum):
-    """A subscription is JOINING until the broker has confirmed it, then LIVE."""
+    """JOINING until the broker has confirmed the channel, READY until the client is told, then LIVE."""
 
     JOINING = "joining"
+    READY = "ready"
     LIVE = "live"
 
 
 class Subscription:
-    """One channel of a session. `command` is the id of the subscribe command that began it."""
+    """One channel of a connection. `command` is the id of the subscribe command that began it, 0 for the server's own."""
 
-    __slots__ = ("attempt", "command", "info", "started", "state")
+    __slots__ = ("attempt", "command", "grant", "started", "state", "traits")
 
-    def __init__(self, command: int, attempt: int, started: float, info: Raw) -> None:
+    def __init__(self, command: int, attempt: int, started: float, grant: Grant, traits: Traits) -> None:
         self.command = command
         self.attempt = attempt
         self.started = started
-        self.info = info
+        self.grant = grant
+        self.traits = traits
         self.state = SubscriptionState.JOINING
 
 
-class Grant(msgspec.Struct, frozen=True):
-    """Yes, with the channel info that the subscription token carries ("" = none)."""
+class Subscriptions(Mapping[str, Subscription]):
+    """The channels of one connection, by name."""
 
-    info: Raw = NO_DATA
+    __slots__ = ("_attempts", "_by_channel", "_connected", "_party")
 
+    def __init__(self, party: Party) -> None:
+        self._party = party
+        self._by_channel: dict[str, Subscription] = {}
+        self._attempts = 0
+        self._connected = False
 
-def admit(request: SubscribeRequest, session: Subscriber, rules: Rules) -> Grant | ReplyError | Disconnect:
-    """Judge a subscribe command: a grant, the error to reply, or the reason to close the connection."""
-    channel = request.channel
-    if not channel or request.delta not in DELTA_TYPES:
-        return errors.BAD_PROTOCOL
-    namespace = rules.namespaces.find(channel)
-    if isinstance(namespace, errors.ReplyError):
-        return namespace
-    if channel in session.subscriptions:
-        return errors.ALREADY_SUBSCRIBED
-    if len(session.subscriptions) >= rules.channel_limit:
-        return errors.LIMIT_EXCEEDED.saying(
-            f"limit exceeded: {rules.channel_limit} channels on one connection"
+    def __getitem__(self, channel: str) -> Subscription:
+        return self._by_channel[channel]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_channel)
+
+    def __len__(self) -> int:
+        return len(self._by_channel)
+
+    # What the client asks for.
+
+    def subscribe(self, number: int, request: SubscribeRequest) -> Outcome:
+        """Carry out a subscribe command; its answer comes from `joined`, unless it is refused."""
+        verdict = self._judge(request)
+        if isinstance(verdict, ReplyError):
+            return [self._party.refuse("subscribe", number, verdict)]
+        if isinstance(verdict, Disconnect | KeyWanted):
+            return verdict
+        grant, traits = verdict
+        self._party.owed += 1
+        return [self._begin(number, request.channel, grant, traits)]
+
+    def _judge(self, request: SubscribeRequest) -> tuple[Grant, Traits] | ReplyError | Disconnect | KeyWanted:
+        channel, rules = request.channel, self._party.rules
+        if not channel or request.delta not in DELTA_TYPES:
+            return errors.BAD_PROTOCOL
+        namespace = rules.namespaces.find(channel)
+        if isinstance(namespace, ReplyError):
+            return namespace
+        if channel in self._by_channel:
+            return errors.ALREADY_SUBSCRIBED
+        if len(self) >= rules.channel_limit:
+            return errors.LIMIT_EXCEEDED.saying(
+                f"limit exceeded: {rules.channel_limit} channels on one connection"
+            )
+        verdict = admit(request, self._party, namespace)
+        if not isinstance(verdict, Grant):
+            return verdict
+        if self._party.crowded:
+            return errors.TOO_MANY_REQUESTS
+        traits = _traits(request, namespace)
+        return traits if isinstance(traits, ReplyError) else (verdict, traits)
+
+    def unsubscribe(self, number: int, request: UnsubscribeRequest) -> Outcome:
+        """Carry out an unsubscribe command; of a channel that is not subscribed it is a success."""
+        if not request.channel:
+            return errors.BAD_PROTOCOL
+        effects: list[Effect] = []
+        subscription = self._by_channel.get(request.channel)
+        if subscription is not None:
+            if subscription.command and subscription.state is SubscriptionState.JOINING:
+                effects.append(self._settle(subscription, self._result(subscription, 0)))
+            effects.append(self._forget(request.channel))
+        answer = Reply(id=number, unsubscribe=UnsubscribeResult())
+        return [*effects, self._party.answer("unsubscribe", answer)]
+
+    def refresh(self, number: int, request: SubRefreshRequest) -> Outcome:
+        """Carry out a sub_refresh command: the subscription lives on as long as the new token says."""
+        if not request.token:
+            return errors.BAD_PROTOCOL
+        verdict = renew(request, self._party)
+        if isinstance(verdict, ReplyError):
+            return [self._party.refuse("sub_refresh", number, verdict)]
+        if not isinstance(verdict, SubscriptionClaims):
+            return verdict
+        subscription = self._by_channel.get(verdict.channel)
+        if subscription is None:
+            error = errors.PERMISSION_DENIED.saying("permission denied: not subscribed to this channel")
+            return [self._party.refuse("sub_refresh", number, error)]
+        subscription.grant = Grant(
+            verdict.info, verdict.expires_at, verdict.capabilities, subscription.grant.data
         )
-    if request.type:
-        return errors.NOT_AVAILABLE.saying("not available: only stream subscriptions")
-    if request.tf is not None:
-        return errors.BAD_REQUEST.saying("bad request: this namespace allows no tags filter")
-    grant = (
-        _by_token(request, session, rules)
-        if request.token
-        else namespace.may_subscribe(channel, session.user)
-    )
-    if grant is None:
-        grant = Grant()
-    if isinstance(grant, Grant) and namespace.binary and session.is_json:
-        return errors.NOT_AVAILABLE.saying(
-            "not available: this namespace carries binary data, use the Protobuf format"
+        ttl = self._party.ttl(verdict.expires_at)
+        reply = Reply(id=number, sub_refresh=SubRefreshResult(expires=ttl > 0, ttl=ttl))
+        return [self._party.answer("sub_refresh", reply), *self._watch_expiry()]
+
+    # What the server asks for.
+
+    def add(self, channel: str, grant: Grant) -> list[Effect] | ReplyError:
+        """Subscribe the client to a channel; the error says why that cannot be. Nothing happens where it has it."""
+        if channel in self._by_channel:
+            return []
+        problem = admit_by_server(channel, self._party)
+        if problem is not None:
+            return problem
+        if len(self) >= self._party.rules.channel_limit:
+            return errors.LIMIT_EXCEEDED
+        return [self._begin(0, channel, grant, PLAIN)]
+
+    def end(self, channel: str, why: Unsubscribe) -> list[Effect]:
+        """End a subscription and tell the client; nothing happens where there is none."""
+        subscription = self._by_channel.get(channel)
+        if subscription is None:
+            return []
+        told = Push(Reply(push=replies.Push(channel=channel, unsubscribe=why)))
+        if subscription.state is SubscriptionState.LIVE:
+            return [self._forget(channel), told]
+        if not subscription.command:
+            return [self._forget(channel)]
+        # The client waits for the answer, and must not be told of an end before the beginning.
+        answer = self._settle(subscription, self._result(subscription, 0))
+        return [self._forget(channel), answer, told]
+
+    def end_unknown(self) -> list[Effect]:
+        """End what the configuration has no namespace for any more: subscribing again, the client learns why (102)."""
+        find = self._party.rules.namespaces.find
+        gone = [channel for channel in self if isinstance(find(channel), ReplyError)]
+        return [effect for channel in gone for effect in self.end(channel, errors.INSUFFICIENT_STATE)]
+
+    def expire(self) -> list[Effect]:
+        """End the subscriptions whose grace time after expiry is over."""
+        now = self._party.rules.clock.wall() - self._party.rules.expired_sub_close_delay
+        over = [channel for channel, each in self.items() if each.grant.expires_at and each.grant.expires_at <= now]
+        effects = [effect for channel in over for effect in self.end(channel, errors.EXPIRED_SUBSCRIPTION)]
+        return [*effects, *self._watch_expiry()]
+
+    # What comes back from the edge.
+
+    def joined(self, channel: str, attempt: int, outcome: int | ReplyError) -> list[Effect] | ReplyError:
+        """Take the result of `Join`: the channel's id, or an error; one that an unsubscribe overtook is ignored.
+
+        Returned as an error is what fails the connect command: a subscription of the server's that belongs to it.
+        """
+        subscription = self._by_channel.get(channel)
+        if subscription is None or subscription.attempt != attempt:
+            return []
+        if isinstance(outcome, ReplyError):
+            del self._by_channel[channel]
+            if subscription.command:
+                return [self._settle(subscription, outcome)]
+            return [] if self._connected else outcome
+        subscription.state = SubscriptionState.READY
+        if subscription.command:
+            told: Effect = self._settle(subscription, self._result(subscription, outcome))
+            return [told, self._enter(channel, subscription), *self._watch_expiry()]
+        if not self._connected:
+            return []
+        told = Push(Reply(push=replies.Push(channel=channel, subscribe=replies.Subscribe(data=subscription.grant.data))))
+        return [told, self._enter(channel, subscription)]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the connect command need not wait for a channel of the server's any more."""
+        return all(each.state is not SubscriptionState.JOINING for each in self.values())
+
+    def connected(self) -> tuple[dict[str, SubscribeResult], list[Effect]]:
+        """Return what the connect reply says of the server's subscriptions, and what makes them live behind it."""
+        self._connected = True
+        results = {channel: self._result(each, 0) for channel, each in self.items()}
+        return results, [self._enter(channel, each) for channel, each in self.items()]
+
+    def abandon(self) -> list[Effect]:
+        """Let go of everything, without a word to the client: the connect command has failed."""
+        return [self._forget(channel) for channel in list(self)]
+
+    def _begin(self, number: int, channel: str, grant: Grant, traits: Traits) -> Join:
+        self._attempts += 1
+        self._by_channel[channel] = Subscription(number, self._attempts, self._party.started, grant, traits)
+        return Join(channel, self._attempts)
+
+    def _enter(self, channel: str, subscription: Subscription) -> Enter:
+        subscription.state = SubscriptionState.LIVE
+        return Enter(channel, subscription.traits)
+
+    def _forget(self, channel: str) -> Leave:
+        return Leave(channel, self._by_channel.pop(channel).traits)
+
+    def _settle(self, subscription: Subscription, outcome: SubscribeResult | ReplyError) -> Effect:
+        number = subscription.command
+        reply = (
+            Reply(id=number, error=outcome)
+            if isinstance(outcome, ReplyError)
+            else Reply(id=number, subscribe=outcome)
         )
-    return grant
+        return self._party.settle("subscribe", subscription.started, reply)
+
+    def _result(self, subscription: Subscription, channel_id: int) -> SubscribeResult:
+        ttl = self._party.ttl(subscription.grant.expires_at)
+        return SubscribeResult(
+            expires=ttl > 0,
+            ttl=ttl,
+            data=subscription.grant.data,
+            id=channel_id if subscription.traits.compact else 0,
+        )
+
+    def _watch_expiry(self) -> list[Effect]:
+        soonest = min((each.grant.expires_at for each in self.values() if each.grant.expires_at), default=0)
+        if not soonest:
+            return []
+        rules = self._party.rules
+        return [SubscriptionsExpireIn(max(0.0, soonest + rules.expired_sub_close_delay - rules.clock.wall()))]
 
 
-def _by_token(
-    request: SubscribeRequest, session: Subscriber, rules: Rules
-) -> Grant | ReplyError | Disconnect:
-    claims = rules.tokens.subscription(request.token)
-    if claims is TokenProblem.EXPIRED:
-        return errors.TOKEN_EXPIRED
-    if not isinstance(claims, SubscriptionClaims):
-        return errors.PERMISSION_DENIED.saying("permission denied: the subscription token is not valid")
-    theirs = (claims.channel, claims.user, claims.client or session.client)
-    if theirs != (request.channel, session.user, session.client):
-        return errors.INVALID_TOKEN
-    return Grant(claims.info)
+def _traits(request: SubscribeRequest, namespace: Namespace) -> Traits | ReplyError:
+    wanted = tags_filter(request.tf, namespace, request.delta)
+    if isinstance(wanted, ReplyError):
+        return wanted
+    compact = bool(request.flag & COMPACTION)
+    if wanted is None:
+        return COMPACT if compact else PLAIN
+    return Traits(compact, wanted)

@@ -69,7 +69,8 @@ class Telemetry:
         self._dropped = Counter(
             "tidewire_publications_dropped",
             "Publications that could not be delivered: not_json (a native publisher's data is not JSON), malformed "
-            "(headers), version (written by a newer release).",
+            "(headers), version (written by a newer release); and what a wildcard heard and must not deliver: "
+            "restricted (a $ or # channel), forged_subject (no channel's, or another partition's).",
             ["reason"],
         )
         self._deliveries = Counter("tidewire_deliveries", "Publications written to connections.")
@@ -92,6 +93,16 @@ class Telemetry:
         self._unsent = Counter(
             "tidewire_messages_unsent",
             "One-way messages (send) that could not be handed to NATS and are gone.",
+        )
+        self._orders = Counter(
+            "tidewire_control_orders",
+            "Orders that came over NATS, by type (unknown: it could not be read) and outcome: done, nobody (no such "
+            "connection here), refused, malformed.",
+            ["type", "outcome"],
+        )
+        self._orders_lost = Counter(
+            "tidewire_control_orders_lost",
+            "Orders to other edges that could not be handed to NATS: a user may keep two connections.",
         )
         self._turns_over = Counter(
             "tidewire_turns_over",
@@ -159,6 +170,11 @@ class Telemetry:
                     lambda: float(hub.subscriptions),
                 ),
                 Gauge(
+                    "tidewire_users",
+                    "Users with an id that have a connection here.",
+                    lambda: float(len(gate.dispatcher.users)),
+                ),
+                Gauge(
                     "tidewire_pending_bytes",
                     "Bytes that wait for slow connections.",
                     lambda: float(sum(transport.pending for transport in gate.transports)),
@@ -209,6 +225,14 @@ class Telemetry:
         """See ports.Metrics."""
         self._unsent.inc(count)
 
+    def order_taken(self, kind: str, outcome: str) -> None:
+        """See ports.Metrics."""
+        self._orders.inc(1, (kind, outcome))
+
+    def order_lost(self) -> None:
+        """See ports.Metrics."""
+        self._orders_lost.inc()
+
     # gate.TransportMetrics
 
     def handshake(self, outcome: str) -> None:
@@ -241,15 +265,16 @@ class Telemetry:
         self._closed.inc(1, (str(code) if ours is not None or code in STANDARD_CODES else "other",))
         self._log.info(
             "connection.closed",
-            client=session.client,
-            user=session.user,
-            sdk=session.name,
+            client=session.party.client,
+            user=session.party.user,
+            token_id=session.party.token_id,
+            sdk=session.party.name,
             format=transport.framing.codec.name,
             peer=transport.peer,
             seconds=round(self._monotonic() - connection.opened_at, 3),
             code=code,
             reason=ours.reason if ours is not None else "",
-            detail=session.detail,
+            detail=session.party.detail,
             closed_by="edge" if ours is not None else "peer",
             commands=connection.commands,
             bytes_in=transport.bytes_in,

@@ -23,6 +23,7 @@ class Timer(enum.IntEnum):
     PING = 1
     PONG = 2
     EXPIRY = 3
+    SUBSCRIPTIONS = 4
 
 
 class Timers:

@@ -209,7 +209,9 @@ class WebSocketTransport(asyncio.Protocol):
         if request is None:
             self._refuse_raw(400, "Bad Request", "bad_request", UNREADABLE)
             return
-        verdict = decide(request.path, request.headers, self._gate.origins, self._gate.readiness())
+        verdict = decide(
+            request.path, request.headers, self._gate.origins, self._gate.readiness(), self._gate.cookie
+        )
         if isinstance(verdict, Refuse):
             response = protocol.reject(verdict.status, verdict.sentence + "\n")
             if verdict.retry_after:
@@ -238,7 +240,9 @@ class WebSocketTransport(asyncio.Protocol):
         self.framing = WEBSOCKET_PROTOBUF if verdict.protobuf else WEBSOCKET_JSON
         self._reader = ServerProtocolReader(protocol)
         client = ConnectionId(str(uuid.uuid4()))
-        self._connection = self._gate.dispatcher.opened(client, self, json=not verdict.protobuf)
+        self._connection = self._gate.dispatcher.opened(
+            client, self, json=not verdict.protobuf, bearer=verdict.bearer
+        )
         if rest:
             self._take(rest)
 

@@ -12,6 +12,8 @@ PRIVATE_PREFIX = "$"
 NAMESPACE_BOUNDARY = ":"
 USER_BOUNDARY = "#"
 USER_SEPARATOR = ","
+TOKEN_BOUNDARY = "."
+WILDCARD = "*"
 
 
 class ChannelParts(msgspec.Struct, frozen=True):
@@ -36,3 +38,16 @@ def limited_users(channel: str) -> tuple[str, ...] | None:
     """Return the user ids that a `#` channel is limited to, or None where the name has no `#`."""
     _, boundary, users = channel.rpartition(USER_BOUNDARY)
     return tuple(users.split(USER_SEPARATOR)) if boundary else None
+
+
+def is_pattern(channel: str) -> bool:
+    """Return whether the parts of the name between dots are a wildcard pattern: none empty, and one of them a lone `*`."""
+    if WILDCARD not in channel:
+        return False
+    parts = split_channel(channel).name.split(TOKEN_BOUNDARY)
+    return WILDCARD in parts and all(parts)
+
+
+def is_restricted(channel: str) -> bool:
+    """Return whether the name alone restricts who may have it: private (`$`) or limited to users (`#`)."""
+    return channel.startswith(PRIVATE_PREFIX) or USER_BOUNDARY in channel

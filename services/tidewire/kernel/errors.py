@@ -1,7 +1,7 @@
-"""The one table of protocol errors and disconnects: it serves the wire, the clients' behaviour and the metrics.
+"""The one table of protocol errors, disconnects and ends of subscriptions, for the wire, the clients and the metrics.
 
-Codes and their meaning are those of the Centrifuge client protocol (v2). A reply error leaves the connection open;
-a disconnect closes it, and its code alone tells the client whether to come back.
+Codes and their meaning are those of the Centrifuge client protocol (v2). A reply error leaves the connection open; a
+disconnect closes it, and its code alone tells the client whether to come back; an unsubscribe ends one subscription.
 """
 
 from __future__ import annotations
@@ -44,6 +44,13 @@ class Disconnect(msgspec.Struct, frozen=True):
         return not (3500 <= self.code <= 3999 or 4500 <= self.code <= 4999)
 
 
+class Unsubscribe(msgspec.Struct, frozen=True):
+    """Why the edge ended a subscription: below code 2500 for good, from there on the SDKs subscribe again."""
+
+    code: int
+    reason: str
+
+
 INTERNAL = ReplyError(100, "internal server error", temporary=True)
 UNAUTHORIZED = ReplyError(101, "unauthorized")
 UNKNOWN_CHANNEL = ReplyError(102, "unknown channel")
@@ -62,6 +69,7 @@ CONNECTION_CLOSED = Disconnect(3000, "connection closed")
 SHUTDOWN = Disconnect(3001, "shutdown")
 INTERNAL_ERROR = Disconnect(3004, "internal server error")
 CONNECTION_EXPIRED = Disconnect(3005, "connection expired")
+SUBSCRIPTION_EXPIRED = Disconnect(3006, "subscription expired")
 SLOW = Disconnect(3008, "slow")
 WRITE_ERROR = Disconnect(3009, "write error")
 NO_PONG = Disconnect(3012, "no pong")
@@ -74,3 +82,7 @@ CHANNEL_LIMIT = Disconnect(3505, "channel limit")
 INAPPROPRIATE_PROTOCOL = Disconnect(3506, "inappropriate protocol")
 NOT_AVAILABLE_CLOSE = Disconnect(3508, "not available")
 TOO_MANY_ERRORS = Disconnect(3509, "too many errors")
+
+UNSUBSCRIBED_BY_SERVER = Unsubscribe(2000, "server unsubscribe")
+INSUFFICIENT_STATE = Unsubscribe(2500, "insufficient state")
+EXPIRED_SUBSCRIPTION = Unsubscribe(2501, "subscription expired")

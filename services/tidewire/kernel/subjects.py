@@ -16,9 +16,11 @@ from tidewire.kernel.channels import split_channel
 from tidewire.kernel.errors import TidewireError
 
 NO_NAMESPACE = "_"
+ANY_TOKEN = "*"
 PRIVATE_TOKEN = "%"  # noqa: S105 - a subject token, not a password
 NAMESPACE = re.compile(r"[-a-zA-Z0-9_]{2,}")
 PROBE = "_tw.chk"
+CONTROL_ALL = b"tw.ctl.all"
 SUBJECT_CACHE = 65_536
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -104,6 +106,33 @@ def in_subject(channel: str, partitions: int) -> bytes:
     return f"tw.in.{partition_of(tokens, partitions)}.{tokens}".encode()
 
 
+def in_pattern(pattern: str) -> bytes:
+    """Return `tw.in.*.<C>` for a wildcard subscription, in which a name's token that is `*` stands for any one token.
+
+    NATS then delivers from every partition, private channels and forged partitions too: `channel_of` sorts them out.
+    Raises InvalidChannelError like `encode_channel`.
+    """
+    star = _PERCENT[ord(ANY_TOKEN)]
+    namespace, *name = encode_channel(pattern).split(".")
+    tokens = [namespace, *(ANY_TOKEN if token == star else token for token in name)]
+    return f"tw.in.*.{'.'.join(tokens)}".encode()
+
+
+@lru_cache(maxsize=SUBJECT_CACHE)
+def channel_of(subject: bytes, partitions: int) -> str | None:
+    """Return the channel of a `tw.in` subject; None for one that no publisher of that channel can have used.
+
+    That is a subject which encodes no channel, or names another partition than its channel's. Cached: it costs
+    microseconds.
+    """
+    try:
+        _, _, partition, tokens = subject.decode().split(".", 3)
+        channel = decode_channel(tokens)
+    except (InvalidChannelError, ValueError):
+        return None
+    return channel if partition == str(partition_of(tokens, partitions)) else None
+
+
 def in_subject_of_tokens(tokens: bytes, partitions: int) -> bytes:
     """Return `tw.in.<p>.<tokens>` for what a native client published: it may be no channel's, and not even UTF-8."""
     return b"tw.in.%d.%b" % (_partition(tokens, partitions), tokens)
@@ -113,6 +142,11 @@ def in_subject_of_tokens(tokens: bytes, partitions: int) -> bytes:
 def rpc_subject(method: str) -> bytes:
     """Return `tw.rpc.<method>` with the method as one token. Raises InvalidChannelError like `encode_token`."""
     return f"tw.rpc.{encode_token(method)}".encode()
+
+
+def control_subject(node: str) -> bytes:
+    """Return `tw.ctl.<node>`, on which one edge takes orders. Raises InvalidChannelError like `encode_token`."""
+    return f"tw.ctl.{encode_token(node)}".encode()
 
 
 def _partition(tokens: bytes, partitions: int) -> int:

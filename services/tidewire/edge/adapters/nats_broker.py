@@ -16,7 +16,15 @@ import msgspec
 
 from tidewire.edge.ports import Done, Publication, Sink
 from tidewire.kernel import errors
-from tidewire.kernel.subjects import in_subject, rpc_subject
+from tidewire.kernel.channels import is_restricted
+from tidewire.kernel.subjects import (
+    CONTROL_ALL,
+    channel_of,
+    control_subject,
+    in_pattern,
+    in_subject,
+    rpc_subject,
+)
 from tidewire.platform.nats_types import LinkError, LinkState, PayloadTooLarge
 
 if TYPE_CHECKING:
@@ -100,9 +108,39 @@ class NatsBroker:
             self._soon(done, AWAY)
         return handle
 
+    def subscribe_pattern(self, pattern: str, sink: Sink, done: Done) -> int:
+        """See ports.Broker."""
+
+        def receive(subject: bytes, _reply: bytes, header: bytes, payload: bytes) -> None:
+            channel = channel_of(subject, self._partitions)
+            if channel is None or is_restricted(channel):
+                self._metrics.publication_dropped("restricted" if channel else "forged_subject")
+                return
+            publication = self._parse(header, payload) if header else Publication(payload)
+            if publication is not None:
+                sink.receive(msgspec.structs.replace(publication, channel=channel))
+
+        handle = self._link.subscribe(in_pattern(pattern), receive)
+        if not self._confirm(done):
+            self._soon(done, AWAY)
+        return handle
+
     def unsubscribe(self, handle: int) -> None:
         """See ports.Broker."""
         self._link.unsubscribe(handle)
+
+    def order(self, node: str, order: bytes) -> bool:
+        """See ports.Broker."""
+        return self._tell(control_subject(node) if node else CONTROL_ALL, order, b"")
+
+    def take_orders(self, node: str, obey: Callable[[bytes], None]) -> None:
+        """Hear the orders for all edges and for this one. Raises LinkError."""
+
+        def receive(_subject: bytes, _reply: bytes, _header: bytes, payload: bytes) -> None:
+            obey(payload)
+
+        for subject in (CONTROL_ALL, control_subject(node)):
+            self._link.subscribe(subject, receive)
 
     def call(
         self, method: str, user: str, client: str, data: bytes, done: Callable[[bytes | ReplyError], None]
@@ -126,10 +164,13 @@ class NatsBroker:
 
     def send(self, user: str, client: str, data: bytes) -> bool:
         """See ports.Broker."""
+        return self._tell(MESSAGE_SUBJECT, data, _caller(user, client))
+
+    def _tell(self, subject: bytes, data: bytes, header: bytes) -> bool:
         if not self.available:
             return False
         try:
-            self._link.publish(MESSAGE_SUBJECT, data, _caller(user, client))
+            self._link.publish(subject, data, header)
         except LinkError:
             return False
         return True

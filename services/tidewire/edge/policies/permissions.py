@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import re2
 
 from tidewire.kernel import errors
-from tidewire.kernel.channels import limited_users, split_channel
+from tidewire.kernel.channels import WILDCARD, is_pattern, is_restricted, limited_users, split_channel
 
 if TYPE_CHECKING:
     from tidewire.edge.config import ChannelConfig, ChannelOptions
@@ -33,8 +33,28 @@ class Namespace:
         """Return whether the channel's name, without namespace, fits `channel_regex`."""
         return self._regex is None or self._regex.search(name) is not None
 
+    def pattern_problem(self, channel: str) -> ReplyError | None:
+        """Return why a channel with a `*` can be no subscription here; None for every other channel.
+
+        A pattern covers only channels that could be had one by one: those that a name restricts are never among them.
+        """
+        if not self.options.allow_wildcards or WILDCARD not in channel:
+            return None
+        if not is_pattern(channel):
+            return errors.BAD_REQUEST.saying(
+                "bad request: a * stands for a whole part of the name between dots, as in prices:nasdaq.*"
+            )
+        if is_restricted(channel):
+            return errors.PERMISSION_DENIED.saying(
+                "permission denied: a wildcard never covers private ($) or user-limited (#) channels"
+            )
+        return None
+
     def may_subscribe(self, channel: str, user: str) -> ReplyError | None:
-        """Judge a subscription that no token allows; None is yes."""
+        """Judge a subscription that no token and no capability allows; None is yes.
+
+        It holds for patterns too: what every user may have one by one, every user may have by a pattern.
+        """
         if channel.startswith("$"):
             return errors.PERMISSION_DENIED.saying(
                 "permission denied: a private channel needs a subscription token"
@@ -54,6 +74,8 @@ class Namespace:
         being subscribed is what proves the right to the channel.
         """
         options = self.options
+        if options.allow_wildcards and WILDCARD in channel:
+            return errors.BAD_REQUEST.saying("bad request: a name with a * is a wildcard here, and no channel")
         if user or options.allow_publish_for_anonymous:
             if subscribed and (options.allow_publish_for_subscriber or options.allow_publish_for_client):
                 return None

@@ -18,6 +18,8 @@ from msgspec import Raw
 from tidewire.edge.wire.commands import NO_DATA
 from tidewire.edge.wire.json_codec import clean_json
 
+from tidewire.edge.policies.claims import ConnectionClaims, SubscriptionClaims
+
 if TYPE_CHECKING:
     from tidewire.edge.config import TokenConfig
     from tidewire.kernel.clock import Clock
@@ -30,24 +32,13 @@ class TokenProblem(enum.Enum):
 
     EXPIRED = "expired"
     INVALID = "invalid"
+    UNAVAILABLE = "unavailable"
 
 
-class ConnectionClaims(msgspec.Struct, frozen=True):
-    """What a good connection token says. `expires_at` in Unix seconds, 0 = never; `info` is JSON, "" = none."""
+class KeyWanted(msgspec.Struct, frozen=True):
+    """The token names a key that is not held yet."""
 
-    user: str
-    info: Raw = NO_DATA
-    meta: Raw = NO_DATA
-    expires_at: int = 0
-
-
-class SubscriptionClaims(msgspec.Struct, frozen=True):
-    """What a good subscription token says; `client` is set by old issuers only."""
-
-    user: str
-    channel: str
-    client: str = ""
-    info: Raw = NO_DATA
+    source: str
 
 
 class _Key(msgspec.Struct, frozen=True):

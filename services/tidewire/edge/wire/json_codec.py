@@ -104,14 +104,22 @@ class JsonCodec:
         return b"\n".join([_encode(reply) for reply in replies])
 
     def publication(
-        self, channel: str, data: bytes, info: bytes | None, tags: Mapping[str, str] | None
+        self,
+        place: str | int,
+        data: bytes,
+        info: bytes | None,
+        tags: Mapping[str, str] | None,
+        channel: str = "",
     ) -> bytes:
         """Return the item that pushes a publication; see `Codec.publication`."""
-        parts = [b'{"push":{"channel":', _encode(channel), b',"pub":{"data":', data]
+        name = b'{"push":{"id":' if isinstance(place, int) else b'{"push":{"channel":'
+        parts = [name, _encode(place), b',"pub":{"data":', data]
         if info is not None and (sender := _info(info)) is not None:
             parts += b',"info":', sender
         if tags:
             parts += b',"tags":', _encode(dict(tags))
+        if channel:
+            parts += b',"channel":', _encode(channel)
         parts.append(b"}}}")
         return b"".join(parts)
 

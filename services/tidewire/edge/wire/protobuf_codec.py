@@ -57,7 +57,12 @@ class ProtobufCodec:
         return b"".join([_delimited(_reply(reply)) for reply in replies])
 
     def publication(
-        self, channel: str, data: bytes, info: bytes | None, tags: Mapping[str, str] | None
+        self,
+        place: str | int,
+        data: bytes,
+        info: bytes | None,
+        tags: Mapping[str, str] | None,
+        channel: str = "",
     ) -> bytes:
         """Return the item that pushes a publication; see `Codec.publication`.
 
@@ -68,8 +73,10 @@ class ProtobufCodec:
             publication += _INFO + _delimited(sender)
         if tags:
             publication += pb.Publication(tags=tags).SerializeToString()
-        push = _CHANNEL + _delimited(channel.encode()) + _PUB + _delimited(publication)
-        return _delimited(_PUSH + _delimited(push))
+        if channel:
+            publication += _REAL_CHANNEL + _delimited(channel.encode())
+        to = _ID + _varint(place) if isinstance(place, int) else _CHANNEL + _delimited(place.encode())
+        return _delimited(_PUSH + _delimited(to + _PUB + _delimited(publication)))
 
     def join(self, items: Sequence[bytes]) -> bytes:
         """Return the frame that holds `items`; see `Codec.join`."""
@@ -114,11 +121,12 @@ def _key(number: int) -> bytes:
 
 
 _SHORT = tuple(bytes([size]) for size in range(128))
-_ID = b"\x08"  # field 1, a varint
+_ID = b"\x08"  # field 1, a varint, of Reply and of Push
 _PUSH = _key(pb.Reply.PUSH_FIELD_NUMBER)
 _CHANNEL = _key(pb.Push.CHANNEL_FIELD_NUMBER)
 _PUB = _key(pb.Push.PUB_FIELD_NUMBER)
 _DATA = _key(pb.Publication.DATA_FIELD_NUMBER)
+_REAL_CHANNEL = _key(pb.Publication.CHANNEL_FIELD_NUMBER)
 _INFO = _key(pb.Publication.INFO_FIELD_NUMBER)
 
 
@@ -238,11 +246,12 @@ def _error(error: ReplyError) -> bytes:
 
 
 def _push(push: replies.Push) -> bytes:
-    pub, ended = push.pub, push.unsubscribe
+    pub, ended, begun = push.pub, push.unsubscribe, push.subscribe
     return pb.Push(
         channel=push.channel,
         pub=None if pub is None else _publication(pub),
         unsubscribe=None if ended is None else pb.Unsubscribe(code=ended.code, reason=ended.reason),
+        subscribe=None if begun is None else pb.Subscribe(data=bytes(begun.data)),
     ).SerializeToString()
 
 
@@ -271,9 +280,20 @@ def _connected(result: replies.ConnectResult) -> bytes:
         expires=result.expires,
         ttl=result.ttl,
         data=bytes(result.data),
+        subs={channel: _subscribed(each) for channel, each in result.subs.items()},
         ping=result.ping,
         pong=result.pong,
     ).SerializeToString()
+
+
+def _subscribed(result: replies.SubscribeResult) -> pb.SubscribeResult:
+    return pb.SubscribeResult(
+        expires=result.expires, ttl=result.ttl, data=bytes(result.data), id=result.id
+    )
+
+
+def _sub_refreshed(result: replies.SubRefreshResult) -> bytes:
+    return pb.SubRefreshResult(expires=result.expires, ttl=result.ttl).SerializeToString()
 
 
 def _answered(result: replies.RpcResult) -> bytes:
@@ -295,11 +315,16 @@ _WRITERS: tuple[tuple[str, bytes, Callable[[Any], bytes]], ...] = (
     ("error", _key(pb.Reply.ERROR_FIELD_NUMBER), _error),
     ("push", _PUSH, _push),
     ("connect", _key(pb.Reply.CONNECT_FIELD_NUMBER), _connected),
-    ("subscribe", _key(pb.Reply.SUBSCRIBE_FIELD_NUMBER), _done),
+    (
+        "subscribe",
+        _key(pb.Reply.SUBSCRIBE_FIELD_NUMBER),
+        lambda result: _subscribed(result).SerializeToString(),
+    ),
     ("unsubscribe", _key(pb.Reply.UNSUBSCRIBE_FIELD_NUMBER), _done),
     ("publish", _key(pb.Reply.PUBLISH_FIELD_NUMBER), _done),
     ("rpc", _key(pb.Reply.RPC_FIELD_NUMBER), _answered),
     ("refresh", _key(pb.Reply.REFRESH_FIELD_NUMBER), _refreshed),
+    ("sub_refresh", _key(pb.Reply.SUB_REFRESH_FIELD_NUMBER), _sub_refreshed),
 )
 
 

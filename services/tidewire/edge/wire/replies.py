@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from tidewire.edge.wire.commands import NO_DATA
-from tidewire.kernel.errors import ReplyError
+from tidewire.kernel.errors import ReplyError, Unsubscribe
 
 
 class Out(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,11 +35,10 @@ class Publication(Out, frozen=True):
     tags: dict[str, str] = {}
 
 
-class Unsubscribe(Out, frozen=True):
-    """The server ended a subscription: below code 2500 for good, else the SDK subscribes again."""
+class Subscribe(Out, frozen=True):
+    """The server began a subscription for the client."""
 
-    code: int
-    reason: str
+    data: Raw = NO_DATA
 
 
 class Push(Out, frozen=True):
@@ -48,6 +47,19 @@ class Push(Out, frozen=True):
     channel: str = ""
     pub: Publication | None = None
     unsubscribe: Unsubscribe | None = None
+    subscribe: Subscribe | None = None
+
+
+class SubscribeResult(Out, frozen=True):
+    """The subscription is live: every publication after this reply belongs to it.
+
+    `ttl` in seconds, above 0 whenever `expires` is set; with an `id` pushes name the channel by it.
+    """
+
+    expires: bool = False
+    ttl: int = 0
+    data: Raw = NO_DATA
+    id: int = 0
 
 
 class ConnectResult(Out, frozen=True):
@@ -58,12 +70,9 @@ class ConnectResult(Out, frozen=True):
     expires: bool = False
     ttl: int = 0
     data: Raw = NO_DATA
+    subs: dict[str, SubscribeResult] = {}
     ping: int = 0
     pong: bool = False
-
-
-class SubscribeResult(Out, frozen=True):
-    """The subscription is live: every publication after this reply belongs to it."""
 
 
 class UnsubscribeResult(Out, frozen=True):
@@ -89,6 +98,13 @@ class RefreshResult(Out, frozen=True):
     ttl: int = 0
 
 
+class SubRefreshResult(Out, frozen=True):
+    """The subscription lives on; see `SubscribeResult` for `ttl`."""
+
+    expires: bool = False
+    ttl: int = 0
+
+
 class Reply(Out, frozen=True):
     """One reply: the command's `id` with an error or a result, or a push with no id. All defaults is a ping."""
 
@@ -101,3 +117,4 @@ class Reply(Out, frozen=True):
     publish: PublishResult | None = None
     rpc: RpcResult | None = None
     refresh: RefreshResult | None = None
+    sub_refresh: SubRefreshResult | None = None

@@ -1,0 +1,138 @@
+"""May this client have this subscription? The verdicts of the subscribe and sub_refresh commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+
+from tidewire.edge.policies.capabilities import NONE, Capabilities, Capability
+from tidewire.edge.policies.claims import SubscriptionClaims
+from tidewire.edge.policies.filters import FilterError, TagsFilter
+from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
+from tidewire.edge.wire.commands import NO_DATA, SubRefreshRequest, SubscribeRequest
+from tidewire.kernel import errors
+from tidewire.kernel.channels import is_pattern
+from tidewire.kernel.errors import Disconnect, ReplyError
+
+if TYPE_CHECKING:
+    from tidewire.edge.party import Party
+    from tidewire.edge.policies.permissions import Namespace
+    from tidewire.edge.wire.commands import FilterNode
+
+DELTA_TYPES = frozenset({"", "fossil"})
+COMPACTION = 1
+"""The bit of a subscribe command's `flag` that offers channel ids."""
+KEYS_AWAY = errors.INTERNAL.saying(
+    "temporarily not possible: the keys that tokens are checked with cannot be fetched"
+)
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Yes: what the subscription carries with it. `expires_at` in Unix seconds, 0 = never; "" = no info, no data."""
+
+    info: Raw = NO_DATA
+    expires_at: int = 0
+    capabilities: Capabilities = NONE
+    data: Raw = NO_DATA
+
+
+Verdict = Grant | ReplyError | Disconnect | KeyWanted
+
+
+def admit(request: SubscribeRequest, party: Party, namespace: Namespace) -> Verdict:
+    """Judge a subscribe command for a channel of this namespace that the connection does not have yet."""
+    if request.type:
+        return errors.NOT_AVAILABLE.saying("not available: only stream subscriptions")
+    channel = request.channel
+    problem = namespace.pattern_problem(channel) or _data_problem(namespace, party)
+    if problem is not None:
+        return problem
+    if request.token:
+        return _by_token(request, party)
+    if _capable(party, namespace, channel):
+        return Grant()
+    return namespace.may_subscribe(channel, party.user) or Grant()
+
+
+def admit_by_server(channel: str, party: Party) -> ReplyError | None:
+    """Judge a subscription that the server asks for: rights do not matter, but the channel must be one for this client."""
+    namespace = party.rules.namespaces.find(channel)
+    if isinstance(namespace, ReplyError):
+        return namespace
+    if namespace.options.allow_wildcards and is_pattern(channel):
+        return errors.BAD_REQUEST.saying("bad request: wildcard subscriptions are for clients to ask for")
+    return _data_problem(namespace, party)
+
+
+def tags_filter(node: FilterNode | None, namespace: Namespace, delta: str) -> TagsFilter | ReplyError | None:
+    """Return the filter that a subscribe command asks for, or why it cannot be had (107)."""
+    if node is None:
+        return None
+    if not namespace.options.allow_tags_filter:
+        return errors.BAD_REQUEST.saying("bad request: this namespace allows no tags filter")
+    if delta:
+        return errors.BAD_REQUEST.saying("bad request: delta and a tags filter exclude each other")
+    try:
+        return TagsFilter(node)
+    except FilterError as error:
+        return errors.BAD_REQUEST.saying(f"bad request: tags filter: {error}")
+
+
+def renew(request: SubRefreshRequest, party: Party) -> SubscriptionClaims | ReplyError | Disconnect | KeyWanted:
+    """Judge a sub_refresh command's token; whether its channel is subscribed is not asked here.
+
+    Old Python SDKs (0.5) leave the channel out: it is the token's then.
+    """
+    claims = party.rules.subscription_tokens.subscription(request.token)
+    match claims:
+        case TokenProblem.EXPIRED:
+            return errors.SUBSCRIPTION_EXPIRED
+        case TokenProblem.UNAVAILABLE:
+            return KEYS_AWAY
+        case TokenProblem.INVALID:
+            party.detail = party.rules.subscription_tokens.why
+            return errors.INVALID_TOKEN
+        case SubscriptionClaims():
+            return claims if _meant_for(claims, request.channel or claims.channel, party) else errors.INVALID_TOKEN
+    return claims
+
+
+def _by_token(request: SubscribeRequest, party: Party) -> Verdict:
+    claims = party.rules.subscription_tokens.subscription(request.token)
+    match claims:
+        case TokenProblem.EXPIRED:
+            return errors.TOKEN_EXPIRED
+        case TokenProblem.UNAVAILABLE:
+            return KEYS_AWAY
+        case TokenProblem.INVALID:
+            return errors.PERMISSION_DENIED.saying("permission denied: the subscription token is not valid")
+        case SubscriptionClaims():
+            if not _meant_for(claims, request.channel, party):
+                return errors.INVALID_TOKEN
+            return Grant(claims.info, claims.expires_at, claims.capabilities)
+    return claims
+
+
+def _meant_for(claims: SubscriptionClaims, channel: str, party: Party) -> bool:
+    """A token that was meant for somebody or something else is no mistake of the client's (close 3500)."""
+    theirs = (claims.channel, claims.user, claims.client or party.client)
+    if theirs == (channel, party.user, party.client):
+        return True
+    party.detail = "a subscription token of another channel, user or client"
+    return False
+
+
+def _capable(party: Party, namespace: Namespace, channel: str) -> bool:
+    if namespace.options.allow_wildcards and is_pattern(channel):
+        return party.capabilities.allows_pattern(channel)
+    return party.capabilities.allows(Capability.SUBSCRIBE, channel)
+
+
+def _data_problem(namespace: Namespace, party: Party) -> ReplyError | None:
+    if namespace.binary and party.is_json:
+        return errors.NOT_AVAILABLE.saying(
+            "not available: this namespace carries binary data, use the Protobuf format"
+        )
+    return None

@@ -1,0 +1,110 @@
+"""Carries out orders that come over NATS, and gives the ones that this edge has for others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tidewire.edge import orders
+from tidewire.edge.admission import Grant
+from tidewire.edge.orders import OrderError
+from tidewire.edge.wire.json_codec import clean_json
+from tidewire.kernel import errors
+from tidewire.kernel.errors import ReplyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from msgspec import Raw
+
+    from tidewire.edge.connection import Connection
+    from tidewire.edge.dispatcher import Dispatcher
+    from tidewire.edge.ports import Broker, Metrics
+
+REPLACED = errors.FORCE_DISCONNECT.saying("force disconnect: the user has connected anew elsewhere")
+EVERYBODY = ""
+
+
+class Control:
+    """The edge's end of the control subjects; `reload` is what a reload order calls."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, broker: Broker, metrics: Metrics, reload: Callable[[], object]
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._broker = broker
+        self._metrics = metrics
+        self._reload = reload
+        dispatcher.replacing = self.announce
+
+    def obey(self, data: bytes) -> None:
+        """Take an order; one that cannot be understood is counted and nothing more."""
+        try:
+            order = orders.decode(data)
+        except OrderError:
+            self._metrics.order_taken("unknown", "malformed")
+            return
+        self._metrics.order_taken(orders.kind(order), self._carry_out(order))
+
+    def announce(self, connection: Connection) -> None:
+        """Tell every edge that this connection of its user is the one to stay."""
+        party = connection.session.party
+        order = orders.Replace(v=1, user=party.user, client=party.client, since=party.since)
+        if not self._broker.order(EVERYBODY, orders.encode(order)):
+            self._metrics.order_lost()
+
+    def _carry_out(self, order: orders.Order) -> str:
+        if isinstance(order, orders.Reload):
+            self._reload()
+            return "done"
+        if isinstance(order, orders.Replace):
+            return self._replace(order)
+        assert isinstance(order, orders.Targeted)
+        targets = self._targets(order)
+        if not targets:
+            return "nobody"
+        return "done" if all([self._apply(order, each) for each in targets]) else "refused"
+
+    def _targets(self, order: orders.Targeted) -> Sequence[Connection]:
+        connections = self._dispatcher.users.of(order.user)
+        return [each for each in connections if order.client in {"", each.session.party.client}]
+
+    def _apply(self, order: orders.Targeted, connection: Connection) -> bool:
+        session, perform = connection.session, self._dispatcher.perform
+        match order:
+            case orders.Disconnect():
+                if session.party.client not in order.spare:
+                    perform(connection, session.close(errors.Disconnect(order.code, order.reason)))
+            case orders.Subscribe():
+                begun = session.subscribe(order.channel, Grant(_clean(order.info), data=_clean(order.data)))
+                if isinstance(begun, ReplyError):
+                    return False
+                perform(connection, begun)
+            case orders.Unsubscribe():
+                why = errors.Unsubscribe(order.code, order.reason)
+                perform(connection, session.unsubscribe(order.channel, why))
+            case orders.Refresh():
+                perform(connection, session.expire_at(order.expire_at))
+        return True
+
+    def _replace(self, order: orders.Replace) -> str:
+        """Of a user's connections the latest stays, by (time, client id): every edge decides the same, whatever comes first.
+
+        Where the latest is ours, we say so: the order's connection is then closed by its own edge.
+        """
+        outcome = "nobody"
+        for connection in self._dispatcher.users.of(order.user):
+            party = connection.session.party
+            rank, theirs = (party.since, party.client), (order.since, order.client)
+            if rank < theirs:
+                self._dispatcher.perform(connection, connection.session.close(REPLACED))
+                outcome = "done"
+            elif rank > theirs and connection.session.greeted:
+                self.announce(connection)
+                outcome = "refused"
+        return outcome
+
+
+def _clean(value: Raw) -> Raw:
+    """On one line; `orders.decode` has checked that it is JSON."""
+    return type(value)(clean_json(bytes(value)) or b"")

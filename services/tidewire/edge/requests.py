@@ -1,0 +1,106 @@
+"""What a client sends to others: publications, calls of application methods, and one-way messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+
+from tidewire.edge.effects import Answer, Call, Effect, Publish, Send
+from tidewire.edge.policies.capabilities import Capability
+from tidewire.edge.wire.json_codec import clean_json
+from tidewire.edge.wire.replies import ClientInfo, PublishResult, Reply, RpcResult
+from tidewire.kernel import errors
+from tidewire.kernel.errors import Disconnect, ReplyError
+
+if TYPE_CHECKING:
+    from tidewire.edge.party import Party
+    from tidewire.edge.policies.permissions import Namespace
+    from tidewire.edge.subscriptions import Subscription, Subscriptions
+    from tidewire.edge.wire.commands import PublishRequest, RpcRequest, SendRequest
+
+NOT_JSON = ReplyError(errors.INTERNAL.code, "the method's answer is not JSON")
+
+
+def publish(
+    number: int, request: PublishRequest, party: Party, subscriptions: Subscriptions
+) -> list[Effect] | Disconnect:
+    """Carry out a publish command; its answer comes from `published`, unless it is refused."""
+    channel = request.channel
+    if not channel:
+        return errors.BAD_PROTOCOL
+    subscription = subscriptions.get(channel)
+    problem = _publish_problem(request, party, subscription)
+    if problem is None and party.crowded:
+        problem = errors.TOO_MANY_REQUESTS
+    if problem is not None:
+        return [party.refuse("publish", number, problem)]
+    party.owed += 1
+    info = msgspec.json.encode(_info(party, subscription))
+    return [Publish(number, channel, bytes(request.data), info, party.started)]
+
+
+def published(party: Party, number: int, started: float, error: ReplyError | None) -> Answer:
+    """Take the result of `Publish`."""
+    reply = Reply(id=number, publish=PublishResult()) if error is None else Reply(id=number, error=error)
+    return party.settle("publish", started, reply)
+
+
+def call(number: int, request: RpcRequest, party: Party) -> list[Effect]:
+    """Carry out an rpc command; its answer comes from `called`, unless it is refused."""
+    problem = party.rules.rpc.may_call(request.method, party.user)
+    if problem is None and party.crowded:
+        problem = errors.TOO_MANY_REQUESTS
+    if problem is not None:
+        return [party.refuse("rpc", number, problem)]
+    party.owed += 1
+    return [Call(number, request.method, bytes(request.data), party.started)]
+
+
+def called(party: Party, number: int, started: float, answer: bytes | ReplyError) -> Answer:
+    """Take the result of `Call`; a JSON client can only be given an answer that is JSON."""
+    if isinstance(answer, bytes) and party.is_json:
+        answer = clean_json(answer or b"null") or NOT_JSON
+    if isinstance(answer, ReplyError):
+        reply = Reply(id=number, error=answer)
+    else:
+        reply = Reply(id=number, rpc=RpcResult(data=Raw(answer)))
+    return party.settle("rpc", started, reply)
+
+
+def send(request: SendRequest, party: Party) -> list[Effect] | Disconnect:
+    """Carry out a send command, which has no answer."""
+    return [Send(bytes(request.data))] if party.rules.may_send(party.user) else errors.NOT_AVAILABLE_CLOSE
+
+
+def _publish_problem(
+    request: PublishRequest, party: Party, subscription: Subscription | None
+) -> ReplyError | None:
+    namespace = party.rules.namespaces.find(request.channel)
+    if isinstance(namespace, ReplyError):
+        return namespace
+    problem = namespace.may_publish(request.channel, party.user, subscribed=subscription is not None)
+    if problem is errors.PERMISSION_DENIED and _capable(request.channel, party, subscription):
+        problem = None
+    return problem or _data_problem(bytes(request.data), namespace, party)
+
+
+def _capable(channel: str, party: Party, subscription: Subscription | None) -> bool:
+    if party.capabilities.allows(Capability.PUBLISH, channel):
+        return True
+    return subscription is not None and subscription.grant.capabilities.allows(Capability.PUBLISH, channel)
+
+
+def _data_problem(data: bytes, namespace: Namespace, party: Party) -> ReplyError | None:
+    if not data:
+        return errors.BAD_REQUEST.saying("bad request: publish needs data")
+    if not party.is_json and not namespace.binary and clean_json(data) is None:
+        return errors.BAD_REQUEST.saying("bad request: this namespace carries JSON data only")
+    return None
+
+
+def _info(party: Party, subscription: Subscription | None) -> ClientInfo:
+    if subscription is None or not bytes(subscription.grant.info):
+        return party.info
+    return msgspec.structs.replace(party.info, chan_info=subscription.grant.info)
