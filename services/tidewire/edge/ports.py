@@ -64,6 +64,16 @@ class Broker(Protocol):
         """Pass a one-way message to the application; False when it could not be handed on."""
 
 
+class KeyFetcher(Protocol):
+    """Who brings the keys that a token's verifier wants (policies.tokens.KeyWanted)."""
+
+    def fetch(self, source: str, done: Callable[[], None]) -> None:
+        """Try to bring the keys of `source`; `done` comes exactly once, never from inside this call, within a timeout.
+
+        Whether keys came is the verifier's to say.
+        """
+
+
 class Transport(Protocol):
     """One connection's way out. It knows bytes and back-pressure, nothing of channels."""
 

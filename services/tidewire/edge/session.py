@@ -28,7 +28,8 @@ from tidewire.edge.effects import (
     Publish,
     Send,
 )
-from tidewire.edge.policies.tokens import ConnectionClaims, TokenProblem
+from tidewire.edge.policies.claims import ConnectionClaims
+from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
 from tidewire.edge.subscriptions import Subscription, SubscriptionState, admit
 from tidewire.edge.wire.commands import (
     Command,
@@ -181,7 +182,7 @@ class Session:
         if claims is TokenProblem.EXPIRED:
             self._become(SessionState.REFUSED)
             return [self._refuse("connect", number, errors.TOKEN_EXPIRED)]
-        if isinstance(claims, TokenProblem):
+        if isinstance(claims, TokenProblem | KeyWanted):
             return self._close_for_token()
         if claims is None:
             return self.close(errors.BAD_PROTOCOL.saying("bad request: connect needs a token"))
@@ -203,7 +204,7 @@ class Session:
         )
         return [self._answer("connect", Reply(id=number, connect=result)), Opened(), *effects]
 
-    def _authenticate(self, token: str) -> ConnectionClaims | TokenProblem | None:
+    def _authenticate(self, token: str) -> ConnectionClaims | TokenProblem | KeyWanted | None:
         if token:
             return self._rules.tokens.connection(token)
         return ConnectionClaims("") if self._rules.allow_anonymous else None
@@ -300,7 +301,7 @@ class Session:
         claims = self._rules.tokens.connection(request.token)
         if claims is TokenProblem.EXPIRED:
             return self.close(errors.CONNECTION_EXPIRED)
-        if isinstance(claims, TokenProblem):
+        if isinstance(claims, TokenProblem | KeyWanted):
             return self._close_for_token()
         if claims.user != self.user:
             self.detail = "a refresh with another user's token"

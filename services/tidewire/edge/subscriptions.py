@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from tidewire.edge.policies.tokens import SubscriptionClaims, TokenProblem
+from tidewire.edge.policies.claims import SubscriptionClaims
+from tidewire.edge.policies.tokens import TokenProblem
 from tidewire.edge.wire.commands import NO_DATA, SubscribeRequest
 from tidewire.kernel import errors
 
