@@ -56,7 +56,9 @@ class FakeBroker:
         self.refuses: ReplyError | None = None
         self.published: list[tuple[str, bytes, bytes, Done]] = []
         self.subscribed: dict[int, tuple[str, Sink, Done]] = {}
+        self.patterns: list[str] = []
         self.unsubscribed: list[str] = []
+        self.orders: list[tuple[str, bytes]] = []
         self.calls: list[tuple[str, str, bytes, Callable[[bytes | ReplyError], None]]] = []
         self.sent: list[bytes] = []
 
@@ -69,6 +71,14 @@ class FakeBroker:
         handle = len(self.subscribed) + 1
         self.subscribed[handle] = (channel, sink, done)
         return handle
+
+    def subscribe_pattern(self, pattern: str, sink: Sink, done: Done) -> int:
+        self.patterns.append(pattern)
+        return self.subscribe(pattern, sink, done)
+
+    def order(self, node: str, order: bytes) -> bool:
+        self.orders.append((node, order))
+        return self.refuses is None
 
     def unsubscribe(self, handle: int) -> None:
         self.unsubscribed.append(self.subscribed[handle][0])
@@ -91,6 +101,16 @@ class FakeBroker:
     def confirm(self, channel: str, error: ReplyError | None = None) -> None:
         """Answer the newest subscription to a channel."""
         next(done for name, _, done in reversed(self.subscribed.values()) if name == channel)(error)
+
+
+class FakeKeys:
+    """A key fetcher whose fetches the test ends."""
+
+    def __init__(self) -> None:
+        self.wanted: list[tuple[str, Callable[[], None]]] = []
+
+    def fetch(self, source: str, done: Callable[[], None]) -> None:
+        self.wanted.append((source, done))
 
 
 class RecordingTransport:

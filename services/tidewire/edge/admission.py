@@ -80,7 +80,9 @@ def tags_filter(node: FilterNode | None, namespace: Namespace, delta: str) -> Ta
         return errors.BAD_REQUEST.saying(f"bad request: tags filter: {error}")
 
 
-def renew(request: SubRefreshRequest, party: Party) -> SubscriptionClaims | ReplyError | Disconnect | KeyWanted:
+def renew(
+    request: SubRefreshRequest, party: Party
+) -> SubscriptionClaims | ReplyError | Disconnect | KeyWanted:
     """Judge a sub_refresh command's token; whether its channel is subscribed is not asked here.
 
     Old Python SDKs (0.5) leave the channel out: it is the token's then.
@@ -95,7 +97,11 @@ def renew(request: SubRefreshRequest, party: Party) -> SubscriptionClaims | Repl
             party.detail = party.rules.subscription_tokens.why
             return errors.INVALID_TOKEN
         case SubscriptionClaims():
-            return claims if _meant_for(claims, request.channel or claims.channel, party) else errors.INVALID_TOKEN
+            return (
+                claims
+                if _meant_for(claims, request.channel or claims.channel, party)
+                else errors.INVALID_TOKEN
+            )
     return claims
 
 

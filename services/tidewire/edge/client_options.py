@@ -157,7 +157,10 @@ class PersonalChannel(Section, frozen=True, kw_only=True):
 
     enabled: Annotated[bool, Meta(description="Subscribe each user to its personal channel.")] = False
     namespace: Annotated[
-        str, Meta(description="The namespace of personal channels. Empty: channels without a namespace, `#<user>`.")
+        str,
+        Meta(
+            description="The namespace of personal channels. Empty: channels without a namespace, `#<user>`."
+        ),
     ] = ""
 
 
@@ -271,7 +274,9 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     ] = "off"
     subscribe_to_user_personal_channel: Annotated[
         PersonalChannel,
-        Meta(description="A channel for each user with an id, subscribed to by the edge when the user connects."),
+        Meta(
+            description="A channel for each user with an id, subscribed to by the edge when the user connects."
+        ),
     ] = field(default_factory=PersonalChannel)
     token: Annotated[TokenConfig, Meta(description="How connection and subscription tokens are checked.")] = (
         field(default_factory=TokenConfig)

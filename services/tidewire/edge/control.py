@@ -53,17 +53,20 @@ class Control:
         if not self._broker.order(EVERYBODY, orders.encode(order)):
             self._metrics.order_lost()
 
-    def _carry_out(self, order: orders.Order) -> str:
-        if isinstance(order, orders.Reload):
-            self._reload()
-            return "done"
-        if isinstance(order, orders.Replace):
-            return self._replace(order)
-        assert isinstance(order, orders.Targeted)
+    def _carry_out(self, order: orders.AnyOrder) -> str:
+        match order:
+            case orders.Reload():
+                self._reload()
+                return "done"
+            case orders.Replace():
+                return self._replace(order)
+            case _:
+                return self._steer(order)
+
+    def _steer(self, order: orders.Targeted) -> str:
         targets = self._targets(order)
-        if not targets:
-            return "nobody"
-        return "done" if all([self._apply(order, each) for each in targets]) else "refused"
+        outcomes = [self._apply(order, each) for each in targets]
+        return ("done" if all(outcomes) else "refused") if targets else "nobody"
 
     def _targets(self, order: orders.Targeted) -> Sequence[Connection]:
         connections = self._dispatcher.users.of(order.user)

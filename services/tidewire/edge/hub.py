@@ -53,7 +53,18 @@ class Audience(NamedTuple):
 class Channel:
     """A channel that this edge hears; the broker's sink for it. Its `id`, never used twice, may stand for its name."""
 
-    __slots__ = ("_hub", "binary", "handle", "id", "linger_due", "members", "name", "pending", "state", "waiting")
+    __slots__ = (
+        "_hub",
+        "binary",
+        "handle",
+        "id",
+        "linger_due",
+        "members",
+        "name",
+        "pending",
+        "state",
+        "waiting",
+    )
 
     def __init__(self, hub: Hub, name: str, number: int, *, binary: bool) -> None:
         self._hub = hub
@@ -180,7 +191,9 @@ class Hub:
                 items = encoded[form] = _encode(channel, publications, *form)
             if audience.wanted is not None:
                 passes = audience.wanted.passes
-                items = [item for item, each in zip(items, publications, strict=True) if passes(each.tags or {})]
+                items = [
+                    item for item, each in zip(items, publications, strict=True) if passes(each.tags or {})
+                ]
             for frame in audience.framing.joined(items) if items else ():
                 slow += [connection for connection in group if not connection.transport.send(frame)]
                 size += len(frame) * len(group)

@@ -6,7 +6,6 @@ may name one connection of that user by its client id. Only edges and the mesh's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -83,16 +82,17 @@ class Reload(Order, frozen=True, kw_only=True, tag="reload"):
     """Read the configuration again."""
 
 
-_ANY = msgspec.json.Decoder(Disconnect | Replace | Subscribe | Unsubscribe | Refresh | Reload)
+AnyOrder = Disconnect | Replace | Subscribe | Unsubscribe | Refresh | Reload
+_ANY = msgspec.json.Decoder(AnyOrder)
 _ENCODER = msgspec.json.Encoder()
 
 
-def decode(data: bytes) -> Order:
+def decode(data: bytes) -> AnyOrder:
     """Return the order that `data` holds. Raises OrderError."""
     if len(data) > MAX_ORDER or clean_json(data) is None:
         raise OrderError("not one JSON value, or too large")
     try:
-        order = _ANY.decode(data)
+        order: AnyOrder = _ANY.decode(data)
     except msgspec.DecodeError as error:  # names places and types, never values
         raise OrderError(str(error)) from None
     return order
@@ -106,6 +106,3 @@ def encode(order: Order) -> bytes:
 def kind(order: Order) -> str:
     """Return the order's `type`."""
     return str(type(order).__struct_config__.tag)
-
-
-KINDS: Final[Sequence[str]] = ("disconnect", "replace", "subscribe", "unsubscribe", "refresh", "reload")

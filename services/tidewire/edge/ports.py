@@ -75,10 +75,13 @@ class Broker(Protocol):
 
 
 class KeyFetcher(Protocol):
-    """Fetches the public keys that tokens are checked with."""
+    """Who brings the keys that a token's verifier wants (policies.tokens.KeyWanted)."""
 
     def fetch(self, source: str, done: Callable[[], None]) -> None:
-        """Fetch the keys of a source named by `KeyWanted`; `done` comes once, however it ended, never from inside."""
+        """Try to bring the keys of `source`; `done` comes exactly once, never from inside this call, within a timeout.
+
+        Whether keys came is the verifier's to say.
+        """
 
 
 class Transport(Protocol):

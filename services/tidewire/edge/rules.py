@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from tidewire.edge.policies.permissions import Namespaces
 from tidewire.edge.policies.rpc import RpcPolicy
 from tidewire.edge.policies.tokens import TokenVerifier
-
 from tidewire.kernel.channels import NAMESPACE_BOUNDARY, USER_BOUNDARY
 
 if TYPE_CHECKING:
@@ -63,4 +62,6 @@ class Rules:
         if not self._personal.enabled or not user:
             return None
         namespace = self._personal.namespace
-        return f"{namespace}{NAMESPACE_BOUNDARY}{USER_BOUNDARY}{user}" if namespace else f"{USER_BOUNDARY}{user}"
+        return (
+            f"{namespace}{NAMESPACE_BOUNDARY}{USER_BOUNDARY}{user}" if namespace else f"{USER_BOUNDARY}{user}"
+        )

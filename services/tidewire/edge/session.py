@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tidewire.edge import requests
-from tidewire.edge.admission import KEYS_AWAY, Grant
+from tidewire.edge.admission import Grant
 from tidewire.edge.backlog import Backlog
+from tidewire.edge.credentials import Credentials
 from tidewire.edge.effects import (
     Close,
     Dropped,
     Effect,
-    ExpireIn,
     FetchKeys,
     Identified,
     Opened,
@@ -27,7 +27,7 @@ from tidewire.edge.effects import (
 )
 from tidewire.edge.party import Party
 from tidewire.edge.policies.claims import ConnectionClaims
-from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
+from tidewire.edge.policies.tokens import KeyWanted
 from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.wire.commands import (
     Command,
@@ -40,7 +40,7 @@ from tidewire.edge.wire.commands import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from tidewire.edge.wire.replies import ConnectResult, RefreshResult, Reply
+from tidewire.edge.wire.replies import ConnectResult, Reply
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
 
@@ -80,12 +80,10 @@ class Session:
     __slots__ = (
         "_awaiting_pong",
         "_backlog",
-        "_bearer",
         "_closing",
         "_connect",
-        "_expires_at",
+        "_credentials",
         "_others",
-        "_refreshable",
         "_rules",
         "_spare_pong",
         "party",
@@ -100,17 +98,14 @@ class Session:
         self.state = SessionState.CONNECTING
         self.party = Party(client, rules, is_json=json)
         self.subscriptions = Subscriptions(self.party)
+        self._credentials = Credentials(self.party, bearer)
         self._rules = rules
         self._others = others
-        self._bearer = bearer
         self._connect = 0
         """The id of the connect command while its reply waits."""
         self._backlog: Backlog | None = None
         self._awaiting_pong = False
         self._spare_pong: bool | None = None  # None before the first ping, False once used
-        self._expires_at = 0
-        self._refreshable = False
-        """Whether the client brings new tokens itself: one that came with the handshake it cannot renew."""
         self._closing: Disconnect | None = None
 
     # What comes from the client.
@@ -188,71 +183,55 @@ class Session:
         return outcome
 
     def _dispatch(self, method: str, command: Command) -> Outcome:
-        number = command.id
+        number, party, subscriptions = command.id, self.party, self.subscriptions
+        outcome: Outcome
         match getattr(command, method):
             case PublishRequest() as request:
-                return requests.publish(number, request, self.party, self.subscriptions)
+                outcome = requests.publish(number, request, party, subscriptions)
             case SubscribeRequest() as request:
-                return self.subscriptions.subscribe(number, request)
+                outcome = subscriptions.subscribe(number, request)
             case UnsubscribeRequest() as request:
-                return self.subscriptions.unsubscribe(number, request)
+                outcome = subscriptions.unsubscribe(number, request)
             case RpcRequest() as request:
-                return requests.call(number, request, self.party)
+                outcome = requests.call(number, request, party)
             case SendRequest() as request:
-                return requests.send(request, self.party)
+                outcome = requests.send(request, party)
             case RefreshRequest() as request:
-                return self._refresh(number, request)
+                outcome = self._credentials.refresh(number, request)
             case SubRefreshRequest() as request:
-                return self.subscriptions.refresh(number, request)
-            case request:
-                if getattr(request, "channel", None) == "":
-                    return errors.BAD_PROTOCOL
-                return [self.party.refuse(method, number, errors.NOT_AVAILABLE)]
+                outcome = subscriptions.refresh(number, request)
+            case request if getattr(request, "channel", None) == "":
+                outcome = errors.BAD_PROTOCOL
+            case _:
+                outcome = [party.refuse(method, number, errors.NOT_AVAILABLE)]
+        return outcome
 
-    # Authentication.
+    # The connect command.
 
     def _begin(self, number: int, request: ConnectRequest) -> Outcome:
-        claims = self._authenticate(request.token or self._bearer)
-        match claims:
-            case TokenProblem.EXPIRED:
-                return self._refuse(number, errors.TOKEN_EXPIRED)
-            case TokenProblem.UNAVAILABLE:
-                return self._refuse(number, KEYS_AWAY)
-            case TokenProblem.INVALID:
-                return self._invalid()
-            case None:
-                return errors.BAD_PROTOCOL.saying("bad request: connect needs a token")
-            case ConnectionClaims():
-                return self._identify(number, request, claims)
-        return claims
-
-    def _authenticate(self, token: str) -> ConnectionClaims | TokenProblem | KeyWanted | None:
-        if token:
-            return self._rules.tokens.connection(token)
-        return ConnectionClaims("") if self._rules.allow_anonymous else None
-
-    def _identify(self, number: int, request: ConnectRequest, claims: ConnectionClaims) -> Outcome:
-        if claims.expires_at and not self.party.ttl(claims.expires_at):
-            return self._refuse(number, errors.TOKEN_EXPIRED)
-        if self._rules.single_connection == "refuse" and claims.user and self._others.has(claims.user):
+        claims = self._credentials.judge(request.token)
+        if isinstance(claims, ReplyError):
+            return self._refuse(number, claims)
+        if not isinstance(claims, ConnectionClaims):
+            return claims
+        if self._rules.single_connection == "refuse" and self._others.has(claims.user):
             return errors.CONNECTION_LIMIT.saying("connection limit: the user is connected already")
-        self._refreshable = bool(request.token)
-        self._bearer = ""
-        self.party.identify(claims)
+        expiry = self._credentials.accept(request.token, claims)
         self.party.name = request.name[:16]
         self._become(SessionState.JOINING)
         self._connect = number
         self._backlog = Backlog(self._rules.inflight_limit)
-        effects: list[Effect] = [Identified(claims.user), *self._live_until(claims.expires_at)]
         joins = self._join_for(claims)
         if not isinstance(joins, list):
-            return effects + self._fail(joins)
-        return effects + joins + self._greet_when_complete()
+            return self._fail(joins)
+        return [Identified(claims.user), *expiry, *joins, *self._greet_when_complete()]
 
     def _join_for(self, claims: ConnectionClaims) -> list[Effect] | ReplyError | Disconnect:
         """Begin the subscriptions that come with the connection."""
         grants = {
-            channel: Grant(each.info, 0, data=each.data)  # what the token gives lives as long as the connection
+            channel: Grant(
+                each.info, 0, data=each.data
+            )  # what the token gives lives as long as the connection
             for channel, each in claims.subs.items()
         }
         personal = self._rules.personal_channel(claims.user)
@@ -273,7 +252,7 @@ class Session:
             return []
         self._become(SessionState.CONNECTED)
         subs, enters = self.subscriptions.connected()
-        ttl = self.party.ttl(self._expires_at) if self._refreshable else 0
+        ttl = self._credentials.ttl
         result = ConnectResult(
             client=self.party.client,
             version=self._rules.version,
@@ -297,50 +276,6 @@ class Session:
     def _refuse(self, number: int, error: ReplyError) -> list[Effect]:
         self._become(SessionState.REFUSED)
         return [self.party.refuse("connect", number, error)]
-
-    def _invalid(self) -> Disconnect:
-        """Close with 3500; why is for the log alone, since it would help who guesses."""
-        self.party.detail = self._rules.tokens.why
-        return errors.INVALID_TOKEN
-
-    def _live_until(self, expires_at: int) -> list[Effect]:
-        """Note when the connection expires (Unix seconds, 0 = never) and return the timer to set."""
-        self._expires_at = expires_at
-        return [ExpireIn(self._overdue_in())] if expires_at else []
-
-    def _overdue_in(self) -> float:
-        grace = self._rules.expired_close_delay if self._refreshable else 0.0
-        return self._expires_at + grace - self._rules.clock.wall()
-
-    def _refresh(self, number: int, request: RefreshRequest) -> Outcome:
-        if not request.token:
-            return errors.BAD_PROTOCOL
-        claims = self._rules.tokens.connection(request.token)
-        match claims:
-            case TokenProblem.EXPIRED:
-                return errors.CONNECTION_EXPIRED
-            case TokenProblem.UNAVAILABLE:
-                return [self.party.refuse("refresh", number, KEYS_AWAY)]
-            case TokenProblem.INVALID:
-                return self._invalid()
-            case ConnectionClaims():
-                return self._renew(number, claims)
-        return claims
-
-    def _renew(self, number: int, claims: ConnectionClaims) -> Outcome:
-        if claims.user != self.party.user:
-            self.party.detail = "a refresh with another user's token"
-            return errors.INVALID_TOKEN
-        ttl = self.party.ttl(claims.expires_at)
-        if claims.expires_at and not ttl:
-            return errors.CONNECTION_EXPIRED
-        self._refreshable = True
-        self.party.capabilities = claims.capabilities
-        result = RefreshResult(
-            client=self.party.client, version=self._rules.version, expires=ttl > 0, ttl=ttl
-        )
-        answer = self.party.answer("refresh", Reply(id=number, refresh=result))
-        return [answer, *self._live_until(claims.expires_at)]
 
     def _pong(self) -> list[Effect]:
         if self._awaiting_pong:
@@ -393,11 +328,9 @@ class Session:
         return [] if connected else self.close(errors.STALE)
 
     def check_expiry(self) -> list[Effect]:
-        """The connection may have expired: close it once the grace time is over, look again later otherwise."""
-        if not self._expires_at:
-            return []
-        left = self._overdue_in()
-        return [ExpireIn(left)] if left > 0 else self.close(errors.CONNECTION_EXPIRED)
+        """The connection may have expired."""
+        verdict = self._credentials.check()
+        return self.close(verdict) if isinstance(verdict, Disconnect) else verdict
 
     def check_subscriptions(self) -> list[Effect]:
         """Subscriptions may have expired."""
@@ -405,7 +338,7 @@ class Session:
 
     def expire_at(self, expires_at: int) -> list[Effect]:
         """Let the connection expire at another time (Unix seconds, 0 = never)."""
-        return self._live_until(expires_at) if self.connected else []
+        return self._credentials.expire_at(expires_at) if self.connected else []
 
     def subscribe(self, channel: str, grant: Grant) -> list[Effect] | ReplyError:
         """Subscribe the client to a channel, whatever its rights; the error says why that cannot be."""

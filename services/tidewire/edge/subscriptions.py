@@ -172,7 +172,11 @@ class Subscriptions(Mapping[str, Subscription]):
     def expire(self) -> list[Effect]:
         """End the subscriptions whose grace time after expiry is over."""
         now = self._party.rules.clock.wall() - self._party.rules.expired_sub_close_delay
-        over = [channel for channel, each in self.items() if each.grant.expires_at and each.grant.expires_at <= now]
+        over = [
+            channel
+            for channel, each in self.items()
+            if each.grant.expires_at and each.grant.expires_at <= now
+        ]
         effects = [effect for channel in over for effect in self.end(channel, errors.EXPIRED_SUBSCRIPTION)]
         return [*effects, *self._watch_expiry()]
 
@@ -197,7 +201,11 @@ class Subscriptions(Mapping[str, Subscription]):
             return [told, self._enter(channel, subscription), *self._watch_expiry()]
         if not self._connected:
             return []
-        told = Push(Reply(push=replies.Push(channel=channel, subscribe=replies.Subscribe(data=subscription.grant.data))))
+        told = Push(
+            Reply(
+                push=replies.Push(channel=channel, subscribe=replies.Subscribe(data=subscription.grant.data))
+            )
+        )
         return [told, self._enter(channel, subscription)]
 
     @property
@@ -211,7 +219,7 @@ class Subscriptions(Mapping[str, Subscription]):
         results = {channel: self._result(each, 0) for channel, each in self.items()}
         return results, [self._enter(channel, each) for channel, each in self.items()]
 
-    def abandon(self) -> list[Effect]:
+    def abandon(self) -> list[Leave]:
         """Let go of everything, without a word to the client: the connect command has failed."""
         return [self._forget(channel) for channel in list(self)]
 

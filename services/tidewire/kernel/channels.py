@@ -12,7 +12,7 @@ PRIVATE_PREFIX = "$"
 NAMESPACE_BOUNDARY = ":"
 USER_BOUNDARY = "#"
 USER_SEPARATOR = ","
-TOKEN_BOUNDARY = "."
+PART_BOUNDARY = "."
 WILDCARD = "*"
 
 
@@ -44,7 +44,7 @@ def is_pattern(channel: str) -> bool:
     """Return whether the parts of the name between dots are a wildcard pattern: none empty, and one of them a lone `*`."""
     if WILDCARD not in channel:
         return False
-    parts = split_channel(channel).name.split(TOKEN_BOUNDARY)
+    parts = split_channel(channel).name.split(PART_BOUNDARY)
     return WILDCARD in parts and all(parts)
 
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from tidewire.kernel.channels import split_channel
+from tidewire.kernel.channels import WILDCARD, split_channel
 from tidewire.kernel.errors import TidewireError
 
 NO_NAMESPACE = "_"
-ANY_TOKEN = "*"
 PRIVATE_TOKEN = "%"  # noqa: S105 - a subject token, not a password
 NAMESPACE = re.compile(r"[-a-zA-Z0-9_]{2,}")
 PROBE = "_tw.chk"
@@ -112,9 +111,9 @@ def in_pattern(pattern: str) -> bytes:
     NATS then delivers from every partition, private channels and forged partitions too: `channel_of` sorts them out.
     Raises InvalidChannelError like `encode_channel`.
     """
-    star = _PERCENT[ord(ANY_TOKEN)]
+    star = _PERCENT[ord(WILDCARD)]
     namespace, *name = encode_channel(pattern).split(".")
-    tokens = [namespace, *(ANY_TOKEN if token == star else token for token in name)]
+    tokens = [namespace, *(WILDCARD if token == star else token for token in name)]
     return f"tw.in.*.{'.'.join(tokens)}".encode()
 
 

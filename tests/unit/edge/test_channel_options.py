@@ -28,7 +28,6 @@ NOT_YET = {
     "force_recovery_mode": "cache",
     "allowed_delta_types": ["fossil"],
     "delta_publish": True,
-    "allow_tags_filter": True,
 }
 
 

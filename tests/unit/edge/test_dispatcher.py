@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, RecordingTransport, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, rules, token
 from tests.support.protocol import protocol
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher, Timing
@@ -27,11 +27,18 @@ class Core:
     def __init__(self, *, random: float = 0.0, **config: Any) -> None:
         self.clock = ManualClock()
         self.broker = FakeBroker()
+        self.keys = FakeKeys()
         self.metrics = CountingMetrics()
         self.hub = Hub(self.broker, self.metrics, self.clock, 100)
         timing = Timing(ping=25.0, pong=8.0, stale=10.0)
         self.dispatcher = Dispatcher(
-            rules(self.clock, **config), self.hub, self.broker, self.metrics, timing, lambda: random
+            rules(self.clock, **config),
+            self.hub,
+            self.broker,
+            self.keys,
+            self.metrics,
+            timing,
+            lambda: random,
         )
 
     def client(self, user: str | None = "alice", **claims: Any) -> Client:

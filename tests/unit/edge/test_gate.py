@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, rules
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, rules
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tidewire.edge.dispatcher import Dispatcher, Timing
@@ -26,10 +26,13 @@ class Yard:
         self.metrics = CountingMetrics()
         clock = ManualClock()
         hub = Hub(self.broker, self.metrics, clock, 10)
-        dispatcher = Dispatcher(rules(clock), hub, self.broker, self.metrics, Timing(25, 8, 10), lambda: 0.0)
+        dispatcher = Dispatcher(
+            rules(clock), hub, self.broker, FakeKeys(), self.metrics, Timing(25, 8, 10), lambda: 0.0
+        )
         self.gate = Gate(
             Limits(connections, 1000, 1000, 5.0, 5.0),
             OriginPolicy([]),
+            "",
             dispatcher,
             self.metrics,
             lambda: self.broker.available,

@@ -11,16 +11,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, RecordingTransport, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, rules, token
 from tests.support.protocol import protocol
 from tidewire.edge import hub
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.effects import Traits
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
 from tidewire.edge.hub import ChannelState, Hub
+from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Done, Publication, Sink
 from tidewire.edge.session import Session
-from tidewire.edge.subscriptions import SubscriptionState
+from tidewire.edge.subscriptions import COMPACT, PLAIN, SubscriptionState
+from tidewire.edge.users import Users
+from tidewire.edge.wire.commands import FilterNode
 from tidewire.kernel import errors
 from tidewire.kernel.errors import ReplyError
 from tidewire.kernel.ids import ConnectionId
@@ -37,14 +41,14 @@ class Stage:
         self.broker = FakeBroker()
         self.metrics = CountingMetrics()
         self.hub = Hub(self.broker, self.metrics, self.clock, LINGER)
-        self.settled: list[tuple[Connection, str, int, ReplyError | None]] = []
+        self.settled: list[tuple[Connection, str, int, int | ReplyError]] = []
         self.slow: list[Connection] = []
         self.hub.settled = lambda *result: self.settled.append(result)
         self.hub.slow = self.slow.append
 
     def member(self, framing: Framing = WEBSOCKET_JSON) -> Connection:
         """A connection of its own."""
-        session = Session(ConnectionId("c"), rules(self.clock), json=framing is WEBSOCKET_JSON)
+        session = Session(ConnectionId("c"), rules(self.clock), Users(), json=framing is WEBSOCKET_JSON)
         return Connection(session, RecordingTransport(framing), 0.0)
 
     def joined(self, channel: str, *framings: Framing, binary: bool = False) -> list[Connection]:
@@ -53,6 +57,7 @@ class Stage:
         for member in members:
             if not self.hub.join(member, channel, 1, binary=binary):
                 self.broker.confirm(channel)
+            self.hub.enter(member, channel, PLAIN)
         return members
 
     def publish(self, channel: str, *publications: Publication) -> None:
@@ -85,23 +90,27 @@ def test_first_member_waits_for_the_broker_and_the_next_does_not(stage: Stage) -
     assert not stage.hub.join(second, "chat:a", 8, binary=False)
     assert (len(stage.hub), stage.hub.subscriptions, stage.settled) == (1, 0, [])
     stage.broker.confirm("chat:a")
-    assert stage.settled == [(first, "chat:a", 7, None), (second, "chat:a", 8, None)]
-    assert stage.hub.join(third, "chat:a", 1, binary=False)
+    assert stage.settled == [(first, "chat:a", 7, 1), (second, "chat:a", 8, 1)]
+    assert stage.hub.join(third, "chat:a", 1, binary=False) == 1
+    assert (stage.hub.subscriptions, len(stage.broker.subscribed)) == (0, 1)
+    for member in (first, second, third):
+        stage.hub.enter(member, "chat:a", PLAIN)
     assert (stage.hub.subscriptions, len(stage.broker.subscribed)) == (3, 1)
 
 
 def test_channel_lingers_for_who_comes_straight_back(stage: Stage) -> None:
     """The broker hears of it only after the linger; coming back starts it anew."""
     (member,) = stage.joined("chat:a", WEBSOCKET_JSON)
-    stage.hub.leave(member, "chat:a")
+    stage.hub.leave(member, "chat:a", PLAIN)
     for _ in range(LINGER - 1):
         stage.hub.tick()
     assert stage.hub.join(member, "chat:a", 2, binary=False)
+    stage.hub.enter(member, "chat:a", PLAIN)
     for _ in range(2 * LINGER):
         stage.hub.tick()
     assert stage.broker.unsubscribed == []
-    stage.hub.leave(member, "chat:a")
-    stage.hub.leave(member, "chat:a")
+    stage.hub.leave(member, "chat:a", PLAIN)
+    stage.hub.leave(member, "chat:a", PLAIN)
     for _ in range(LINGER):
         assert len(stage.hub) == 1
         stage.hub.tick()
@@ -111,8 +120,8 @@ def test_channel_lingers_for_who_comes_straight_back(stage: Stage) -> None:
 def test_leaving_what_one_is_not_in_changes_nothing(stage: Stage) -> None:
     """Unknown channels and strangers."""
     (member,) = stage.joined("chat:a", WEBSOCKET_JSON)
-    stage.hub.leave(stage.member(), "chat:a")
-    stage.hub.leave(member, "chat:b")
+    stage.hub.leave(stage.member(), "chat:a", PLAIN)
+    stage.hub.leave(member, "chat:b", PLAIN)
     assert stage.hub.subscriptions == 1
 
 
@@ -125,7 +134,7 @@ def test_failed_subscription_is_told_to_all_who_wait_and_forgotten(stage: Stage)
     assert (len(stage.hub), stage.broker.unsubscribed) == (0, ["chat:a"])
     stage.hub.join(member, "chat:a", 2, binary=False)
     stage.broker.confirm("chat:a")
-    assert (stage.settled[1:], stage.hub.subscriptions) == ([(member, "chat:a", 2, None)], 1)
+    assert stage.settled[1:] == [(member, "chat:a", 2, 2)]
 
 
 @pytest.mark.parametrize("late", [None, errors.INTERNAL])
@@ -136,14 +145,14 @@ def test_answer_for_a_channel_that_was_let_go_does_not_touch_its_successor(
     member = stage.member()
     stage.hub.join(member, "chat:a", 1, binary=False)
     old = stage.broker.subscribed[1][2]
-    stage.hub.leave(member, "chat:a")
+    stage.hub.leave(member, "chat:a", PLAIN)
     for _ in range(LINGER):
         stage.hub.tick()
     stage.hub.join(member, "chat:a", 2, binary=False)
     old(late)
     assert (stage.settled, len(stage.hub), stage.broker.unsubscribed) == ([], 1, ["chat:a"])
     stage.broker.confirm("chat:a")
-    assert stage.settled == [(member, "chat:a", 2, None)]
+    assert stage.settled == [(member, "chat:a", 2, 2)]
 
 
 # Fan-out.
@@ -184,6 +193,84 @@ def test_data_that_is_not_json_is_dropped_and_counted_but_not_in_a_binary_namesp
     assert b"\xff\n" in frames(raw)[0]
 
 
+def traits(compact: bool, key: str = "") -> Traits:
+    """How a membership wants its publications: those with the tag `key`, if it is given."""
+    return Traits(compact, TagsFilter(FilterNode(cmp="ex", key=key)) if key else None)
+
+
+@protocol("subscribe.compaction", "subscribe.tags_filter")
+def test_each_audience_gets_its_own_bytes(stage: Stage) -> None:
+    """By name or by id, all or only what the filter passes; who wants nothing of a round is not written to."""
+    wishes = [PLAIN, COMPACT, traits(False, "a"), traits(False, "a"), traits(True, "b"), traits(True, "c")]
+    members = [stage.member() for _ in wishes]
+    for member, wish in zip(members, wishes, strict=True):
+        if stage.hub.join(member, "chat:a", 1, binary=False) is None:
+            stage.broker.confirm("chat:a")
+        stage.hub.enter(member, "chat:a", wish)
+    stage.publish(
+        "chat:a", Publication(b"1", tags={"a": ""}), Publication(b"2", tags={"b": ""}), Publication(b"3")
+    )
+    found = [
+        [json.loads(line)["push"] for frame in frames(each) for line in frame.split(b"\n")]
+        for each in members
+    ]
+    data = [[push["pub"]["data"] for push in pushes] for pushes in found]
+    assert data == [[1, 2, 3], [1, 2, 3], [1], [1], [2], []]
+    assert [{push.get("channel", push.get("id")) for push in pushes} for pushes in found] == [
+        {"chat:a"},
+        {1},
+        {"chat:a"},
+        {"chat:a"},
+        {1},
+        set(),
+    ]
+    assert stage.metrics.of("fanned_out")[0][0] == 9
+    assert len(stage.hub._channels["chat:a"].members) == 5, "equal filters share an audience"
+
+
+@protocol("subscribe.compaction")
+def test_id_of_a_channel_is_never_another_channels(stage: Stage) -> None:
+    """Also when the channel was let go and comes again: a client may hold on to the old one."""
+    member, seen = stage.member(), set()
+    for name in ("chat:a", "chat:b", "chat:a"):
+        stage.hub.join(member, name, 1, binary=False)
+        seen.add(stage.hub._channels[name].id)
+        stage.hub.leave(member, name, PLAIN)
+    assert seen == {1, 2, 3}
+
+
+@protocol("channel.wildcard")
+def test_wildcard_is_a_channel_of_its_own_and_says_the_real_one(stage: Stage) -> None:
+    """Who has both gets a push for each."""
+    member = stage.member()
+    for name, pattern in (("chat:a.b", False), ("chat:a.*", True)):
+        stage.hub.join(member, name, 1, binary=False, pattern=pattern)
+        stage.broker.confirm(name)
+        stage.hub.enter(member, name, PLAIN)
+    assert stage.broker.patterns == ["chat:a.*"]
+    stage.publish("chat:a.b", Publication(b"1"))
+    stage.publish("chat:a.*", Publication(b"1", channel="chat:a.b"))
+    assert [json.loads(frame)["push"] for frame in frames(member)] == [
+        {"channel": "chat:a.b", "pub": {"data": 1}},
+        {"channel": "chat:a.*", "pub": {"data": 1, "channel": "chat:a.b"}},
+    ]
+
+
+def test_nothing_is_delivered_between_joining_and_entering(stage: Stage) -> None:
+    """The reply that begins the subscription comes first; the channel does not linger away meanwhile."""
+    (_,) = stage.joined("chat:a", WEBSOCKET_JSON)
+    member = stage.member()
+    assert stage.hub.join(member, "chat:a", 1, binary=False)
+    stage.publish("chat:a", Publication(b"1"))
+    assert frames(member) == []
+    stage.hub.leave(_, "chat:a", PLAIN)
+    for _tick in range(LINGER + 1):
+        stage.hub.tick()
+    stage.hub.enter(member, "chat:a", PLAIN)
+    stage.publish("chat:a", Publication(b"2"))
+    assert len(frames(member)) == 1
+
+
 def test_latency_is_from_the_publishers_stamp(stage: Stage) -> None:
     """Clocks may differ: it is never negative. Without a stamp there is none."""
     stage.joined("chat:a", WEBSOCKET_JSON)
@@ -217,7 +304,7 @@ def test_slow_members_are_told_after_the_round(stage: Stage) -> None:
 
     def slow(connection: Connection) -> None:
         left.append(lambda: None)
-        stage.hub.leave(connection, "chat:a")
+        stage.hub.leave(connection, "chat:a", PLAIN)
 
     stage.hub.slow = slow
     stage.publish("chat:a", Publication(b"1"))
@@ -263,7 +350,7 @@ class Interleavings(RuleBasedStateMachine):
         self.hub = Hub(self.broker, self.metrics, self.clock, LINGER)
         timing = Timing(ping=1e6, pong=1e6, stale=1e6)
         self.dispatcher = Dispatcher(
-            rules(self.clock), self.hub, self.broker, self.metrics, timing, lambda: 0.5
+            rules(self.clock), self.hub, self.broker, FakeKeys(), self.metrics, timing, lambda: 0.5
         )
         self.seats: list[Connection | None] = [None] * 4
         self.asked: dict[tuple[Connection, int], tuple[str, str]] = {}
@@ -414,7 +501,7 @@ def test_channels_that_never_came_to_life_do_not_linger(stage: Stage) -> None:
     member = stage.member()
     for number in range(1000):
         stage.hub.join(member, f"chat:{number}", number, binary=False)
-        stage.hub.leave(member, f"chat:{number}")
+        stage.hub.leave(member, f"chat:{number}", PLAIN)
     assert len(stage.hub) == 0
     assert len(stage.broker.unsubscribed) == 1000
 
@@ -424,7 +511,7 @@ def test_lingering_channels_are_bounded(stage: Stage, monkeypatch: pytest.Monkey
     monkeypatch.setattr(hub, "MAX_LINGERING", 10)
     for number in range(30):
         (member,) = stage.joined(f"chat:{number}", WEBSOCKET_JSON)
-        stage.hub.leave(member, f"chat:{number}")
+        stage.hub.leave(member, f"chat:{number}", PLAIN)
     assert len(stage.hub) == 10
     for _ in range(LINGER):
         stage.hub.tick()

@@ -16,6 +16,7 @@ from tidewire.edge.effects import (
     Dropped,
     Effect,
     ExpireIn,
+    Identified,
     Join,
     Leave,
     Opened,
@@ -24,6 +25,7 @@ from tidewire.edge.effects import (
     Send,
 )
 from tidewire.edge.session import Session, SessionState
+from tidewire.edge.users import Users
 from tidewire.edge.wire.commands import Command, PublishRequest
 from tidewire.edge.wire.json_codec import JSON
 from tidewire.edge.wire.protobuf_codec import PROTOBUF
@@ -38,7 +40,8 @@ class Client:
 
     def __init__(self, *, json_format: bool = True, **config: Any) -> None:
         self.clock = ManualClock()
-        self.session = Session(ConnectionId("c1"), rules(self.clock, **config), json=json_format)
+        self.users = Users()
+        self.session = Session(ConnectionId("c1"), rules(self.clock, **config), self.users, json=json_format)
         self.effects: list[Effect] = []
 
     def frame(self, *commands: dict[str, Any]) -> list[Effect]:
@@ -56,7 +59,7 @@ class Client:
         """Subscribe, and let the broker confirm."""
         effects = self.frame({"id": number, "subscribe": {"channel": channel, **fields}})
         assert isinstance(effects[0], Join), effects
-        self.session.joined(channel, effects[0].attempt, None)
+        self.session.joined(channel, effects[0].attempt, 7)
         return self
 
     def replies(self, effects: list[Effect] | None = None) -> list[dict[str, Any]]:
@@ -93,7 +96,7 @@ def test_connect_reply_without_expiry_has_no_expires_and_no_ttl() -> None:
     assert client.replies() == [
         {"id": 1, "connect": {"client": "c1", "version": "1.2.3", "ping": 25, "pong": True}}
     ]
-    assert [type(effect) for effect in client.effects] == [Answer, Opened]
+    assert [type(effect) for effect in client.effects] == [Identified, Answer, Opened]
 
 
 @protocol("connect.reply", "token.refresh")
@@ -167,7 +170,7 @@ def test_commands_behind_connect_in_one_frame_are_carried_out() -> None:
     effects = client.frame(
         {"id": 1, "connect": {"token": token()}}, {"id": 2, "subscribe": {"channel": "chat:a"}}
     )
-    assert [type(effect) for effect in effects] == [Answer, Opened, Join]
+    assert [type(effect) for effect in effects] == [Identified, Answer, Opened, Join]
 
 
 @protocol("connect.stale", "disconnect.3502")
@@ -222,23 +225,22 @@ def test_unsolicited_pong_closes_but_one_late_one_is_forgiven() -> None:
     "command.subscribe",
     "subscribe.recovery",
     "subscribe.join_leave",
-    "subscribe.compaction",
     "format.unknown_fields",
 )
 def test_subscribe_is_answered_when_the_broker_confirms_and_grants_no_wish() -> None:
-    """Recovery, join/leave and compaction are wishes; so are flags from the future."""
+    """Recovery and join/leave are wishes; so are flags from the future."""
     client = Client().connect()
     wishes = {
         "recover": True,
         "recoverable": True,
         "positioned": True,
         "join_leave": True,
-        "flag": 1025,
+        "flag": 1026,
         "epoch": "x",
     }
     (join,) = client.frame({"id": 7, "subscribe": {"channel": "chat:a", "unheard_of": [1], **wishes}})
     assert isinstance(join, Join)
-    assert client.replies(client.session.joined("chat:a", join.attempt, None)) == [{"id": 7, "subscribe": {}}]
+    assert client.replies(client.session.joined("chat:a", join.attempt, 7)) == [{"id": 7, "subscribe": {}}]
 
 
 @protocol("error.105")
@@ -283,8 +285,8 @@ def test_pairs_of_subscribe_and_unsubscribe_end_in_the_last_state() -> None:
     assert [reply["id"] for reply in client.replies()] == list(range(10, 30))
     assert client.session.subscriptions == {}
     assert sum(isinstance(effect, Leave) for effect in effects) == 10
-    assert client.session.joined("chat:a", 1, None) == []
-    assert client.session.owed == 0
+    assert client.session.joined("chat:a", 1, 7) == []
+    assert client.session.party.owed == 0
 
 
 @protocol("command.unsubscribe")
@@ -450,9 +452,9 @@ def test_publish_carries_the_clients_info_and_is_answered_by_the_broker() -> Non
     assert isinstance(publish, Publish)
     assert json.loads(publish.info) == {"user": "alice", "client": "c1", "conn_info": {"name": "Alice"}}
     assert json.loads(publish.data) == {"b": [1, 2]}
-    assert client.session.owed == 1
+    assert client.session.party.owed == 1
     assert client.replies(client.session.published(5, 0.0, None)) == [{"id": 5, "publish": {}}]
-    assert client.session.owed == 0
+    assert client.session.party.owed == 0
 
 
 @protocol("error.107")
@@ -511,10 +513,8 @@ def test_send_is_passed_on_where_it_is_enabled() -> None:
     assert Client(send={"enabled": True}).connect("").close_code({"send": {"data": 1}}) == 3508
 
 
-@protocol(
-    "command.presence", "command.presence_stats", "command.history", "command.ping", "command.sub_refresh"
-)
-@pytest.mark.parametrize("method", ["presence", "presence_stats", "history", "ping", "sub_refresh"])
+@protocol("command.presence", "command.presence_stats", "command.history", "command.ping")
+@pytest.mark.parametrize("method", ["presence", "presence_stats", "history", "ping"])
 def test_commands_that_are_not_there_yet(method: str) -> None:
     """108, never an empty result."""
     fields = {} if method == "ping" else {"channel": "chat:a"}
@@ -645,7 +645,7 @@ def test_log_learns_why_a_token_was_refused_and_the_client_does_not() -> None:
     """What would help who guesses stays here."""
     client = Client()
     client.frame({"id": 1, "connect": {"token": token(key="x" * 64)}})
-    assert "InvalidSignatureError" in client.session.detail
+    assert "InvalidSignatureError" in client.session.party.detail
     (close,) = (effect for effect in client.effects if isinstance(effect, Close))
     assert close.disconnect == errors.INVALID_TOKEN
 

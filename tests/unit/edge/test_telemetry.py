@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.typing import FilteringBoundLogger
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import FakeBroker, RecordingTransport, rules, token
+from tests.fakes.edge import FakeBroker, FakeKeys, RecordingTransport, rules, token
 from tests.fakes.log import RecordingLog
 from tests.fakes.nats import FakeLink
 from tests.fakes.tcp import FakeTcp
@@ -21,8 +21,10 @@ from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.session import Session
+from tidewire.edge.subscriptions import PLAIN
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.transport import WebSocketTransport
+from tidewire.edge.users import Users
 from tidewire.edge.wire.json_codec import JSON
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect
@@ -46,11 +48,18 @@ class Edge:
         self.broker = FakeBroker()
         self.hub = Hub(self.broker, self.telemetry, self.clock, 10)
         self.dispatcher = Dispatcher(
-            rules(self.clock), self.hub, self.broker, self.telemetry, Timing(25, 8, 10), lambda: 0.0
+            rules(self.clock),
+            self.hub,
+            self.broker,
+            FakeKeys(),
+            self.telemetry,
+            Timing(25, 8, 10),
+            lambda: 0.0,
         )
         self.gate = Gate(
             Limits(7, 1000, 1000, 5.0, 5.0),
             OriginPolicy([]),
+            "",
             self.dispatcher,
             self.telemetry,
             lambda: True,
@@ -76,7 +85,7 @@ class Edge:
 
     def connection(self, *, json: bool = True) -> Connection:
         """A connection without a socket."""
-        session = Session(ConnectionId("c1"), rules(self.clock), json=json)
+        session = Session(ConnectionId("c1"), rules(self.clock), Users(), json=json)
         return Connection(session, RecordingTransport(), self.clock.monotonic())
 
     def ended(self, by_edge: Disconnect | None) -> dict[str, Any]:
@@ -132,6 +141,12 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
     ("connection_opened", ("json",), {("tidewire_connections_opened_total", "format=json"): 1}),
     ("slow_consumer", (), {("tidewire_slow_consumers_total", ""): 1}),
     ("messages_unsent", (2,), {("tidewire_messages_unsent_total", ""): 2}),
+    (
+        "order_taken",
+        ("disconnect", "done"),
+        {("tidewire_control_orders_total", "type=disconnect,outcome=done"): 1},
+    ),
+    ("order_lost", (), {("tidewire_control_orders_lost_total", ""): 1}),
     ("handshake", ("origin",), {("tidewire_handshakes_total", "outcome=origin"): 1}),
     ("refused", ("origin", "https://a.example", "192.0.2.1:4"), {}),
     ("turn_over", (), {("tidewire_turns_over_total", ""): 1}),
@@ -202,6 +217,7 @@ def test_gauges_read_the_live_parts(edge: Edge) -> None:
     connection = edge.dispatcher.opened(ConnectionId("c"), RecordingTransport(), json=True)
     edge.hub.join(connection, CHANNEL, 1, binary=False)
     edge.broker.confirm(CHANNEL)
+    edge.hub.enter(connection, CHANNEL, PLAIN)
     found = [edge.value(f"tidewire_{name}") for name in ("connections", "channels", "subscriptions")]
     assert found == [1, 1, 1]
 
@@ -250,6 +266,7 @@ def test_one_line_tells_the_whole_connection(edge: Edge) -> None:
         "code": 3001,
         "reason": "shutdown",
         "detail": "",
+        "token_id": "",
         "closed_by": "edge",
         "commands": 3,
         "bytes_in": 11,

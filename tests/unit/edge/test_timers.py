@@ -7,13 +7,14 @@ from tests.fakes.edge import RecordingTransport, rules
 from tidewire.edge.connection import Connection
 from tidewire.edge.session import Session
 from tidewire.edge.timers import TICK, Timer, Timers
+from tidewire.edge.users import Users
 from tidewire.kernel.ids import ConnectionId
 
 
 @pytest.fixture
 def connection() -> Connection:
     """Any connection: timers only keep it."""
-    session = Session(ConnectionId("c1"), rules(ManualClock()), json=True)
+    session = Session(ConnectionId("c1"), rules(ManualClock()), Users(), json=True)
     return Connection(session, RecordingTransport(), 0.0)
 
 

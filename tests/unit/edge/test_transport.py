@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, rules, token
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tests.support.wait import eventually
@@ -80,13 +80,14 @@ class Door:
         self.metrics = CountingMetrics()
         self.hub = Hub(self.broker, self.metrics, self.clock, 10)
         self.dispatcher = Dispatcher(
-            rules(self.clock), self.hub, self.broker, self.metrics, Timing(25, 8, 10), lambda: 0.0
+            rules(self.clock), self.hub, self.broker, FakeKeys(), self.metrics, Timing(25, 8, 10), lambda: 0.0
         )
         limits = Limits(connections, MESSAGE, PENDING, handshake_timeout=5.0, close_timeout=3.0)
         self.guests: list[Guest] = []
         self.gate = Gate(
             limits,
             OriginPolicy(origins),
+            "",
             self.dispatcher,
             self.metrics,
             lambda: self.broker.available,

@@ -75,7 +75,9 @@ class Namespace:
         """
         options = self.options
         if options.allow_wildcards and WILDCARD in channel:
-            return errors.BAD_REQUEST.saying("bad request: a name with a * is a wildcard here, and no channel")
+            return errors.BAD_REQUEST.saying(
+                "bad request: a name with a * is a wildcard here, and no channel"
+            )
         if user or options.allow_publish_for_anonymous:
             if subscribed and (options.allow_publish_for_subscriber or options.allow_publish_for_client):
                 return None

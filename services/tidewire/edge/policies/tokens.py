@@ -15,10 +15,9 @@ import jwt
 import msgspec
 from msgspec import Raw
 
+from tidewire.edge.policies.claims import ConnectionClaims, SubscriptionClaims
 from tidewire.edge.wire.commands import NO_DATA
 from tidewire.edge.wire.json_codec import clean_json
-
-from tidewire.edge.policies.claims import ConnectionClaims, SubscriptionClaims
 
 if TYPE_CHECKING:
     from tidewire.edge.config import TokenConfig
@@ -33,10 +32,14 @@ class TokenProblem(enum.Enum):
     EXPIRED = "expired"
     INVALID = "invalid"
     UNAVAILABLE = "unavailable"
+    """The issuer's keys cannot be had at the moment: the same token may be good later."""
 
 
 class KeyWanted(msgspec.Struct, frozen=True):
-    """The token names a key that is not held yet."""
+    """The token names a key that may be the issuer's: fetch `source` (ports.KeyFetcher), then judge the token again.
+
+    The second verdict is final: claims or a TokenProblem.
+    """
 
     source: str
 
@@ -80,7 +83,7 @@ class TokenVerifier:
             self._keys[""] = _Key(secret, list(config.algorithms))
         self._decode = msgspec.json.Decoder(_Payload)
 
-    def connection(self, token: str) -> ConnectionClaims | TokenProblem:
+    def connection(self, token: str) -> ConnectionClaims | TokenProblem | KeyWanted:
         """Judge a connection token."""
         payload = self._verify(token)
         if isinstance(payload, TokenProblem):
@@ -91,7 +94,7 @@ class TokenVerifier:
         meta = NO_DATA if payload.meta is None else Raw(msgspec.json.encode(payload.meta))
         return ConnectionClaims(payload.sub, _json(payload.info), meta, math.ceil(expires_at))
 
-    def subscription(self, token: str) -> SubscriptionClaims | TokenProblem:
+    def subscription(self, token: str) -> SubscriptionClaims | TokenProblem | KeyWanted:
         """Judge a subscription token; whether it is for this channel and user is the session's question."""
         payload = self._verify(token)
         if isinstance(payload, TokenProblem):

@@ -287,9 +287,7 @@ def _connected(result: replies.ConnectResult) -> bytes:
 
 
 def _subscribed(result: replies.SubscribeResult) -> pb.SubscribeResult:
-    return pb.SubscribeResult(
-        expires=result.expires, ttl=result.ttl, data=bytes(result.data), id=result.id
-    )
+    return pb.SubscribeResult(expires=result.expires, ttl=result.ttl, data=bytes(result.data), id=result.id)
 
 
 def _sub_refreshed(result: replies.SubRefreshResult) -> bytes:

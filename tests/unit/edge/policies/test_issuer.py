@@ -8,8 +8,9 @@ import pytest
 
 from tests.fakes.clock import ManualClock
 from tests.fakes.edge import KEY, edge_config
+from tidewire.edge.policies.claims import ConnectionClaims, SubscriptionClaims
 from tidewire.edge.policies.issuer import DEFAULT_TTL, NoKeyError, TokenIssuer
-from tidewire.edge.policies.tokens import ConnectionClaims, SubscriptionClaims, TokenVerifier
+from tidewire.edge.policies.tokens import TokenVerifier
 
 KEYS = [{"kid": "k1", "secret": "a" * 32, "algorithms": ["HS512"]}, {"kid": "k2", "secret": "b" * 32}]
 
