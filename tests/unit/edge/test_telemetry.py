@@ -35,7 +35,7 @@ from tidewire.platform.nats_types import LinkState
 
 USER = "user-42-of-the-test"
 CHANNEL = "chat:channel-of-the-test"
-LABELS = {"outcome", "format", "code", "method", "reason", "kind", "version", "le"}
+LABELS = {"outcome", "format", "code", "method", "reason", "type", "kind", "version", "le"}
 
 
 class Edge:
