@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from jwt import InvalidKeyError
 from jwt.algorithms import (
     Algorithm,
@@ -30,6 +30,7 @@ PublicAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
 PublicKey = RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey
+PrivateKey = RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
 HMAC_ALGORITHMS: Final[tuple[HmacAlgorithm, ...]] = get_args(HmacAlgorithm)
 PUBLIC_ALGORITHMS: Final[tuple[PublicAlgorithm, ...]] = get_args(PublicAlgorithm)
@@ -88,6 +89,16 @@ def read_pem(text: str) -> PublicKey:
         raise
     except (ValueError, UnsupportedAlgorithm):
         raise UnusableKey("is no public key in PEM (-----BEGIN PUBLIC KEY-----)") from None
+
+
+def read_private_pem(text: str) -> tuple[PrivateKey, tuple[PublicAlgorithm, ...]]:
+    """Return the private key of a PEM text without a password, and what it may sign with; raises UnusableKey."""
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise UnusableKey("is no private key in PEM without a password") from None
+    fitting = algorithms_for(_checked(key.public_key()))
+    return cast("PrivateKey", key), fitting  # its public half has told the kind
 
 
 def read_jwk(jwk: Mapping[str, Any]) -> PublicKey:

@@ -46,6 +46,7 @@ class KeySource:
         "fetching",
         "held",
         "problem",
+        "retired",
         "settings",
         "waiting",
     )
@@ -57,6 +58,8 @@ class KeySource:
         self.problem = ""
         """Why the last fetch went wrong; "" when it did not."""
         self.fetching = False
+        self.retired = False
+        """Whether the configuration has it no more: nobody fetches it again."""
         self.waiting = 0
         """Tokens that wait for the fetch under way."""
         self._early = early * EARLIER
@@ -64,6 +67,15 @@ class KeySource:
         self._failures = 0
         self._asked: set[str] = set()
         self._answered: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The URL as logs and metrics may show it: a query can hold a key of its own."""
+        return self.settings.url.partition("?")[0]
+
+    def usable(self, now: float) -> int:
+        """Return the number of keys that are used."""
+        return 0 if self.stale(now) else len(self.held.keys)
 
     def key(self, kid: str, now: float) -> SetKey | None:
         """Return the key of this name, if it is held and not too old."""
@@ -121,6 +133,8 @@ class KeySource:
         self._asked.clear()
 
     def _may_fetch(self, now: float) -> bool:
+        if self.retired:
+            return False
         return self._ended_at is None or now - self._ended_at >= self.settings.min_refetch_interval
 
     def _pause(self) -> float:
@@ -141,6 +155,8 @@ class KeyCache:
         for url, jwks in wanted.items():
             if url in self.sources:
                 self.sources[url].settings = jwks
+        for url in self.sources.keys() - wanted.keys():
+            self.sources[url].retired = True
         self.sources = {
             url: self.sources.get(url) or KeySource(jwks, self._draw()) for url, jwks in wanted.items()
         }
