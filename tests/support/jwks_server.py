@@ -7,8 +7,6 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 
-HUGE = 2**20
-
 
 class JwksServer:
     """Serves `body` with `status` to whatever is asked; set the attributes to change what it does next."""
@@ -17,7 +15,9 @@ class JwksServer:
         self.body = body
         self.status = 200
         self.headers: dict[str, str] = {}
-        self.hangs = False
+        self.answering = asyncio.Event()
+        """Cleared: it takes requests and says nothing."""
+        self.answering.set()
         self.drips = False
         self.requests = 0
         self.heads: list[bytes] = []
@@ -59,8 +59,7 @@ class JwksServer:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
                 self.requests += 1
-                while self.hangs:
-                    await asyncio.sleep(0.01)
+                await self.answering.wait()
                 await self._write(writer)
         finally:
             writer.close()

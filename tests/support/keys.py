@@ -24,9 +24,13 @@ KINDS = {
 CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
 
 
-@lru_cache
 def private(kind: str, number: int = 0) -> Any:
     """The private key of a kind (`RSA`, `P-256`, ..., `Ed25519`, `RSA-1024`); `number` tells keys of a kind apart."""
+    return _made(kind, number)
+
+
+@lru_cache
+def _made(kind: str, _number: int) -> Any:
     if kind.startswith("RSA"):
         return rsa.generate_private_key(65537, int(kind.partition("-")[2] or 2048))
     return Ed25519PrivateKey.generate() if kind == "Ed25519" else ec.generate_private_key(CURVES[kind])

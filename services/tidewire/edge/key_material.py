@@ -50,7 +50,7 @@ LARGEST_EXPONENT: Final = 2**32
 """Verifying takes time by the length of the public exponent, which is 65537 nearly everywhere."""
 
 _RSA: Final[tuple[PublicAlgorithm, ...]] = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-_FROM_JWK: Final[Mapping[object, Callable[[dict[str, Any]], object]]] = {
+_FROM_JWK: Final[Mapping[str, Callable[[dict[str, Any]], object]]] = {
     "RSA": RSAAlgorithm.from_jwk,
     "EC": ECAlgorithm.from_jwk,
     "OKP": OKPAlgorithm.from_jwk,
@@ -104,7 +104,7 @@ def read_private_pem(text: str) -> tuple[PrivateKey, tuple[PublicAlgorithm, ...]
 def read_jwk(jwk: Mapping[str, Any]) -> PublicKey:
     """Return the public key of a JSON Web Key (RFC 7517), of which only the numbers are read; raises UnusableKey."""
     kind = jwk.get("kty")
-    if kind not in _FROM_JWK:
+    if not isinstance(kind, str) or kind not in _FROM_JWK:
         raise UnusableKey("kty is none of RSA, EC, OKP")
     numbers = {name: jwk[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in jwk}
     if not all(isinstance(value, str) and len(value) * 6 <= RSA_BITS.stop + 8 for value in numbers.values()):

@@ -88,7 +88,7 @@ def read_payload(text: bytes) -> Payload:
 
 def connection_claims(payload: Payload, leeway: float) -> ConnectionClaims:
     """Return what a connection token says; raises Refused."""
-    if payload.channel:  # docs/decisions/0009: one kind of token never stands for the other
+    if payload.channel:  # docs/decisions/0011: one kind of token never stands for the other
         raise Refused("a subscription token: it has the claim channel")
     return ConnectionClaims(
         payload.sub,
@@ -155,7 +155,7 @@ def _json(claim: str, raw: Raw, base64: str) -> Raw:
             value = clean_json(b64decode(base64, validate=True)) or b""
         except (binascii.Error, ValueError):
             raise Refused(f"{claim}: not base64") from None
-        if not value:  # docs/decisions/0008
+        if not value:  # docs/decisions/0010
             raise Refused(f"{claim}: the base64 holds no JSON")
     return NO_DATA if value in {b"", b"null"} else _compact(claim, value)
 

@@ -8,6 +8,8 @@ import msgspec
 
 SHOWN_KID = 40
 """Characters of a token's kid that the log may hold: anyone can send any."""
+LONGEST_WHY = 200
+"""Characters of a reason, which may hold a piece of the token."""
 
 
 class TokenProblem(enum.Enum):
@@ -32,8 +34,9 @@ class Refused(Exception):
     """The token is no good; `why` is for the log."""
 
     def __init__(self, why: str, problem: TokenProblem = TokenProblem.INVALID) -> None:
-        super().__init__(why)
-        self.why = why
+        why = why if len(why) <= LONGEST_WHY else f"{why[:LONGEST_WHY]}..."
+        self.why = why if why.isprintable() else repr(why)
+        super().__init__(self.why)
         self.problem = problem
 
 
