@@ -25,6 +25,10 @@ class ScriptedApp:
         """See `lifecycle.App`."""
         await self._act("start")
 
+    def reload(self) -> None:
+        """See `lifecycle.App`."""
+        print("reload", flush=True)
+
     async def drain(self) -> None:
         """See `lifecycle.App`."""
         await self._act("drain")

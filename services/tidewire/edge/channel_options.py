@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import re2
 from msgspec import Meta, field
 
-from tidewire.kernel.config import Duration, Problem, Section, duration, repeated
+from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
 
 _PRESENCE = {"not_yet": "it comes with the presence service"}
 _HISTORY = {"not_yet": "it comes with the history service"}
@@ -34,6 +34,7 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
     """What clients may do in the channels of one namespace."""
 
     checks = (channel_regex_compiles,)
+    reloadable = True
 
     allow_subscribe_for_client: Annotated[
         bool,
@@ -115,7 +116,8 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
         Literal["json", "binary"],
         Meta(
             description="What publications carry. `json`: data must be valid JSON, every client gets it. `binary`: "
-            "any bytes, for clients of the Protobuf format only."
+            "any bytes, for clients of the Protobuf format only.",
+            extra=RESTART,
         ),
     ] = "json"
     presence: Annotated[
@@ -187,6 +189,7 @@ class ChannelConfig(Section, frozen=True, kw_only=True):
     """Channels and their namespaces."""
 
     checks = (namespace_names_differ,)
+    reloadable = True
 
     max_length: Annotated[
         int,
@@ -202,7 +205,7 @@ class ChannelConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="How long an edge keeps its NATS subscription after the last local subscriber left, so that "
             "short visits do not burden NATS. Useful from 5s to 30s; 0 = unsubscribe at once.",
-            extra={"at_most": "10m"},
+            extra={"at_most": "10m", **RESTART},
         ),
     ] = duration("10s")
     without_namespace: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
-from tidewire.kernel.config import Duration, Problem, Secret, Section, duration, repeated, secret
+from tidewire.kernel.config import RESTART, Duration, Problem, Secret, Section, duration, repeated, secret
 
 HmacAlgorithm = Literal["HS256", "HS384", "HS512"]
 
@@ -43,6 +43,7 @@ class HmacKey(Section, frozen=True, kw_only=True):
     """One of several signing keys."""
 
     checks = (secret_is_set,)
+    reloadable = True
 
     kid: Annotated[
         str,
@@ -70,6 +71,7 @@ class TokenConfig(Section, frozen=True, kw_only=True):
     """How connection and subscription tokens (JWT) are checked."""
 
     checks = (kids_differ, secret_key_is_long)
+    reloadable = True
 
     hmac_secret_key: Annotated[
         Secret,
@@ -162,6 +164,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         whole_ping_seconds,
         someone_can_connect,
     )
+    reloadable = True
 
     allowed_origins: Annotated[
         tuple[str, ...],
@@ -183,7 +186,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             description="Most connections of one edge. Further handshakes get HTTP 503, so that a balancer tries "
-            "another edge. Lowered at start, with a warning, where the limit of open files allows fewer.",
+            "another edge. Lowered, with a warning, where the limit of open files allows fewer.",
         ),
     ] = 15000
     channel_limit: Annotated[
@@ -202,7 +205,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             description="Most bytes that may wait for a client that reads slowly. With more it is closed with 3008 "
-            "and reconnects.",
+            "and reconnects. A change counts for new connections.",
         ),
     ] = 1048576
     ping_interval: Annotated[
@@ -210,7 +213,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="Time between pings of the edge, in whole seconds. Clients learn it when they connect and "
             "reconnect when a ping does not come.",
-            extra={"at_least": "1s", "at_most": "10m"},
+            extra={"at_least": "1s", "at_most": "10m", **RESTART},
         ),
     ] = duration("25s")
     pong_timeout: Annotated[
@@ -218,7 +221,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="How long a client may take to answer a ping; less than `ping_interval`. Later it is closed "
             "with 3012.",
-            extra={"at_least": "100ms"},
+            extra={"at_least": "100ms", **RESTART},
         ),
     ] = duration("8s")
     stale_close_delay: Annotated[

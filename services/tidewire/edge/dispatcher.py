@@ -130,6 +130,14 @@ class Dispatcher:
         """Close a connection as soon as it is owed no reply."""
         self._perform(connection, connection.session.retire(disconnect))
 
+    def reconfigured(self, timing: Timing) -> None:
+        """Follow `timing`, and rules that were replaced.
+
+        Connections go on: pings that clients were told of do not change, and the rights that a subscription began
+        with are not asked for again.
+        """
+        self._timing = timing
+
     def _due(self, timer: Timer, connection: Connection) -> list[Effect]:
         session = connection.session
         match timer:

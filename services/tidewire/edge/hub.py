@@ -95,6 +95,7 @@ class Hub:
         elif channel.linger_due:
             self._lingering.discard(channel, channel.linger_due)
             channel.linger_due = 0
+        channel.binary &= binary  # its namespace may have come back as another: JSON clients need JSON
         if channel.state is ChannelState.LIVE:
             self._enter(channel, connection)
             return True

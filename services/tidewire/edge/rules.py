@@ -1,4 +1,4 @@
-"""The rules that every session of an edge plays by: the configuration, compiled once."""
+"""The rules that every session of an edge plays by: the configuration, compiled; a reload replaces it in place."""
 
 from __future__ import annotations
 
@@ -31,12 +31,19 @@ class Rules:
     )
 
     def __init__(self, config: EdgeConfig, clock: Clock, version: str) -> None:
-        client = config.client
         self.clock = clock
         self.version = version
-        self.namespaces = Namespaces(config.channel)
-        self.tokens = TokenVerifier(client.token, clock)
-        self.rpc = RpcPolicy(config.rpc)
+        self.configure(config)
+
+    def configure(self, config: EdgeConfig) -> None:
+        """Follow `config` from now on, in sessions that live, too. What raises here has changed nothing."""
+        client = config.client
+        namespaces = Namespaces(config.channel)
+        tokens = TokenVerifier(client.token, self.clock)
+        rpc = RpcPolicy(config.rpc)
+        self.namespaces = namespaces
+        self.tokens = tokens
+        self.rpc = rpc
         self.allow_anonymous = client.allow_anonymous_connect_without_token
         self.channel_limit = client.channel_limit
         self.inflight_limit = client.inflight_limit

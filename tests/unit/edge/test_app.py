@@ -65,7 +65,7 @@ def link(monkeypatch: pytest.MonkeyPatch) -> MappedLink:
 
 def created() -> Edge:
     """An edge that was not started."""
-    return Edge(edge_config(), cast("FilteringBoundLogger", BoundLog()))
+    return Edge(edge_config(), cast("FilteringBoundLogger", BoundLog()), edge_config)
 
 
 async def test_node_behind_a_new_connection_counts_as_away_at_once(link: MappedLink) -> None:
