@@ -85,9 +85,11 @@ def _reloadable(section: msgspec.Struct) -> dict[str, object]:
         value = getattr(section, setting.name)
         if setting.kind is Kind.SECTION:
             found[setting.name] = _reloadable(value)
+        elif setting.restart:
+            continue
         elif setting.kind is Kind.SECTIONS:
             named = _by_name(setting, value)
             found[setting.name] = {name: _reloadable(item) for name, item in named.items()}
-        elif not setting.restart:
+        else:
             found[setting.name] = plain(value)
     return found

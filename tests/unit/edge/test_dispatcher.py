@@ -435,3 +435,14 @@ def test_format_of_an_opened_connection_is_counted(core: Core, framing: Framing)
 
 def _varint(number: int) -> bytes:
     return bytes((number,)) if number < 128 else bytes((number & 127 | 128, number >> 7))
+
+
+def test_reconfigured_times_count_for_who_comes() -> None:
+    """A connection that is there keeps what it began with."""
+    core = Core()
+    early = core.client(None)
+    core.dispatcher.reconfigured(Timing(ping=25.0, pong=8.0, stale=1.0))
+    late = core.client(None)
+    core.run(1.1)
+    assert late.transport.closed is errors.STALE
+    assert early.transport.closed is None
