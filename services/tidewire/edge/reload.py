@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidewire.kernel.config import ConfigError, Problem
-from tidewire.kernel.config_changes import changes, fingerprint
+from tidewire.kernel.config_changes import Change, changes, fingerprint
 from tidewire.platform.metrics import Counter, Gauge
 
 if TYPE_CHECKING:
@@ -23,6 +23,14 @@ PAUSE = 1.0
 NAMED = 20
 """Problems or changes that one log line names."""
 OUTCOMES = ("done", "unchanged", "refused")
+
+
+class _Reading(NamedTuple):
+    """A good configuration, and how it differs from the one in force."""
+
+    config: EdgeConfig
+    changes: tuple[Change, ...]
+    fingerprint: str
 
 
 class Reloader:
@@ -111,16 +119,20 @@ class Reloader:
 
     async def _reload(self) -> None:
         try:
-            config = await asyncio.to_thread(self._load)
-            self._judge(config)
+            self._judge(await asyncio.to_thread(self._read))
         except ConfigError as error:
             self._refuse(error.problems)
         except Exception:  # noqa: BLE001 - a mistake of ours must not cost the edge its clients
             self._log.exception("config.reload_failed")
             self._count("refused")
 
-    def _judge(self, config: EdgeConfig) -> None:
-        found = changes(self.config, config)
+    def _read(self) -> _Reading:
+        """Not on the loop: a thousand namespaces take most of a second."""
+        config = self._load()
+        return _Reading(config, changes(self.config, config), fingerprint(config))
+
+    def _judge(self, reading: _Reading) -> None:
+        found = reading.changes
         fixed = [Problem(change.path, "a change needs a restart") for change in found if change.restart]
         if fixed:
             self._refuse(fixed)
@@ -128,9 +140,9 @@ class Reloader:
             self._log.info("config.unchanged")
             self._count("unchanged")
         else:
-            self._apply(config)
-            self.config = config
-            self._fingerprint = fingerprint(config)
+            self._apply(reading.config)
+            self.config = reading.config
+            self._fingerprint = reading.fingerprint
             paths = _shortened([change.path for change in found])
             self._log.info("config.reloaded", hash=self._fingerprint, changes=paths)
             self._count("done")
