@@ -109,7 +109,7 @@ async def test_closed_terminal_stops_everything(tmp_path: Path) -> None:
         await dev.ready()
         asyncio.get_running_loop().remove_reader(controller)
         os.close(controller)
-        await dev.ended()
+        assert await dev.ended() == 0
         assert not any(listening(port) for port in dev.ports)
     finally:
         dev.stop()

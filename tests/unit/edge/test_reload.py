@@ -369,13 +369,18 @@ async def test_reloaded_edge_is_as_a_new_one(path: str, create: Callable[..., Ed
     edge._reloader.stop()
 
 
-async def test_dev_tokens_are_signed_with_the_key_in_force(create: Callable[..., Edge]) -> None:
+async def test_dev_tokens_are_signed_with_the_key_in_force(
+    create: Callable[..., Edge], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise a rotation would lock the start page out."""
-    after = decode(EdgeConfig, merged(BASE, nested("client.token.hmac_secret_key", "x" * 64)))
-    edge = create(decode(EdgeConfig, BASE), after)
+    given: list[Any] = []
+    monkeypatch.setattr(app, "public_app", lambda *parts: given.append(parts))
+    pages = {**BASE, "http": {"issue_tokens": True}}
+    after = decode(EdgeConfig, merged(pages, nested("client.token.hmac_secret_key", "x" * 64)))
+    edge = create(decode(EdgeConfig, pages), after)
     edge.reload()
     await eventually(lambda: edge._reloader.config is after)
-    claims = TokenVerifier(after.client.token, SystemClock()).connection(edge._issue_token("alice"))
+    claims = TokenVerifier(after.client.token, SystemClock()).connection(given[0][-1]("alice"))
     assert getattr(claims, "user", claims) == "alice"
     edge._reloader.stop()
 
