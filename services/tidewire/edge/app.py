@@ -26,7 +26,9 @@ from tidewire.edge.rules import Rules
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
 from tidewire.edge.timers import TICK
+from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.transport import WebSocketTransport
+from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.nats_config import inbox_prefix
 from tidewire.platform.health import internal_app
@@ -36,6 +38,7 @@ from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkError, LinkOptions, LinkState
 from tidewire.platform.open_files import connections_within, raise_limit
+from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -71,6 +74,12 @@ class Edge:
             self._link = NatsLink(link_options(config.nats, self._node), self._watch)
         except LinkError as error:
             raise StartError(str(error)) from error
+        resource = {"service.instance.id": self._node, "service.version": __version__}
+        try:
+            self._tracing = create_tracer(config.tracing, resource, clock, self._log)
+        except OSError as error:
+            raise StartError(f"tracing.ca_file cannot be used ({error})") from error
+        tracer = EdgeTracer(self._tracing, clock) if self._tracing is not None else OFF
         self._rules = Rules(config, clock, __version__)
         nats = config.nats
         self._broker = NatsBroker(
@@ -81,13 +90,14 @@ class Edge:
             clock,
             self._telemetry,
             self._soon,
+            tracer,
         )
         linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
         self._hub = Hub(self._broker, self._telemetry, clock, linger)
         client = config.client
         timing = Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
         self._dispatcher = Dispatcher(
-            self._rules, self._hub, self._broker, self._telemetry, timing, random.random
+            self._rules, self._hub, self._broker, self._telemetry, timing, random.random, tracer
         )
         self._gate = self._create_gate()
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
@@ -134,6 +144,8 @@ class Edge:
         http = self._config.http
         registry = Registry()
         self._telemetry.register(registry, self._hub, self._gate, self._link, __version__)
+        if self._tracing is not None:
+            registry.add([self._tracing.spans])
         internal = http_protocol(internal_app(registry, lambda: self._unready))
         try:
             self._internal = await listen(
@@ -180,6 +192,8 @@ class Edge:
         for transport in list(self._gate.transports):
             transport.abort()
         await self._link.close()
+        if self._tracing is not None:
+            await self._tracing.close(self._log)
 
     # NATS
 

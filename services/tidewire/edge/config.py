@@ -17,6 +17,7 @@ from tidewire.edge.client_options import ClientConfig, HmacAlgorithm, HmacKey, T
 from tidewire.edge.dev_options import DevConfig, DevEdge
 from tidewire.edge.nats_options import NatsConfig, NatsTls
 from tidewire.kernel.config import PATH, Duration, Problem, Section, duration, repeated
+from tidewire.platform.tracing_options import TracingConfig
 
 __all__ = [
     "ChannelConfig",
@@ -37,6 +38,7 @@ __all__ = [
     "RpcMethod",
     "SendConfig",
     "TokenConfig",
+    "TracingConfig",
     "WebsocketConfig",
 ]
 
@@ -240,6 +242,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
         ),
     ] = ""
     log: Annotated[LogConfig, Meta(description="Logs.")] = field(default_factory=LogConfig)
+    tracing: Annotated[TracingConfig, Meta(description="Traces.")] = field(default_factory=TracingConfig)
     http: Annotated[HttpConfig, Meta(description="Listeners.")] = field(default_factory=HttpConfig)
     nats: Annotated[NatsConfig, Meta(description="The connection to NATS.")] = field(
         default_factory=NatsConfig

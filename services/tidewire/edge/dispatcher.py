@@ -25,13 +25,14 @@ from tidewire.edge.effects import (
 )
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.timers import Timer, Timers
+from tidewire.edge.untraced import OFF
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel import errors
 
 if TYPE_CHECKING:
     from tidewire.edge.hub import Hub
-    from tidewire.edge.ports import Broker, Metrics, Transport
+    from tidewire.edge.ports import Broker, Metrics, Span, Tracer, Transport
     from tidewire.edge.rules import Rules
     from tidewire.kernel.errors import Disconnect, ReplyError
     from tidewire.kernel.ids import ConnectionId
@@ -56,6 +57,7 @@ class Dispatcher:
         metrics: Metrics,
         timing: Timing,
         random: Callable[[], float],
+        tracer: Tracer = OFF,
     ) -> None:
         self._rules = rules
         self._hub = hub
@@ -63,6 +65,7 @@ class Dispatcher:
         self._metrics = metrics
         self._timing = timing
         self._random = random
+        self._tracer = tracer
         self._timers = Timers()
         self.connections: dict[Connection, None] = {}
         self._acts: dict[type[Effect], Callable[[Connection, Any], Iterable[Effect]]] = {
@@ -148,10 +151,14 @@ class Dispatcher:
     def _joined(self, connection: Connection, channel: str, attempt: int, error: ReplyError | None) -> None:
         self._perform(connection, connection.session.joined(channel, attempt, error))
 
-    def _published(self, connection: Connection, effect: Publish, error: ReplyError | None) -> None:
+    def _published(
+        self, connection: Connection, effect: Publish, span: Span, error: ReplyError | None
+    ) -> None:
+        span.end(error.code if error is not None else 0)
         self._perform(connection, connection.session.published(effect.id, effect.started, error))
 
-    def _called(self, connection: Connection, effect: Call, answer: bytes | ReplyError) -> None:
+    def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:
+        span.end(0 if isinstance(answer, bytes) else answer.code)
         self._perform(connection, connection.session.called(effect.id, effect.started, answer))
 
     # Effects.
@@ -173,9 +180,13 @@ class Dispatcher:
         self._reply(connection, replies)
 
     def _publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
-        done = partial(self._published, connection, effect)
-        error = self._broker.publish(effect.channel, effect.data, effect.info, done)
-        return () if error is None else connection.session.published(effect.id, effect.started, error)
+        span = self._tracer.publish(effect.channel, effect.started)
+        done = partial(self._published, connection, effect, span)
+        error = self._broker.publish(effect.channel, effect.data, effect.info, done, span.header)
+        if error is None:
+            return ()
+        span.end(error.code)
+        return connection.session.published(effect.id, effect.started, error)
 
     def _join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
         namespace = self._rules.namespaces.find(effect.channel)
@@ -189,9 +200,13 @@ class Dispatcher:
 
     def _call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
         session = connection.session
-        done = partial(self._called, connection, effect)
-        error = self._broker.call(effect.method, session.user, session.client, effect.data, done)
-        return () if error is None else session.called(effect.id, effect.started, error)
+        span = self._tracer.call(effect.method, effect.started)
+        done = partial(self._called, connection, effect, span)
+        error = self._broker.call(effect.method, session.user, session.client, effect.data, done, span.header)
+        if error is None:
+            return ()
+        span.end(error.code)
+        return session.called(effect.id, effect.started, error)
 
     def _send(self, connection: Connection, effect: Send) -> Iterable[Effect]:
         session = connection.session
@@ -228,9 +243,12 @@ class Dispatcher:
 
     def _close(self, connection: Connection, disconnect: Disconnect) -> None:
         connection.disconnect = disconnect
+        if connection.session.refused_connect:
+            self._tracer.answered("connect", connection.session.refused_connect, disconnect.code)
         connection.transport.close(disconnect)
         self.lost(connection)
 
     def _count(self, effect: Answer) -> None:
         code = effect.reply.error.code if effect.reply.error is not None else 0
         self._metrics.command(effect.method, code, self._rules.clock.monotonic() - effect.started)
+        self._tracer.answered(effect.method, effect.started, code)

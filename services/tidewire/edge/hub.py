@@ -165,6 +165,8 @@ class Hub:
         for publication in publications:
             if publication.sent_us:
                 self._metrics.latency(max(0.0, now - publication.sent_us / 1e6))
+            if publication.span is not None:
+                publication.span.end(subscribers=sum(map(len, channel.members.values())))
         for connection in slow:
             self.slow(connection)
 
@@ -191,7 +193,7 @@ class Hub:
 
 
 def _with_data(publication: Publication, data: bytes) -> Publication:
-    return type(publication)(data, publication.info, publication.tags, publication.sent_us)
+    return type(publication)(data, publication.info, publication.tags, publication.sent_us, publication.span)
 
 
 def _nobody(*_: object) -> None:

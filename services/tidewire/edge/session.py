@@ -91,6 +91,7 @@ class Session:
         "is_json",
         "name",
         "owed",
+        "refused_connect",
         "state",
         "subscriptions",
         "user",
@@ -105,6 +106,8 @@ class Session:
         self.name = ""
         self.owed = 0
         """Commands whose result has not come yet."""
+        self.refused_connect = 0.0
+        """When the connect command came that the close answers (monotonic seconds); 0 = another reason."""
         self.subscriptions: dict[str, Subscription] = {}
         self._rules = rules
         self.is_json = json
@@ -389,6 +392,7 @@ class Session:
         """Close now; results that are still to come are dropped."""
         if self.state is SessionState.CLOSED:
             return []
+        self.refused_connect = self._started if self.state is SessionState.CONNECTING else 0.0
         self._become(SessionState.CLOSED)
         return [Close(disconnect)]
 
