@@ -63,6 +63,11 @@ class OtlpExporter:
             logging.getLogger(name).addHandler(self._handler)
             logging.getLogger(name).propagate = False
 
+    @property
+    def waiting(self) -> int:
+        """See `tracing.Exporter`."""
+        return self._accepted - self._sender.done
+
     def put(self, span: Span) -> None:
         """See `tracing.Exporter`."""
         if self._accepted - self._sender.taken >= self._queue_size:  # the processor would drop an older one
@@ -73,7 +78,7 @@ class OtlpExporter:
 
     def close(self, timeout: float) -> int:
         """See `tracing.Exporter`."""
-        waiting, exported = self._accepted - self._sender.done, self._sender.exported
+        waiting, exported = self.waiting, self._sender.exported
         ending = threading.Thread(target=self._processor.shutdown, daemon=True)  # it waits for up to 30 s
         ending.start()
         ending.join(timeout)

@@ -74,6 +74,10 @@ class Span:
 class Exporter(Protocol):
     """Sends spans away, from a thread of its own."""
 
+    @property
+    def waiting(self) -> int:
+        """Spans that are taken, and neither sent nor given up."""
+
     def put(self, span: Span) -> None:
         """Take a span that has ended, or drop it and count that. Never blocks, never raises."""
 
@@ -111,6 +115,11 @@ class Tracer:
             self.spans.inc(0, (outcome,))
         self._exporter = create_exporter(self.spans)
 
+    @property
+    def waiting(self) -> int:
+        """Spans that have ended, and are neither sent nor given up."""
+        return self._exporter.waiting
+
     def sampled(self) -> bool:
         """Decide on one command."""
         return self._random() < self._ratio
@@ -132,12 +141,12 @@ class Tracer:
         context = TraceContext(trace_id, self._bits(64) or 1, "" if parent is None else parent.state)
         span = Span(self, name, kind, context, parent)
         span.attributes = attributes
-        span.start_ns = int((self._clock.wall() - (now - started)) * 1e9)
+        span.start_ns = _unix_ns(self._clock.wall() - (now - started))
         return span
 
     def ended(self, span: Span) -> None:
         """Take a span that ends now."""
-        span.end_ns = max(span.start_ns, int(self._clock.wall() * 1e9))
+        span.end_ns = max(span.start_ns, _unix_ns(self._clock.wall()))
         self._exporter.put(span)
 
     async def close(self, log: FilteringBoundLogger) -> None:
@@ -145,6 +154,10 @@ class Tracer:
         lost = await asyncio.to_thread(self._exporter.close, self._flush_timeout)
         if lost:
             log.warning("tracing.flush_incomplete", lost=lost)
+
+
+def _unix_ns(seconds: float) -> int:
+    return round(seconds * 1e6) * 1000  # a float of today's date holds no more than microseconds
 
 
 class Complaints:
