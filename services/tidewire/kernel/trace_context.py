@@ -11,7 +11,7 @@ import msgspec
 
 MAX_STATE = 512
 """Characters of `tracestate` that everybody must pass on (section 3.3.1.5); a longer one is left out."""
-_MARK = b"raceparent:"
+_MARK = b"raceparent"
 _PARENT = re.compile(
     rb"\r\n[Tt]raceparent:[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f][13579bdf](-[^\r\n]*)?[ \t]*\r\n"
 )
@@ -32,10 +32,10 @@ class TraceContext(msgspec.Struct, frozen=True, gc=False):
 def sampled_context(header: bytes) -> TraceContext | None:
     """Return the context in a header block, None where there is none, an invalid one, or one that is not sampled.
 
-    Names are read as NATS clients write them: `traceparent`, or `Traceparent`, which is Go's form. A block without
-    it costs one search. A version after 00 is read as 00 and may say more behind it (section 3.2.4).
+    Names are case-sensitive in NATS (ADR-4), and read as its clients write them: `traceparent`, or `Traceparent`,
+    which is Go's form. A block without it costs one search. A version after 00 is read as 00 and may say more behind it (section 3.2.4).
     """
-    if _MARK not in header:
+    if header.find(_MARK) < 0:  # `in` takes twice as long: it tries whether the bytes are a number first
         return None
     found = _PARENT.search(header)
     if found is None or found[1] == _INVALID_VERSION or (found[1] == _OUR_VERSION and found[4]):
