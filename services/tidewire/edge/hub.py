@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel.wheel import Wheel
 
@@ -135,7 +137,7 @@ class Hub:
                 self._metrics.publication_dropped("not_json")
                 return
             if data is not publication.data:
-                publication = _with_data(publication, data)
+                publication = msgspec.structs.replace(publication, data=data)
         channel.pending.append(publication)
         self._dirty[channel] = None
 
@@ -190,10 +192,6 @@ class Hub:
         self._lingering.discard(channel, channel.linger_due)
         del self._channels[channel.name]
         self._broker.unsubscribe(channel.handle)
-
-
-def _with_data(publication: Publication, data: bytes) -> Publication:
-    return type(publication)(data, publication.info, publication.tags, publication.sent_us, publication.span)
 
 
 def _nobody(*_: object) -> None:
