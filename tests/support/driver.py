@@ -27,9 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CALL_TIMEOUT = 20.0
 """Seconds; the SDKs themselves give up on a command after 5."""
 LINE_LIMIT = 4 * 1024 * 1024
-HIDDEN = frozenset({"NODE_OPTIONS", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"})
-"""Variables that a driver does not see: its edges are on this machine, and not each SDK can leave a proxy out."""
-
 C = TypeVar("C", bound="DriverClient")
 
 
@@ -54,7 +51,7 @@ class Driver(Generic[C]):
         name: str = "",
         **options: object,
     ) -> C:
-        """Create a client, not connected yet; `options` are the SDK's own, times in milliseconds."""
+        """Create a client, not connected yet; `options` are the SDK's own (in JavaScript: times in milliseconds)."""
         name = name or f"client-{len(self.clients) + 1}"
         client = self.clients[name] = self._client(self, name)
         await client.ask("create", url=url, format=wire, token=token, tokens=tokens, options=options)
@@ -185,6 +182,11 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_event = msgspec.json.Decoder(Event).decode
 
 
+def _is_hidden(variable: str) -> bool:
+    """Edges are on this machine, and not every SDK can be told to leave a proxy out."""
+    return variable == "NODE_OPTIONS" or variable.lower().endswith("_proxy")
+
+
 @contextlib.asynccontextmanager
 async def running_driver(
     *command: str,
@@ -192,14 +194,14 @@ async def running_driver(
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Driver[C]]:
     """Run a driver, with `environment` on top of ours; its clients are of class `client`."""
+    ours = {name: value for name, value in os.environ.items() if not _is_hidden(name)}
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_LIMIT,
-        env={name: value for name, value in os.environ.items() if name not in HIDDEN}
-        | dict(environment or {}),
+        env=ours | dict(environment or {}),
     )
     driver = Driver(process, client)
     try:

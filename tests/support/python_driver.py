@@ -48,7 +48,7 @@ class Operations:
     async def _result(self, op: str, name: str, fields: dict[str, Any]) -> Json:
         if op == "create":
             wanted = {"wire": fields["format"], "token": fields["token"], "tokens": fields["tokens"]}
-            self._clients[name] = PythonClient(fields["url"], **wanted)
+            self._clients[name] = PythonClient(fields["url"], **wanted, **fields["options"])
             self._clients[name].on_event = partial(report, name)
             return None
         if op in ASKED_BY_NAME:

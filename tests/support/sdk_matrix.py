@@ -122,15 +122,17 @@ class Cast(msgspec.Struct, frozen=True):
             await asyncio.gather(*(player.close() for player in players))
 
     async def play(self, scenario: Scenario) -> None:
-        """Let everybody play at once. Raises ExceptionGroup of what failed, each with a note of whose it is."""
+        """Let everybody play at once. Raises a group of what failed, each with a note of whose it is."""
         async with self.players(scenario.kinds) as players:
             outcomes = await asyncio.gather(*map(scenario.play, players), return_exceptions=True)
-        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        failures: list[BaseException] = []
         for player, outcome in zip(players, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 outcome.add_note(f"with {player.kind}")
+                failures.append(outcome)
         if failures:
-            raise ExceptionGroup(f"{scenario.name} fails with {len(failures)} of {len(players)}", failures)
+            text = f"{scenario.name} fails with {len(failures)} of {len(players)}"
+            raise BaseExceptionGroup(text, failures)
 
 
 @contextlib.asynccontextmanager

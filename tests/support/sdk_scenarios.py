@@ -10,7 +10,7 @@ from tests.support.sdk import connected, error_of, event, events_of, subscribed
 from tests.support.sdk_matrix import Player, Scenario
 
 CONFIG = {
-    "client": {"allow_anonymous_connect_without_token": True, "expired_close_delay": "1s"},
+    "client": {"allow_anonymous_connect_without_token": True, "expired_close_delay": "2s"},
     "channel": {
         "namespaces": [
             {"name": "live", **OPEN},

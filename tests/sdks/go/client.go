@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/centrifugal/centrifuge-go"
 )
@@ -25,6 +26,8 @@ func newClient(r request) *client {
 	config := centrifuge.Config{
 		Token: r.Token,
 		Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
+		// The other SDKs' value: with the default of 1 s a busy machine would be an error that the edge did not make.
+		HandshakeTimeout: 5 * time.Second,
 	}
 	if r.Tokens != nil {
 		next := c.provider("token_wanted", "", r.Tokens)

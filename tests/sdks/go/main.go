@@ -35,6 +35,7 @@ type request struct {
 	Quiet   bool
 	Method  string
 	Data    json.RawMessage
+	Options object // none so far
 }
 
 var (
@@ -66,6 +67,9 @@ func plainError(err error) object {
 }
 
 func operate(r request) (json.RawMessage, error) {
+	if len(r.Options) > 0 {
+		return nil, errors.New("this driver knows no options")
+	}
 	if r.Op == "create" {
 		clients.Store(r.Client, newClient(r))
 		return nil, nil

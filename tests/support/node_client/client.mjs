@@ -14,6 +14,15 @@ const sdk = process.argv[2];
 const { Centrifuge: JsonCentrifuge, UnauthorizedError } = await import(sdk);
 const { Centrifuge: ProtobufCentrifuge } = await import(`${sdk}/build/protobuf`);
 
+// Up to 5.7 the SDK swaps publications when several frames reach it in one turn of the event loop. In a browser they never
+// do, as each message is a task of its own; `ws` keeps to that only on request.
+class OneEventATurn extends WebSocket {
+  constructor(url, protocols) {
+    super(url, protocols, { allowSynchronousEvents: false });
+  }
+}
+const Socket = sdk === 'centrifuge' ? WebSocket : OneEventATurn;
+
 const clients = new Map(); // id -> {sdk, format, subscriptions, streams}
 
 const write = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
@@ -96,7 +105,7 @@ async function stream(id, client, { channel, publisher, limit, pause }) {
 const operations = {
   create({ client: id, url, format, token, tokens, options }) {
     const Centrifuge = format === 'protobuf' ? ProtobufCentrifuge : JsonCentrifuge;
-    const settings = { websocket: WebSocket, ...options };
+    const settings = { websocket: Socket, ...options };
     if (token) settings.token = token;
     if (tokens) settings.getToken = provider(id, 'token_wanted', tokens);
     const client = { sdk: new Centrifuge(url, settings), format, subscriptions: new Map(), streams: new Set() };
