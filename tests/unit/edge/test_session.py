@@ -15,6 +15,7 @@ from tidewire.edge.effects import (
     Close,
     Dropped,
     Effect,
+    Enter,
     ExpireIn,
     Identified,
     Join,
@@ -241,6 +242,25 @@ def test_subscribe_is_answered_when_the_broker_confirms_and_grants_no_wish() -> 
     (join,) = client.frame({"id": 7, "subscribe": {"channel": "chat:a", "unheard_of": [1], **wishes}})
     assert isinstance(join, Join)
     assert client.replies(client.session.joined("chat:a", join.attempt, 7)) == [{"id": 7, "subscribe": {}}]
+
+
+@protocol("subscribe.compaction")
+@pytest.mark.parametrize(
+    ("json_format", "name", "flag", "granted"),
+    [(True, "js", 1, True), (True, "", 0, False), (False, "python", 3, True), (False, "js", 1, False)],
+)
+def test_channel_ids_are_granted_to_who_offers_and_can_take_them(
+    json_format: bool, name: str, flag: int, granted: bool
+) -> None:
+    """The JavaScript SDK cannot in Protobuf: it would lose every publication."""
+    client = Client(json_format=json_format)
+    client.frame({"id": 1, "connect": {"token": token(), "name": name}})
+    (join,) = client.frame({"id": 2, "subscribe": {"channel": "chat:a", "flag": flag}})
+    assert isinstance(join, Join)
+    effects = client.session.joined("chat:a", join.attempt, 7)
+    assert client.replies(effects) == [{"id": 2, "subscribe": {"id": 7} if granted else {}}]
+    (enter,) = (effect for effect in effects if isinstance(effect, Enter))
+    assert enter.traits.compact is granted
 
 
 @protocol("error.105")
