@@ -6,12 +6,13 @@ import asyncio
 import random
 import secrets
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidewire import __version__
+from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.control import Control
@@ -19,9 +20,11 @@ from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.drain import retire_all
 from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
+from tidewire.edge.key_telemetry import KeyTelemetry
 from tidewire.edge.link_watch import LinkWatch
 from tidewire.edge.pages import public_app
 from tidewire.edge.policies.issuer import TokenIssuer
+from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.rules import Rules
 from tidewire.edge.telemetry import Telemetry
@@ -72,7 +75,9 @@ class Edge:
             self._link = NatsLink(link_options(config.nats, self._node), self._watch)
         except LinkError as error:
             raise StartError(str(error)) from error
-        self._rules = Rules(config, clock, __version__)
+        keys = KeyCache()
+        self._key_telemetry = KeyTelemetry(keys, clock)
+        self._rules = Rules(config, clock, __version__, keys)
         nats = config.nats
         self._broker = NatsBroker(
             self._link,
@@ -83,7 +88,7 @@ class Edge:
             self._telemetry,
             self._soon,
         )
-        self._keys = _NoKeys()
+        self._keys = JwksFetcher(keys, clock, self._key_telemetry, self._log)
         linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
         self._hub = Hub(self._broker, self._telemetry, clock, linger)
         client = config.client
@@ -95,7 +100,10 @@ class Edge:
         self._gate = self._create_gate()
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
-            [self._dispatcher.tick, self._gate.tick], self._telemetry, self._link, clock.monotonic
+            [self._dispatcher.tick, self._gate.tick, self._keys.tick],
+            self._telemetry,
+            self._link,
+            clock.monotonic,
         )
 
     def _create_gate(self) -> Gate:
@@ -138,6 +146,7 @@ class Edge:
         http = self._config.http
         registry = Registry()
         self._telemetry.register(registry, self._hub, self._gate, self._link, __version__)
+        self._key_telemetry.register(registry)
         internal = http_protocol(internal_app(registry, lambda: self._unready))
         try:
             self._internal = await listen(
@@ -184,6 +193,7 @@ class Edge:
         self._ticker.stop()
         for transport in list(self._gate.transports):
             transport.abort()
+        await self._keys.close()
         await self._link.close()
 
     def reload(self) -> None:
@@ -229,13 +239,6 @@ class Edge:
                 "nats.mapping_failed", problem=MAPPING_PROBLEMS[found], nats=self._link.server_name
             )
             self._link.reconnect("the node does not map tw.pub")
-
-
-class _NoKeys:
-    """WIP."""
-
-    def fetch(self, source: str, done: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_soon(done)
 
 
 MAPPING_PROBLEMS = {

@@ -13,9 +13,11 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, field
 
 from tidewire.edge.channel_options import ChannelConfig, ChannelOptions, Namespace
-from tidewire.edge.client_options import ClientConfig, HmacAlgorithm, HmacKey, TokenConfig
+from tidewire.edge.client_options import ClientConfig
 from tidewire.edge.dev_options import DevConfig, DevEdge
+from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
 from tidewire.edge.nats_options import NatsConfig, NatsTls
+from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
 from tidewire.kernel.config import PATH, Duration, Problem, Section, duration, repeated
 
 __all__ = [
@@ -26,17 +28,20 @@ __all__ = [
     "DevEdge",
     "DrainConfig",
     "EdgeConfig",
-    "HmacAlgorithm",
     "HmacKey",
     "HttpConfig",
+    "JwksConfig",
     "LogConfig",
     "Namespace",
     "NatsConfig",
     "NatsTls",
+    "PublicKeyConfig",
     "RpcConfig",
     "RpcMethod",
     "SendConfig",
+    "SubscriptionTokenConfig",
     "TokenConfig",
+    "TrustConfig",
     "WebsocketConfig",
 ]
 

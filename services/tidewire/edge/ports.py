@@ -84,6 +84,13 @@ class KeyFetcher(Protocol):
         """
 
 
+class KeyMetrics(Protocol):
+    """What happens with issuers' keys, for whoever counts."""
+
+    def keys_fetched(self, url: str, outcome: str, seconds: float) -> None:
+        """A fetch ended after this time; `outcome` is "ok" or a short constant, `url` goes without its query."""
+
+
 class Transport(Protocol):
     """One connection's way out. It knows bytes and back-pressure, nothing of channels."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.permissions import Namespaces
 from tidewire.edge.policies.rpc import RpcPolicy
 from tidewire.edge.policies.tokens import TokenVerifier
@@ -30,18 +31,16 @@ class Rules:
         "ping_seconds",
         "rpc",
         "single_connection",
-        "subscription_tokens",
         "tokens",
         "version",
     )
 
-    def __init__(self, config: EdgeConfig, clock: Clock, version: str) -> None:
+    def __init__(self, config: EdgeConfig, clock: Clock, version: str, keys: KeyCache | None = None) -> None:
         client = config.client
         self.clock = clock
         self.version = version
         self.namespaces = Namespaces(config.channel)
-        self.tokens = TokenVerifier(client.token, clock)
-        self.subscription_tokens = self.tokens
+        self.tokens = TokenVerifier(client, clock, keys or KeyCache())
         self.rpc = RpcPolicy(config.rpc)
         self.allow_anonymous = client.allow_anonymous_connect_without_token
         self.channel_limit = client.channel_limit
