@@ -15,7 +15,6 @@ from tests.support.wire_actors import Actor, WireBackend, WireClient
 from tests.support.wire_formats import FORMATS
 from tests.support.wire_table import Names, Row, configurations, rows
 
-
 EXCHANGES = [
     pytest.param(
         row,

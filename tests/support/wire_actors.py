@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import unquote
 
 import nats
@@ -21,7 +20,7 @@ from tests.support.wire_table import Names
 from tidewire.kernel.subjects import CONTROL_ALL, encode_channel
 
 TIMEOUT = 5.0
-LAST_CHANNEL = "live:the-end-of-the-row"
+LAST_CHANNEL = "public:the-end-of-the-row"
 LAST_ID = 2**32 - 1
 OWN_IDS = 1_000_000
 """Where the ids of commands begin that stand in no row: those of `connects` and `subscribes`."""
@@ -128,7 +127,7 @@ class WireClient:
         if self._over or self._socket is None:
             return
         if self._authenticated:
-            await self.sends({"id": LAST_ID, "subscribe": {"channel": LAST_CHANNEL}})
+            await self.sends({"id": LAST_ID, "publish": {"channel": LAST_CHANNEL, "data": 0}})
             line = await self._line()
             assert line.get("id") == LAST_ID, f"{self._who} was sent what the row does not tell: {line}"
         else:
