@@ -10,7 +10,7 @@ from msgspec import Meta, field
 
 from tidewire.edge.key_options import JwksConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig
-from tidewire.kernel.config import Duration, Problem, Section, duration
+from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
 
@@ -72,6 +72,8 @@ def _fetching(jwks: JwksConfig) -> tuple[object, ...]:
 class PersonalChannel(Section, frozen=True, kw_only=True):
     """The channel `<namespace>:#<user>`, which only that user may have."""
 
+    reloadable = True
+
     enabled: Annotated[bool, Meta(description="Subscribe each user to its personal channel.")] = False
     namespace: Annotated[
         str,
@@ -92,6 +94,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         someone_can_connect,
         one_way_to_fetch,
     )
+    reloadable = True
 
     allowed_origins: Annotated[
         tuple[str, ...],
@@ -113,7 +116,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             description="Most connections of one edge. Further handshakes get HTTP 503, so that a balancer tries "
-            "another edge. Lowered at start, with a warning, where the limit of open files allows fewer.",
+            "another edge. Lowered, with a warning, where the limit of open files allows fewer.",
         ),
     ] = 15000
     channel_limit: Annotated[
@@ -132,7 +135,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             description="Most bytes that may wait for a client that reads slowly. With more it is closed with 3008 "
-            "and reconnects.",
+            "and reconnects. A change counts for new connections.",
         ),
     ] = 1048576
     ping_interval: Annotated[
@@ -140,7 +143,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="Time between pings of the edge, in whole seconds. Clients learn it when they connect and "
             "reconnect when a ping does not come.",
-            extra={"at_least": "1s", "at_most": "10m"},
+            extra={"at_least": "1s", "at_most": "10m", **RESTART},
         ),
     ] = duration("25s")
     pong_timeout: Annotated[
@@ -148,7 +151,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="How long a client may take to answer a ping; less than `ping_interval`. Later it is closed "
             "with 3012.",
-            extra={"at_least": "100ms"},
+            extra={"at_least": "100ms", **RESTART},
         ),
     ] = duration("8s")
     stale_close_delay: Annotated[

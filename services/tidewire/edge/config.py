@@ -18,7 +18,7 @@ from tidewire.edge.dev_options import DevConfig, DevEdge
 from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
 from tidewire.edge.nats_options import NatsConfig, NatsTls
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
-from tidewire.kernel.config import PATH, Duration, Problem, Section, duration, repeated
+from tidewire.kernel.config import PATH, RESTART, Duration, Problem, Section, duration, repeated
 
 __all__ = [
     "ChannelConfig",
@@ -51,6 +51,8 @@ _RESERVED_METHODS: Final = "tw."
 class LogConfig(Section, frozen=True, kw_only=True):
     """Logs, on standard error."""
 
+    reloadable = True
+
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least level that is logged.")
     ] = "info"
@@ -58,7 +60,8 @@ class LogConfig(Section, frozen=True, kw_only=True):
         Literal["auto", "json", "console"],
         Meta(
             description="`json`: one JSON object a line. `console`: for people. `auto`: `console` on a terminal, "
-            "otherwise `json`."
+            "otherwise `json`.",
+            extra=RESTART,
         ),
     ] = "auto"
 
@@ -127,12 +130,15 @@ class HttpConfig(Section, frozen=True, kw_only=True):
 class WebsocketConfig(Section, frozen=True, kw_only=True):
     """The WebSocket transport, at `/connection/websocket`."""
 
+    reloadable = True
+
     message_size_limit: Annotated[
         int,
         Meta(
             ge=1,
             description="Longest message of a client in bytes. A longer one closes the connection with 1009. The edge "
             "refuses to start when NATS's `max_payload` could not carry it.",
+            extra=RESTART,
         ),
     ] = 65536
     close_timeout: Annotated[
@@ -159,6 +165,7 @@ class RpcMethod(Section, frozen=True, kw_only=True):
     """Who may call one method."""
 
     checks = (method_is_not_ours,)
+    reloadable = True
 
     name: Annotated[
         str,
@@ -178,6 +185,7 @@ class RpcConfig(Section, frozen=True, kw_only=True):
     """Calls of clients, relayed to NATS responders on `tw.rpc.<method>`."""
 
     checks = (method_names_differ,)
+    reloadable = True
 
     enabled: Annotated[
         bool, Meta(description="Whether calls are relayed. Otherwise each gets error 108 (not available).")
@@ -199,6 +207,8 @@ class RpcConfig(Section, frozen=True, kw_only=True):
 class SendConfig(Section, frozen=True, kw_only=True):
     """One-way messages of clients, passed on to NATS at `tw.ev.message`."""
 
+    reloadable = True
+
     enabled: Annotated[
         bool,
         Meta(
@@ -212,6 +222,8 @@ class SendConfig(Section, frozen=True, kw_only=True):
 
 class DrainConfig(Section, frozen=True, kw_only=True):
     """What an edge does between SIGTERM and its end."""
+
+    reloadable = True
 
     delay: Annotated[
         Duration,

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     from tidewire.kernel.ids import ConnectionId
 
 
+ENDINGS = 500
+"""Subscriptions that are ended in one tick."""
+NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace is gone")
+
+
 class Timing(msgspec.Struct, frozen=True):
     """Seconds: pings go out every `ping`, are answered within `pong`; authentication is over within `stale`."""
 
@@ -74,6 +79,9 @@ class Dispatcher:
         self._timing = timing
         self._random = random
         self._timers = Timers()
+        self._namespaces = rules.namespaces.names
+        self._ending: list[tuple[Connection, str]] = []
+        """Subscriptions of namespaces that are gone."""
         self.connections: dict[Connection, None] = {}
         self.users = Users()
         self.replacing: Callable[[Connection], None] = _nobody
@@ -142,6 +150,10 @@ class Dispatcher:
     def tick(self) -> None:
         """Turn the wheels by one tick (`timers.TICK` seconds)."""
         self._hub.tick()
+        ending, self._ending = self._ending[:ENDINGS], self._ending[ENDINGS:]
+        for connection, channel in ending:
+            if self._rules.namespaces.find(channel) is errors.UNKNOWN_CHANNEL:
+                self.perform(connection, connection.session.unsubscribe(channel, NAMESPACE_GONE))
         for timer, connection in self._timers.advance():
             if connection in self.connections:  # an earlier timer of this tick may have closed it
                 self.perform(connection, self._due(timer, connection))
@@ -150,10 +162,16 @@ class Dispatcher:
         """Close a connection as soon as it is owed no reply."""
         self.perform(connection, connection.session.retire(disconnect))
 
-    def reconfigured(self) -> None:
-        """Let every session look at its subscriptions after the rules have changed."""
-        for connection in list(self.connections):
-            self.perform(connection, connection.session.reconfigured())
+    def reconfigured(self, timing: Timing) -> None:
+        """Follow `timing`, and rules that were replaced.
+
+        Connections go on: pings that clients were told of do not change, and the rights that a subscription began
+        with are not asked for again. Only the subscriptions of namespaces that are gone end, some in each tick.
+        """
+        self._timing = timing
+        names = self._rules.namespaces.names
+        gone, self._namespaces = self._namespaces - names, names
+        self._ending += self._hub.memberships(gone) if gone else []
 
     def _due(self, timer: Timer, connection: Connection) -> list[Effect]:
         session = connection.session

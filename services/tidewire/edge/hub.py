@@ -9,13 +9,14 @@ pattern is a channel of its own, whose publications say which channel they belon
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from tidewire.edge.wire.json_codec import clean_json
+from tidewire.kernel.channels import split_channel
 from tidewire.kernel.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Hub:
         elif channel.linger_due:
             self._lingering.discard(channel, channel.linger_due)
             channel.linger_due = 0
+        channel.binary &= binary  # its namespace may have come back as another: JSON clients need JSON
         channel.waiting[connection] = attempt
         return channel.id if channel.state is ChannelState.LIVE else None
 
@@ -150,6 +152,16 @@ class Hub:
             self._forget(channel)
         else:
             channel.linger_due = self._lingering.add(channel, self._linger_ticks)
+
+    def memberships(self, namespaces: Container[str | None]) -> list[tuple[Connection, str]]:
+        """Return who has joined or entered a channel of these namespaces, with the channel."""
+        found: list[tuple[Connection, str]] = []
+        for name, channel in self._channels.items():
+            if split_channel(name).namespace in namespaces:
+                found += [(connection, name) for connection in channel.waiting]
+                for group in channel.members.values():
+                    found += [(connection, name) for connection in group]
+        return found
 
     def tick(self) -> None:
         """Let go of channels that nobody came back to."""

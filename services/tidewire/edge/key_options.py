@@ -43,6 +43,8 @@ def hmac_flaw(setting: str, key: Secret) -> Iterator[Problem]:
 class HmacKey(Section, frozen=True, kw_only=True):
     """One of several signing keys."""
 
+    reloadable = True
+
     checks = (secret_is_usable,)
 
     kid: Annotated[
@@ -81,6 +83,8 @@ def key_fits_algorithms(key: PublicKeyConfig) -> Iterator[Problem]:
 
 class PublicKeyConfig(Section, frozen=True, kw_only=True):
     """A public key whose private half signs tokens elsewhere."""
+
+    reloadable = True
 
     checks = (key_fits_algorithms,)
 
@@ -149,6 +153,8 @@ def intervals_fit(jwks: JwksConfig) -> Iterator[Problem]:
 
 class JwksConfig(Section, frozen=True, kw_only=True):
     """An issuer that publishes its keys (JSON Web Key Set, RFC 7517)."""
+
+    reloadable = True
 
     checks = (url_is_safe, intervals_fit)
 

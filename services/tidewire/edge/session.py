@@ -348,10 +348,6 @@ class Session:
         """End a subscription, and tell the client why."""
         return [*self.subscriptions.end(channel, why), *self._greet_when_complete()] if self.connected else []
 
-    def reconfigured(self) -> list[Effect]:
-        """The rules have changed: rights count for what is asked from now on, but what no rule knows any more ends."""
-        return self.subscriptions.end_unknown() if self.connected else []
-
     @property
     def connected(self) -> bool:
         """Whether the client is authenticated and not yet on its way out."""

@@ -163,12 +163,6 @@ class Subscriptions(Mapping[str, Subscription]):
         answer = self._settle(subscription, self._result(subscription, 0))
         return [self._forget(channel), answer, told]
 
-    def end_unknown(self) -> list[Effect]:
-        """End what the configuration has no namespace for any more: subscribing again, the client learns why (102)."""
-        find = self._party.rules.namespaces.find
-        gone = [channel for channel in self if isinstance(find(channel), ReplyError)]
-        return [effect for channel in gone for effect in self.end(channel, errors.INSUFFICIENT_STATE)]
-
     def expire(self) -> list[Effect]:
         """End the subscriptions whose grace time after expiry is over."""
         now = self._party.rules.clock.wall() - self._party.rules.expired_sub_close_delay

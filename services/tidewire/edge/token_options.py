@@ -54,6 +54,8 @@ def sources_differ(token: TrustConfig) -> Iterator[Problem]:
 class TrustConfig(Section, frozen=True, kw_only=True):
     """Which keys are trusted to sign tokens, and for whom."""
 
+    reloadable = True
+
     checks: ClassVar[tuple[Callable[[Any], Iterable[Problem]], ...]] = (
         kids_differ,
         secret_key_is_usable,

@@ -6,8 +6,19 @@ from typing import Any
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, rules, token
+from tests.fakes.edge import (
+    NAMESPACES,
+    OPEN,
+    CountingMetrics,
+    FakeBroker,
+    FakeKeys,
+    RecordingTransport,
+    edge_config,
+    rules,
+    token,
+)
 from tests.support.protocol import protocol
+from tidewire.edge import dispatcher as dispatcher_module
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing
@@ -31,8 +42,9 @@ class Core:
         self.metrics = CountingMetrics()
         self.hub = Hub(self.broker, self.metrics, self.clock, 100)
         timing = Timing(ping=25.0, pong=8.0, stale=10.0)
+        self.rules = rules(self.clock, **config)
         self.dispatcher = Dispatcher(
-            rules(self.clock, **config),
+            self.rules,
             self.hub,
             self.broker,
             self.keys,
@@ -442,3 +454,41 @@ def test_format_of_an_opened_connection_is_counted(core: Core, framing: Framing)
 
 def _varint(number: int) -> bytes:
     return bytes((number,)) if number < 128 else bytes((number & 127 | 128, number >> 7))
+
+
+@protocol("unsubscribe.2000")
+def test_subscriptions_of_a_namespace_that_is_gone_end_some_in_each_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others stay, and so do those of a namespace that is back before its turn."""
+    monkeypatch.setattr(dispatcher_module, "ENDINGS", 2)
+    core = Core()
+    clients = [core.client() for _ in range(4)]
+    for client in clients:
+        client.subscribe("chat:a").subscribe("public:a", 3)
+        client.heard()
+    timing = Timing(ping=25.0, pong=8.0, stale=10.0)
+    without = [each for each in NAMESPACES if each["name"] != "chat"]
+    core.rules.configure(edge_config(channel={"namespaces": without, "without_namespace": OPEN}))
+    core.dispatcher.reconfigured(timing)
+    core.dispatcher.tick()
+    gone = {"channel": "chat:a", "unsubscribe": {"code": 2000, "reason": "the channel's namespace is gone"}}
+    assert [client.heard() for client in clients] == [[{"push": gone}], [{"push": gone}], [], []]
+    core.rules.configure(edge_config())
+    core.dispatcher.reconfigured(timing)
+    core.dispatcher.tick()
+    assert [client.heard() for client in clients] == [[], [], [], []]
+    core.deliver("chat:a", 1)
+    core.deliver("public:a", 2)
+    assert [len(client.heard()) for client in clients] == [1, 1, 2, 2]
+
+
+def test_reconfigured_times_count_for_who_comes() -> None:
+    """A connection that is there keeps what it began with."""
+    core = Core()
+    early = core.client(None)
+    core.dispatcher.reconfigured(Timing(ping=25.0, pong=8.0, stale=1.0))
+    late = core.client(None)
+    core.run(1.1)
+    assert late.transport.closed is errors.STALE
+    assert early.transport.closed is None

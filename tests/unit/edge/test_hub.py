@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -516,3 +516,16 @@ def test_lingering_channels_are_bounded(stage: Stage, monkeypatch: pytest.Monkey
     for _ in range(LINGER):
         stage.hub.tick()
     assert len(stage.hub) == 0
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True)])
+def test_channel_of_a_namespace_that_came_back_in_another_format_carries_json(
+    first: bool, second: bool
+) -> None:
+    """As long as anyone may be in it who was told so: one publication that is not JSON would break a frame of many."""
+    stage = Stage()
+    stage.joined("raw:a", WEBSOCKET_PROTOBUF, binary=first)
+    members = stage.joined("raw:a", WEBSOCKET_PROTOBUF, binary=second)
+    stage.publish("raw:a", Publication(b"\xff"))
+    assert stage.metrics.of("publication_dropped") == [("not_json",)]
+    assert cast("RecordingTransport", members[0].transport).frames == []

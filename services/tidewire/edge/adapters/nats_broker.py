@@ -66,7 +66,8 @@ class NatsBroker:
         self._link = link
         self._partitions = partitions
         self._publish_timeout = publish_timeout
-        self._call_timeout = call_timeout
+        self.call_timeout = call_timeout
+        """Seconds that a call may wait; may change at any time, for calls to come."""
         self._clock = clock
         self._metrics = metrics
         self._soon = soon
@@ -153,7 +154,7 @@ class NatsBroker:
                 rpc_subject(method),
                 data,
                 _caller(user, client),
-                self._call_timeout,
+                self.call_timeout,
                 lambda header, payload: done(_answer(header, payload)),
             )
         except PayloadTooLarge:
