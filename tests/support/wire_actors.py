@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
 import nats
+import pytest
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from websockets.asyncio.client import ClientConnection, connect
@@ -182,13 +183,11 @@ class WireClient:
         return self._lines.pop(0)
 
     async def _ending(self) -> Close:
-        try:
-            line = await self._line()
-        except ConnectionClosed as ending:
-            self._over = True
-            assert ending.rcvd is not None, "the connection was cut"
-            return ending.rcvd
-        raise AssertionError(f"{self._who} was not closed, but sent {line}")
+        with pytest.raises(ConnectionClosed) as ending:
+            raise AssertionError(f"{self._who} was not closed, but sent {await self._line()}")
+        self._over = True
+        assert ending.value.rcvd is not None, "the connection was cut"
+        return ending.value.rcvd
 
 
 def _place(line: Plain) -> tuple[int, str]:
