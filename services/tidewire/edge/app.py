@@ -31,7 +31,9 @@ from tidewire.edge.rules import Rules
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
 from tidewire.edge.timers import TICK
+from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.transport import WebSocketTransport
+from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.nats_config import inbox_prefix
 from tidewire.platform import logs
@@ -41,6 +43,7 @@ from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkError, LinkOptions, LinkState
+from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -79,6 +82,12 @@ class Edge:
         keys = KeyCache()
         self._key_telemetry = KeyTelemetry(keys, clock)
         self._rules = Rules(config, clock, __version__, keys)
+        resource = {"service.instance.id": self._node, "service.version": __version__}
+        try:
+            self._tracing = create_tracer(config.tracing, resource, clock, self._log)
+        except OSError as error:
+            raise StartError(f"tracing.ca_file cannot be used ({error})") from error
+        tracer = EdgeTracer(self._tracing, clock) if self._tracing is not None else OFF
         nats = config.nats
         self._broker = NatsBroker(
             self._link,
@@ -88,12 +97,20 @@ class Edge:
             clock,
             self._telemetry,
             self._soon,
+            tracer,
         )
         self._keys = JwksFetcher(keys, clock, self._key_telemetry, self._log)
         linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
         self._hub = Hub(self._broker, self._telemetry, clock, linger)
         self._dispatcher = Dispatcher(
-            self._rules, self._hub, self._broker, self._keys, self._telemetry, _timing(config), random.random
+            self._rules,
+            self._hub,
+            self._broker,
+            self._keys,
+            self._telemetry,
+            _timing(config),
+            random.random,
+            tracer,
         )
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
         self._gate = self._create_gate()
@@ -150,6 +167,8 @@ class Edge:
         self._telemetry.register(registry, self._hub, self._gate, self._link, __version__)
         self._key_telemetry.register(registry)
         registry.add(self._reloader.metrics())
+        if self._tracing is not None:
+            registry.add([self._tracing.spans])
         internal = http_protocol(internal_app(registry, lambda: self._unready))
         try:
             self._internal = await listen(
@@ -204,6 +223,8 @@ class Edge:
             transport.abort()
         await self._keys.close()
         await self._link.close()
+        if self._tracing is not None:
+            await self._tracing.close(self._log)
 
     # NATS
 

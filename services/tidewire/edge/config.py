@@ -19,6 +19,7 @@ from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
 from tidewire.edge.nats_options import NatsConfig, NatsTls
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
 from tidewire.kernel.config import PATH, RESTART, Duration, Problem, Section, duration, repeated
+from tidewire.platform.tracing_options import TracingConfig
 
 __all__ = [
     "ChannelConfig",
@@ -41,6 +42,7 @@ __all__ = [
     "SendConfig",
     "SubscriptionTokenConfig",
     "TokenConfig",
+    "TracingConfig",
     "TrustConfig",
     "WebsocketConfig",
 ]
@@ -268,6 +270,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
         ),
     ] = ""
     log: Annotated[LogConfig, Meta(description="Logs.")] = field(default_factory=LogConfig)
+    tracing: Annotated[TracingConfig, Meta(description="Traces.")] = field(default_factory=TracingConfig)
     http: Annotated[HttpConfig, Meta(description="Listeners.")] = field(default_factory=HttpConfig)
     nats: Annotated[NatsConfig, Meta(description="The connection to NATS.")] = field(
         default_factory=NatsConfig

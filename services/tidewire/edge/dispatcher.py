@@ -30,6 +30,7 @@ from tidewire.edge.effects import (
 )
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.timers import Timer, Timers
+from tidewire.edge.untraced import OFF
 from tidewire.edge.users import Users
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.replies import Reply
@@ -39,7 +40,7 @@ from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.hub import Hub
-    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Transport
+    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Span, Tracer, Transport
     from tidewire.edge.rules import Rules
     from tidewire.kernel.errors import Disconnect
     from tidewire.kernel.ids import ConnectionId
@@ -70,6 +71,7 @@ class Dispatcher:
         metrics: Metrics,
         timing: Timing,
         random: Callable[[], float],
+        tracer: Tracer = OFF,
     ) -> None:
         self._rules = rules
         self._hub = hub
@@ -78,6 +80,7 @@ class Dispatcher:
         self._metrics = metrics
         self._timing = timing
         self._random = random
+        self._tracer = tracer
         self._timers = Timers()
         self._namespaces = rules.namespaces.names
         self._ending: list[tuple[Connection, str]] = []
@@ -196,10 +199,14 @@ class Dispatcher:
     def _keys_arrived(self, connection: Connection) -> None:
         self.perform(connection, connection.session.keys_arrived())
 
-    def _published(self, connection: Connection, effect: Publish, error: ReplyError | None) -> None:
+    def _published(
+        self, connection: Connection, effect: Publish, span: Span, error: ReplyError | None
+    ) -> None:
+        span.end(error.code if error is not None else 0)
         self.perform(connection, connection.session.published(effect.id, effect.started, error))
 
-    def _called(self, connection: Connection, effect: Call, answer: bytes | ReplyError) -> None:
+    def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:
+        span.end(0 if isinstance(answer, bytes) else answer.code)
         self.perform(connection, connection.session.called(effect.id, effect.started, answer))
 
     # Effects.
@@ -223,9 +230,13 @@ class Dispatcher:
         self._reply(connection, replies)
 
     def _publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
-        done = partial(self._published, connection, effect)
-        error = self._broker.publish(effect.channel, effect.data, effect.info, done)
-        return () if error is None else connection.session.published(effect.id, effect.started, error)
+        span = self._tracer.publish(effect.channel, effect.started)
+        done = partial(self._published, connection, effect, span)
+        error = self._broker.publish(effect.channel, effect.data, effect.info, done, span.header)
+        if error is None:
+            return ()
+        span.end(error.code)
+        return connection.session.published(effect.id, effect.started, error)
 
     def _join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
         name, attempt = effect.channel, effect.attempt
@@ -255,9 +266,13 @@ class Dispatcher:
     def _call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
         session = connection.session
         party = session.party
-        done = partial(self._called, connection, effect)
-        error = self._broker.call(effect.method, party.user, party.client, effect.data, done)
-        return () if error is None else session.called(effect.id, effect.started, error)
+        span = self._tracer.call(effect.method, effect.started)
+        done = partial(self._called, connection, effect, span)
+        error = self._broker.call(effect.method, party.user, party.client, effect.data, done, span.header)
+        if error is None:
+            return ()
+        span.end(error.code)
+        return session.called(effect.id, effect.started, error)
 
     def _send(self, connection: Connection, effect: Send) -> Iterable[Effect]:
         party = connection.session.party
@@ -302,12 +317,15 @@ class Dispatcher:
 
     def _close(self, connection: Connection, disconnect: Disconnect) -> None:
         connection.disconnect = disconnect
+        if connection.session.refused_connect:
+            self._tracer.answered("connect", connection.session.refused_connect, disconnect.code)
         connection.transport.close(disconnect)
         self.lost(connection)
 
     def _count(self, effect: Answer) -> None:
         code = effect.reply.error.code if effect.reply.error is not None else 0
         self._metrics.command(effect.method, code, self._rules.clock.monotonic() - effect.started)
+        self._tracer.answered(effect.method, effect.started, code)
 
 
 def _nobody(_connection: Connection) -> None:

@@ -177,7 +177,7 @@ class Hub:
                 self._metrics.publication_dropped("not_json")
                 return
             if data is not publication.data:
-                publication = _with_data(publication, data)
+                publication = msgspec.structs.replace(publication, data=data)
         channel.pending.append(publication)
         self._dirty[channel] = None
 
@@ -215,6 +215,8 @@ class Hub:
         for publication in publications:
             if publication.sent_us:
                 self._metrics.latency(max(0.0, now - publication.sent_us / 1e6))
+            if publication.span is not None:
+                publication.span.end(subscribers=sum(map(len, channel.members.values())))
         for connection in slow:
             self.slow(connection)
 
@@ -252,10 +254,6 @@ def _encode(
     encode = framing.codec.publication
     place = channel.id if compact else channel.name
     return [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
-
-
-def _with_data(publication: Publication, data: bytes) -> Publication:
-    return msgspec.structs.replace(publication, data=data)
 
 
 def _nobody(*_: object) -> None:

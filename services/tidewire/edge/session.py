@@ -87,6 +87,7 @@ class Session:
         "_rules",
         "_spare_pong",
         "party",
+        "refused_connect",
         "state",
         "subscriptions",
     )
@@ -99,6 +100,8 @@ class Session:
         self.party = Party(client, rules, is_json=json)
         self.subscriptions = Subscriptions(self.party)
         self._credentials = Credentials(self.party, bearer)
+        self.refused_connect = 0.0
+        """When the connect command came that the close answers (monotonic seconds); 0 = another reason."""
         self._rules = rules
         self._others = others
         self._connect = 0
@@ -372,6 +375,7 @@ class Session:
         """Close now; results that are still to come are dropped."""
         if self.state is SessionState.CLOSED:
             return []
+        self.refused_connect = self.party.started if self.state is SessionState.CONNECTING else 0.0
         self._become(SessionState.CLOSED)
         self._backlog = None
         return [Close(disconnect)]

@@ -17,14 +17,16 @@ from tests.fakes.edge import (
     rules,
     token,
 )
+from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
 from tidewire.edge import dispatcher as dispatcher_module
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing
 from tidewire.edge.hub import Hub
-from tidewire.edge.ports import Publication
+from tidewire.edge.ports import Publication, Tracer
 from tidewire.edge.timers import TICK
+from tidewire.edge.untraced import OFF
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
@@ -35,7 +37,7 @@ PING = "{}"
 class Core:
     """Dispatcher, hub and sessions, on a fake broker; time passes when the test says so."""
 
-    def __init__(self, *, random: float = 0.0, **config: Any) -> None:
+    def __init__(self, *, random: float = 0.0, tracer: Tracer = OFF, **config: Any) -> None:
         self.clock = ManualClock()
         self.broker = FakeBroker()
         self.keys = FakeKeys()
@@ -51,6 +53,7 @@ class Core:
             self.metrics,
             timing,
             lambda: random,
+            tracer,
         )
 
     def client(self, user: str | None = "alice", **claims: Any) -> Client:
@@ -492,3 +495,98 @@ def test_reconfigured_times_count_for_who_comes() -> None:
     core.run(1.1)
     assert late.transport.closed is errors.STALE
     assert early.transport.closed is None
+
+
+# Traces.
+
+
+@pytest.fixture
+def tracer() -> RecordingTracer:
+    """Everything is traced."""
+    return RecordingTracer()
+
+
+@pytest.fixture
+def traced(tracer: RecordingTracer) -> Core:
+    """A core with that tracer."""
+    return Core(rpc=RPC, tracer=tracer)
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 0), (errors.INTERNAL, 100)])
+def test_a_publication_carries_its_trace_until_the_broker_answers(
+    traced: Core, tracer: RecordingTracer, error: errors.ReplyError | None, code: int
+) -> None:
+    """The span ends with the broker's answer, once."""
+    client = traced.client()
+    client.say({"id": 2, "publish": {"channel": "chat:a", "data": 1}})
+    assert traced.broker.traces == [b"publish chat:a"]
+    assert tracer.ended == []
+    traced.broker.published[0][3](error)
+    assert tracer.ended == [("publish chat:a", code)]
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"1", 0), (b"", 0), (errors.METHOD_NOT_FOUND, 104)])
+def test_a_call_carries_its_trace_until_the_responder_answers(
+    traced: Core, tracer: RecordingTracer, answer: bytes | errors.ReplyError, code: int
+) -> None:
+    """The same for calls."""
+    client = traced.client()
+    client.say({"id": 2, "rpc": {"method": "sum", "data": 1}})
+    assert traced.broker.traces == [b"rpc sum"]
+    assert tracer.ended == []
+    traced.broker.calls[0][3](answer)
+    assert tracer.ended == [("rpc sum", code)]
+
+
+def test_what_the_broker_does_not_take_ends_its_span_at_once(traced: Core, tracer: RecordingTracer) -> None:
+    """With the code of the reply."""
+    traced.broker.refuses = errors.INTERNAL
+    traced.client().say(
+        {"id": 2, "publish": {"channel": "chat:a", "data": 1}}, {"id": 3, "rpc": {"method": "sum", "data": 1}}
+    )
+    assert tracer.ended == [("publish chat:a", 100), ("rpc sum", 100)]
+
+
+def test_an_answer_after_the_connection_is_gone_still_ends_the_span(
+    traced: Core, tracer: RecordingTracer
+) -> None:
+    """What NATS did is worth knowing, whoever has left."""
+    client = traced.client()
+    client.say({"id": 2, "publish": {"channel": "chat:a", "data": 1}})
+    traced.dispatcher.lost(client.connection)
+    traced.broker.published[0][3](None)
+    assert tracer.ended == [("publish chat:a", 0)]
+
+
+def test_answers_are_told_with_their_beginning(traced: Core, tracer: RecordingTracer) -> None:
+    """From the command to the reply, the broker's part included; so are refusals."""
+    client = traced.client()
+    client.say({"id": 2, "subscribe": {"channel": "chat:a"}})
+    traced.run(2)
+    traced.broker.confirm("chat:a")
+    client.say({"id": 3, "subscribe": {"channel": "closed:a"}})
+    assert [(method, round(started), code) for method, started, code in tracer.answers] == [
+        ("connect", 1000, 0),
+        ("subscribe", 1000, 0),
+        ("subscribe", 1002, 103),
+    ]
+
+
+def test_a_close_that_answers_connect_is_told_once(traced: Core, tracer: RecordingTracer) -> None:
+    """A token that is no good closes; one that has expired is answered, and its later close answers nothing."""
+    traced.client(None).say({"id": 1, "connect": {"token": token(key="x" * 64)}})
+    assert tracer.answers == [("connect", 1000.0, 3500)]
+    expired = traced.client(None)
+    expired.say({"id": 1, "connect": {"token": token(exp=1)}})
+    traced.run(11)
+    assert expired.closed == 3502
+    assert tracer.answers[1:] == [("connect", 1000.0, 109)]
+
+
+def test_a_close_for_other_reasons_answers_no_connect(traced: Core, tracer: RecordingTracer) -> None:
+    """Whoever says nothing has sent no command, and whoever is connected has had the answer."""
+    silent, client = traced.client(None), traced.client()
+    traced.run(11)
+    client.say({"id": 2, "connect": {}})
+    assert (silent.closed, client.closed) == (3502, 3501)
+    assert [code for _, _, code in tracer.answers] == [0]
