@@ -217,7 +217,10 @@ class EdgeProcess:
     def lines(self) -> list[dict[str, Any]]:
         """What it has logged, whole lines only. A line that is not a JSON object fails the test."""
         whole, newline, _ = self.log.rpartition("\n")
-        return [json.loads(line) for line in whole.split("\n")] if newline else []
+        try:
+            return [json.loads(line) for line in whole.split("\n")] if newline else []
+        except json.JSONDecodeError:
+            raise AssertionError(f"{self.name} wrote what is not JSON:\n{whole}") from None
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of one event."""

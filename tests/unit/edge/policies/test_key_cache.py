@@ -62,9 +62,12 @@ def test_after_a_failure_every_kid_is_unknown() -> None:
     made = fetched(0)
     made.ask("new", 10)
     made.begin(10)
-    made.failed("away", 11)
-    assert made.ask("new", 12) is Standing.UNKNOWN
-    assert made.key("a", 12) is HELD.keys["a"]
+    made.took(HELD, 10)
+    assert made.ask("new", 11) is Standing.ABSENT
+    made.begin(20)
+    made.failed("away", 21)
+    assert made.ask("new", 22) is Standing.UNKNOWN
+    assert made.key("a", 22) is HELD.keys["a"]
     assert made.problem == "away"
 
 

@@ -92,6 +92,8 @@ def test_base64_info_goes_first() -> None:
         ("not base64!", "info: not base64"),
         ("e30", "info: not base64"),
         ("e3-_", "info: not base64"),
+        ("!e30=", "info: not base64"),
+        ("e30=\n", "info: not base64"),
         ("é", "info: not base64"),
         (b64(b"\x00\xff"), "info: the base64 holds no JSON"),
         (b64(b"{"), "info: the base64 holds no JSON"),
