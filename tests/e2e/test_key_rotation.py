@@ -193,7 +193,7 @@ async def verdict(edge: EdgeProcess, token: str) -> int:
     return 0 if "connect" in reply else int(reply["error"]["code"])
 
 
-@protocol("token.rotation", "token.hmac", "token.kid", "token.asymmetric", "token.subscription")
+@protocol("token.rotation", "token.hmac", "token.kid", "token.public", "token.subscription")
 async def test_rotation_of_every_kind_of_key_drops_nobody(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

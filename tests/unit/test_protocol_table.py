@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.support import wire_table
 from tests.support.sdk_matrix import KINDS
 from tests.support.sdk_scenarios import SCENARIOS
 from tidewire.edge.channel_options import ChannelOptions
@@ -49,6 +50,11 @@ def named_by_tests() -> dict[str, list[str]]:
     return found
 
 
+def named_by_exchanges() -> set[str]:
+    """Row names under `covers` in the exchanges of the wire table."""
+    return {covered for row in wire_table.rows() if not row.not_yet for covered in row.covers}
+
+
 def test_each_line_of_the_tables_is_a_row() -> None:
     """A status other than the two, or a row without a name, would be read by nobody."""
     lines = [line for line in (ROOT / "docs/protocol.md").read_text().splitlines() if line.startswith("| ")]
@@ -58,13 +64,13 @@ def test_each_line_of_the_tables_is_a_row() -> None:
 
 def test_each_supported_row_has_a_test() -> None:
     """A claim without a test does not stand."""
-    tested = named_by_tests()
+    tested = {*named_by_tests(), *named_by_exchanges()}
     assert [row for row, status in rows().items() if status == "supported" and row not in tested] == []
 
 
 def test_each_row_that_a_test_names_exists() -> None:
     """A test of a rule that the table does not list."""
-    assert sorted(set(named_by_tests()) - set(rows())) == []
+    assert sorted({*named_by_tests(), *named_by_exchanges()} - set(rows())) == []
 
 
 def test_each_command_code_and_option_has_a_row() -> None:
@@ -76,6 +82,8 @@ def test_each_command_code_and_option_has_a_row() -> None:
             known.add(f"error.{value.code}")
         if isinstance(value, errors.Disconnect):
             known.add(f"disconnect.{value.code}")
+        if isinstance(value, errors.Unsubscribe):
+            known.add(f"unsubscribe.{value.code}")
     assert sorted(known - set(rows())) == []
 
 
