@@ -301,7 +301,7 @@ def test_without_an_endpoint_opentelemetry_is_not_imported(tmp_path: Path) -> No
     """Neither it nor its HTTP client: memory and start belong to those who trace."""
     program = (
         "import sys; from tidewire.edge.app import Edge; from tidewire.platform import logs; import tests.fakes.edge as fakes\n"
-        "Edge(fakes.edge_config(**CHANGES), logs.configure('error', 'json'))\n"
+        "Edge(fakes.edge_config(**CHANGES), logs.configure('error', 'json'), lambda: None)\n"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'opentelemetry', 'requests', 'urllib3'}))"
     )
     root = str(SERVICES.parent)
