@@ -97,11 +97,10 @@ def renew(
             party.detail = party.rules.subscription_tokens.why
             return errors.INVALID_TOKEN
         case SubscriptionClaims():
-            return (
-                claims
-                if _meant_for(claims, request.channel or claims.channel, party)
-                else errors.INVALID_TOKEN
-            )
+            if not _meant_for(claims, request.channel or claims.channel, party):
+                return errors.INVALID_TOKEN
+            if party.is_over(claims.expires_at):
+                return errors.SUBSCRIPTION_EXPIRED
     return claims
 
 
@@ -117,6 +116,8 @@ def _by_token(request: SubscribeRequest, party: Party) -> Verdict:
         case SubscriptionClaims():
             if not _meant_for(claims, request.channel, party):
                 return errors.INVALID_TOKEN
+            if party.is_over(claims.expires_at):
+                return errors.TOKEN_EXPIRED
             return Grant(claims.info, claims.expires_at, claims.capabilities)
     return claims
 

@@ -75,6 +75,10 @@ class Party:
         left = expires_at - self.rules.clock.wall()
         return min(MAX_TTL, max(1, int(left))) if expires_at and left > 0 else 0
 
+    def is_over(self, expires_at: int) -> bool:
+        """Return whether that time has passed; never it does for 0. A token may be good and give a time that is over."""
+        return bool(expires_at) and not self.ttl(expires_at)
+
     def answer(self, method: str, reply: Reply) -> Answer:
         """Answer the command at hand."""
         return Answer(method, reply, self.started)
