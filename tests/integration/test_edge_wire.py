@@ -158,7 +158,7 @@ async def client(
 
 def subscribe(number: int, channel: str, **fields: Any) -> dict[str, Any]:
     """A subscribe command as the SDKs send it."""
-    return {"id": number, "subscribe": {"channel": channel, "flag": 1, **fields}}
+    return {"id": number, "subscribe": {"channel": channel, **fields}}
 
 
 def publish(number: int, channel: str, data: object) -> dict[str, Any]:
@@ -389,7 +389,7 @@ async def test_several_commands_in_one_frame(edge: EdgeProcess) -> None:
             {"id": 10, "publish": {"channel": "live:a"}},
             {"id": 11, "unsubscribe": {"channel": "live:never"}},
             {"id": 12, "ping": {}},
-            {"id": 13, "sub_refresh": {"channel": "live:a", "token": "x"}},
+            {"id": 13, "sub_refresh": {"channel": "live:never", "token": token(channel="live:never")}},
             subscribe(14, "raw:a"),
             subscribe(15, "closed:a"),
             subscribe(16, "live:b", tf={"op": "", "key": "a", "cmp": "ex"}),
@@ -410,7 +410,7 @@ async def test_several_commands_in_one_frame(edge: EdgeProcess) -> None:
             10: 107,
             11: 0,
             12: 108,
-            13: 108,
+            13: 103,
             14: 108,
             15: 103,
             16: 107,

@@ -97,9 +97,9 @@ class Telemetry:
         )
         self._orders = Counter(
             "tidewire_control_orders",
-            "Orders that came over NATS, by type (unknown: it could not be read) and outcome: done, nobody (no such "
+            "Orders that came over NATS, by kind (unknown: it could not be read) and outcome: done, nobody (no such "
             "connection here), refused, malformed.",
-            ["type", "outcome"],
+            ["kind", "outcome"],
         )
         self._orders_lost = Counter(
             "tidewire_control_orders_lost",

@@ -35,7 +35,7 @@ from tidewire.platform.nats_types import LinkState
 
 USER = "user-42-of-the-test"
 CHANNEL = "chat:channel-of-the-test"
-LABELS = {"outcome", "format", "code", "method", "reason", "type", "kind", "version", "le"}
+LABELS = {"outcome", "format", "code", "method", "reason", "kind", "version", "le"}
 
 
 class Edge:
@@ -144,7 +144,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
     (
         "order_taken",
         ("disconnect", "done"),
-        {("tidewire_control_orders_total", "type=disconnect,outcome=done"): 1},
+        {("tidewire_control_orders_total", "kind=disconnect,outcome=done"): 1},
     ),
     ("order_lost", (), {("tidewire_control_orders_lost_total", ""): 1}),
     ("handshake", ("origin",), {("tidewire_handshakes_total", "outcome=origin"): 1}),
