@@ -88,6 +88,7 @@ class Credentials:
         ttl = party.ttl(claims.expires_at)
         self._refreshable = True
         party.capabilities = claims.capabilities
+        party.token_id = claims.id
         result = RefreshResult(client=party.client, version=party.rules.version, expires=ttl > 0, ttl=ttl)
         answer = party.answer("refresh", Reply(id=number, refresh=result))
         return [answer, *self.expire_at(claims.expires_at)]
