@@ -300,7 +300,7 @@ class Session:
 
     def keys_arrived(self) -> list[Effect]:
         """Take the end of `FetchKeys`: the command that waited is judged again."""
-        return self._resume() if self.state in {SessionState.CONNECTING, SessionState.CONNECTED} else []
+        return self._resume()
 
     def joined(self, channel: str, attempt: int, outcome: int | ReplyError) -> list[Effect]:
         """Take the result of `Join`: the channel's id, or the error."""

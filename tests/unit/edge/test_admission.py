@@ -198,6 +198,8 @@ def test_verdicts_of_the_verifier() -> None:
         (TokenProblem.UNAVAILABLE, 100),
     ):
         assert admitted("closed:a", token=cast("SubscriptionClaims", verdict)) == expected
+        capable = admitted("closed:a", entry("closed:a", "sub"), token=cast("SubscriptionClaims", verdict))
+        assert capable == expected, "a client that shows a token stands or falls with it"
     assert KEYS_AWAY.temporary
 
 

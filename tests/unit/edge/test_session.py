@@ -966,6 +966,7 @@ def test_retiring_connection_is_owed_no_command_that_waits() -> None:
     client.frame(CONNECT)
     client.frame(PUBLISH, {"id": 6, "refresh": {"token": "w"}}, PUBLISH)
     assert client.session.retire(errors.SHUTDOWN) == [Dropped(2)]
+    assert client.frame(PUBLISH) == [Dropped(1)]
     assert client.keys_arrived() == []
     assert kinds(client.session.published(5, 0.0, None)) == [Answer, Close]
 
@@ -998,6 +999,21 @@ def test_commands_that_wait_for_a_key_are_bounded_in_bytes() -> None:
     assert [(reply["id"], reply["error"]["code"]) for reply in client.replies()] == [(8, 111)]
     assert client.frame({"id": 9, "unsubscribe": {"channel": "chat:a"}}) == []
     assert [type(effect) for effect in client.keys_arrived()] == [Answer, Publish, Answer]
+
+
+@protocol("error.111")
+def test_bytes_that_wait_count_on_when_a_second_command_waits() -> None:
+    """Whoever asks for one key after another cannot make the line longer."""
+    client = Waiting(owner())
+    assert client.tokens is not None
+    client.tokens.verdicts["v"] = KeyWanted("others")
+    client.frame(CONNECT)
+    client.frame({"id": 2, "refresh": {"token": "w"}})
+    large = {"channel": "chat:a", "data": "x" * (MAX_BYTES // 2)}
+    client.frame({"id": 3, "refresh": {"token": "v"}}, {"id": 4, "publish": large})
+    assert kinds(client.keys_arrived()) == [Answer, FetchKeys]
+    client.frame({"id": 5, "publish": large})
+    assert client.replies()[0]["error"]["code"] == 111
 
 
 @protocol("disconnect.3501", "command.id")
