@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-system lint format unit integration e2e bench proto pins clean
+.PHONY: help run test setup setup-sdks setup-system lint format unit integration e2e bench proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,12 +9,15 @@ run: setup ## start the whole mesh on this machine (Ctrl-C stops it)
 	@.venv/bin/tidewire dev --config tidewire.yaml
 
 test: ## check everything: tools, style, types, import rules, all test suites
-	@scripts/preflight.sh && scripts/setup.sh && scripts/lint.sh && scripts/test.sh
+	@scripts/preflight.sh && scripts/setup.sh sdks && scripts/lint.sh && scripts/test.sh
 
 setup: ## create .venv and node_modules from the pins
 	@scripts/setup.sh
 
-setup-system: ## install what only the system gives (apt): Chromium, a C compiler
+setup-sdks: ## the same, and the SDKs that only tests use (needs Go 1.25 or newer)
+	@scripts/setup.sh sdks
+
+setup-system: ## install what only the system gives (apt): Chromium, a C compiler; look for Go
 	@scripts/setup-system.sh
 
 lint: setup ## style, types, import rules, generated code
@@ -23,7 +26,9 @@ lint: setup ## style, types, import rules, generated code
 format: setup ## format the code and mend what can be mended
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-unit integration e2e: setup
+e2e: setup-sdks
+unit integration: setup
+unit integration e2e:
 	@scripts/test.sh $@
 
 unit: ## run the unit tests
@@ -37,7 +42,7 @@ proto: setup ## generate services/tidewire/rpc from proto/
 	@scripts/proto.sh
 
 pins: setup ## compile requirements*.txt from the .in files
-	@for each in requirements requirements-dev; do UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --generate-hashes \
+	@for each in requirements requirements-dev tests/sdks/requirements-0.5; do UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --generate-hashes \
 	  --no-header --python-version 3.11 $$each.in --output-file $$each.txt; done
 
 clean: ## remove what was installed or generated here

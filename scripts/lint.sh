@@ -6,6 +6,10 @@ source "$(dirname "$0")/env.sh"
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/lint-imports
+go_is_new_enough || fail "Go $GO_NEEDED or newer must be on the PATH to judge tests/sdks/go"
+unformatted=$(gofmt -l tests/sdks/go)
+[ -z "$unformatted" ] || fail "not formatted: $unformatted: run \`gofmt -w tests/sdks/go\`"
+go -C tests/sdks/go vet .
 
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT

@@ -6,3 +6,4 @@ missing=()
 command -v chromium >/dev/null || missing+=("Chromium (browser tests)")
 command -v cc >/dev/null || command -v gcc >/dev/null || missing+=("a C compiler")
 [ ${#missing[@]} -eq 0 ] || fail "missing: $(printf "%s, " "${missing[@]}" | sed "s/, $//"): run \`make setup-system\`"
+go_is_new_enough || fail "missing: Go $GO_NEEDED or newer on the PATH (SDK tests): install it from Go's own archive, as Debian 12's is too old"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv and node_modules hold exactly what the pins say. Costs nothing when nothing changed since the last time.
+# Usage: scripts/setup.sh [sdks], with the argument also .venv/sdks: SDKs that only tests use and that need more than that.
 source "$(dirname "$0")/env.sh"
 
 find_python() { # print the first Python of version 3.11 or newer that is not the one in .venv
@@ -29,10 +30,11 @@ make_venv() { # Debian keeps ensurepip in a package of its own (python3-venv): t
   pwd >.venv/made-in
 }
 
-pip_install() {
-  local pip=(.venv/bin/python -m pip)
-  [ ! -f .venv/pip-from ] || pip=("$(cat .venv/pip-from)" -m pip --python .venv/bin/python)
-  "${pip[@]}" --disable-pip-version-check --no-input install --quiet --no-deps "$@"
+pip_install() { # python arguments...
+  local python=$1 pip=(.venv/bin/python -m pip)
+  shift
+  [ ! -f .venv/pip-from ] || pip=("$(cat .venv/pip-from)" -m pip)
+  "${pip[@]}" --python "$python" --disable-pip-version-check --no-input install --quiet --no-deps "$@"
 }
 
 once() { # stamp inputs... -- command...: run the command unless it succeeded before with the same inputs
@@ -48,7 +50,7 @@ once() { # stamp inputs... -- command...: run the command unless it succeeded be
 
 install_requirements() {
   echo "setup: installing the pinned Python packages (a minute or two the first time)"
-  pip_install --require-hashes -r requirements-dev.txt
+  pip_install .venv/bin/python --require-hashes -r requirements-dev.txt
 }
 
 install_node_modules() {
@@ -56,9 +58,27 @@ install_node_modules() {
   npm ci --ignore-scripts --loglevel=error >/dev/null
 }
 
+install_old_python_sdk() {
+  echo "setup: installing the Python SDK 0.5 in an environment of its own"
+  rm -rf .venv/sdks/python-0.5
+  .venv/bin/python -m venv --without-pip .venv/sdks/python-0.5
+  pip_install .venv/sdks/python-0.5/bin/python --require-hashes -r tests/sdks/requirements-0.5.txt
+}
+
+build_go_driver() {
+  echo "setup: building the driver of the Go SDK (half a minute the first time)"
+  go_is_new_enough || fail "Go $GO_NEEDED or newer must be on the PATH for the SDK tests"
+  go -C tests/sdks/go build -o "$PWD/.venv/sdks/go-driver" .
+}
+
 # A virtual environment holds its own path, so a moved or copied folder needs a new one.
 { [ "$(cat .venv/made-in 2>/dev/null)" = "$PWD" ] && .venv/bin/python -c ''; } || make_venv
 once .venv/requirements.stamp requirements-dev.txt -- install_requirements
-once .venv/package.stamp pyproject.toml services/tidewire/__init__.py -- pip_install --no-build-isolation --editable .
+once .venv/package.stamp pyproject.toml services/tidewire/__init__.py -- pip_install .venv/bin/python --no-build-isolation --editable .
 [ -d node_modules ] || rm -f .venv/node.stamp
 once .venv/node.stamp package.json package-lock.json -- install_node_modules
+[ "${1:-}" = sdks ] || exit 0
+
+mkdir -p .venv/sdks
+once .venv/sdks/python-0.5.stamp tests/sdks/requirements-0.5.txt -- install_old_python_sdk
+once .venv/sdks/go.stamp tests/sdks/go/{go.mod,go.sum,main.go,client.go} -- build_go_driver

@@ -98,6 +98,35 @@ async def test_ctrl_c_at_a_terminal_stops_everything(tmp_path: Path) -> None:
         os.close(controller)
 
 
+async def test_closed_terminal_stops_everything(tmp_path: Path) -> None:
+    """Whoever closes the window has no other way to stop the mesh; there, SIGHUP is not a wish to reload."""
+    controller, terminal = pty.openpty()
+    dev, shown = Dev(tmp_path), bytearray()
+    asyncio.get_running_loop().add_reader(controller, lambda: shown.extend(os.read(controller, 4096)))
+    try:
+        dev.start(terminal)
+        os.close(terminal)
+        await dev.ready()
+        asyncio.get_running_loop().remove_reader(controller)
+        os.close(controller)
+        assert await dev.ended() == 0
+        assert not any(listening(port) for port in dev.ports)
+    finally:
+        dev.stop()
+
+
+async def test_hangup_has_the_edges_reload(dev: Dev) -> None:
+    """Both take a new namespace, and nobody is dropped."""
+    told = await dev.ready()
+    file = dev.folder / "tidewire.yaml"
+    async with joined(told["edges"][0], told["token"], told["edges"][0]) as client:
+        file.write_text(file.read_text().replace("namespaces:", "namespaces:\n    - {name: fresh}"))
+        dev.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: dev.text.count("config.reloaded") == 2, 10)
+        await client.send(json.dumps({"id": 3, "subscribe": {"channel": "fresh:a"}}))
+        assert json.loads(await client.recv())["error"]["code"] == 103
+
+
 async def test_second_signal_does_not_wait_for_the_drain(tmp_path: Path) -> None:
     """Who presses Ctrl-C twice wants the end now."""
     with Dev(tmp_path, delay="1m") as dev:

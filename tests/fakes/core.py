@@ -10,8 +10,9 @@ from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTra
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.hub import Hub
-from tidewire.edge.ports import Publication
+from tidewire.edge.ports import Publication, Tracer
 from tidewire.edge.timers import TICK
+from tidewire.edge.untraced import OFF
 from tidewire.kernel.ids import ConnectionId
 
 PING = "{}"
@@ -20,7 +21,7 @@ PING = "{}"
 class Core:
     """Dispatcher, hub and sessions, on a fake broker; time passes when the test says so."""
 
-    def __init__(self, *, random: float = 0.0, name: str = "c", **config: Any) -> None:
+    def __init__(self, *, random: float = 0.0, name: str = "c", tracer: Tracer = OFF, **config: Any) -> None:
         self.name = name
         self.opened = 0
         self.clock = ManualClock()
@@ -38,6 +39,7 @@ class Core:
             self.metrics,
             timing,
             lambda: random,
+            tracer,
         )
 
     def client(self, user: str | None = "alice", **claims: Any) -> Client:

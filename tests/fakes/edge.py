@@ -69,7 +69,7 @@ class FakeTokens:
 def believing(made: Rules, **verdicts: Any) -> FakeTokens:
     """Let rules judge tokens as the test says: each name is a token."""
     tokens = FakeTokens(verdicts)
-    made.tokens = made.subscription_tokens = cast("TokenVerifier", tokens)
+    made.tokens = cast("TokenVerifier", tokens)
     return tokens
 
 
@@ -86,8 +86,12 @@ class FakeBroker:
         self.orders: list[tuple[str, bytes]] = []
         self.calls: list[tuple[str, str, bytes, Callable[[bytes | ReplyError], None]]] = []
         self.sent: list[bytes] = []
+        self.traces: list[bytes] = []
 
-    def publish(self, channel: str, data: bytes, info: bytes, done: Done) -> ReplyError | None:
+    def publish(
+        self, channel: str, data: bytes, info: bytes, done: Done, trace: bytes = b""
+    ) -> ReplyError | None:
+        self.traces.append(trace)
         if self.refuses is None:
             self.published.append((channel, data, info, done))
         return self.refuses
@@ -109,8 +113,15 @@ class FakeBroker:
         self.unsubscribed.append(self.subscribed[handle][0])
 
     def call(
-        self, method: str, user: str, client: str, data: bytes, done: Callable[[bytes | ReplyError], None]
+        self,
+        method: str,
+        user: str,
+        client: str,
+        data: bytes,
+        done: Callable[[bytes | ReplyError], None],
+        trace: bytes = b"",
     ) -> ReplyError | None:
+        self.traces.append(trace)
         if self.refuses is None:
             self.calls.append((method, user, data, done))
         return self.refuses

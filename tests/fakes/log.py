@@ -20,6 +20,13 @@ class RecordingLog:
     def error(self, event: str, **fields: Any) -> None:
         self.lines.append(("error", event, fields))
 
+    def exception(self, event: str, **fields: Any) -> None:
+        self.lines.append(("exception", event, fields))
+
+    def bind(self, **_fields: object) -> RecordingLog:
+        """Stay as it is."""
+        return self
+
     @property
     def events(self) -> list[str]:
         """Events in order."""

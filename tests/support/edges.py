@@ -120,13 +120,12 @@ class EdgeProcess:
         """Start the process and return at once."""
         assert self._process is None, "the edge was started already"
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / f"{self.name}.yaml"
-        file.write_text(yaml.safe_dump(self._config))
+        self.configure({})
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEWIRE_")}
         environment["PYTHONPATH"] = str(SERVICES)
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._limit, sys.executable, "-m", "tidewire", "edge", "-c", str(file)],
+                [*self._limit, sys.executable, "-m", "tidewire", "edge", "-c", str(self.file)],
                 stdout=log,
                 stderr=log,
                 env=environment,
@@ -152,6 +151,23 @@ class EdgeProcess:
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def file(self) -> Path:
+        """Its configuration file."""
+        return self._folder / f"{self.name}.yaml"
+
+    def configure(self, changes: Config) -> None:
+        """Lay changes over what its file says, in one step; a running edge takes them when it is told to reload."""
+        self._config = merged(self._config, changes)
+        fresh = self.file.with_suffix(".new")
+        fresh.write_text(yaml.safe_dump(self._config))
+        fresh.replace(self.file)
+
+    def hang_up(self) -> None:
+        """Ask it to read its configuration again (SIGHUP)."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def terminate(self) -> None:
         """Ask it to drain and end (SIGTERM)."""
@@ -201,7 +217,10 @@ class EdgeProcess:
     def lines(self) -> list[dict[str, Any]]:
         """What it has logged, whole lines only. A line that is not a JSON object fails the test."""
         whole, newline, _ = self.log.rpartition("\n")
-        return [json.loads(line) for line in whole.split("\n")] if newline else []
+        try:
+            return [json.loads(line) for line in whole.split("\n")] if newline else []
+        except json.JSONDecodeError:
+            raise AssertionError(f"{self.name} wrote what is not JSON:\n{whole}") from None
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of one event."""

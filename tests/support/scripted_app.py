@@ -1,12 +1,14 @@
 """An app for `lifecycle.run` that does what its arguments say: `python -m tests.support.scripted_app start=hang`.
 
 It prints what it is told to do, and ends with the exit code of `run`. `ok` does it, `hang` waits for ever, `refuse`
-raises StartError, `crash` another error.
+raises StartError, `crash` another error, `hangup` sends SIGHUP to itself and does it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 
 from tidewire.platform import lifecycle, logs
@@ -18,12 +20,19 @@ class ScriptedApp:
     def __init__(self, script: dict[str, str]) -> None:
         self._script = script
 
-        if script.get("create") == "refuse":
-            raise lifecycle.StartError("a file is missing")
+        match script.get("create"):
+            case "refuse":
+                raise lifecycle.StartError("a file is missing")
+            case "hangup":
+                os.kill(os.getpid(), signal.SIGHUP)
 
     async def start(self) -> None:
         """See `lifecycle.App`."""
         await self._act("start")
+
+    def reload(self) -> None:
+        """See `lifecycle.App`."""
+        print("reload", flush=True)
 
     async def drain(self) -> None:
         """See `lifecycle.App`."""
@@ -41,6 +50,8 @@ class ScriptedApp:
                     await asyncio.Event().wait()
                 finally:
                     print(f"{name} ended", flush=True)
+            case "hangup":
+                os.kill(os.getpid(), signal.SIGHUP)
             case "refuse":
                 raise lifecycle.StartError("port 8000 is taken")
             case "crash":

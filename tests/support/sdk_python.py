@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import Sequence
 
 import centrifuge
 
 from tests.support.sdk import CLOSED, TIMED_OUT, Event, Json, OnEvent, SdkError
+
+NO_PROXY = {"proxy": None} if "proxy" in inspect.signature(centrifuge.Client).parameters else {}
+"""Version 0.5 has no such option; its driver has no proxy in the environment instead."""
 
 
 class PythonClient:
@@ -33,7 +37,7 @@ class PythonClient:
             token=token,
             get_token=None if tokens is None else _Provider(self, "token_wanted", tokens),
             use_protobuf=self._protobuf,
-            proxy=None,
+            **NO_PROXY,
         )
 
     async def connect(self) -> None:
@@ -45,9 +49,9 @@ class PythonClient:
         await self._sdk.disconnect()
 
     async def close(self) -> None:
-        """See SdkClient: the SDK closes its socket in a task that it does not show."""
+        """See SdkClient: the SDK closes its socket in a task that it does not show (0.5: in `disconnect` itself)."""
         await self.disconnect()
-        tasks = set(self._sdk._background_tasks)
+        tasks = set(getattr(self._sdk, "_background_tasks", ()))
         if tasks:
             await asyncio.wait(tasks, timeout=5)
 

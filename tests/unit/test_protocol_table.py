@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import msgspec
 
+from tests.support import wire_table
+from tests.support.sdk_matrix import KINDS
+from tests.support.sdk_scenarios import SCENARIOS
 from tidewire.edge.channel_options import ChannelOptions
 from tidewire.edge.wire.commands import Command
 from tidewire.kernel import errors
@@ -46,6 +50,11 @@ def named_by_tests() -> dict[str, list[str]]:
     return found
 
 
+def named_by_exchanges() -> set[str]:
+    """Row names under `covers` in the exchanges of the wire table."""
+    return {covered for row in wire_table.rows() if not row.not_yet for covered in row.covers}
+
+
 def test_each_line_of_the_tables_is_a_row() -> None:
     """A status other than the two, or a row without a name, would be read by nobody."""
     lines = [line for line in (ROOT / "docs/protocol.md").read_text().splitlines() if line.startswith("| ")]
@@ -55,13 +64,13 @@ def test_each_line_of_the_tables_is_a_row() -> None:
 
 def test_each_supported_row_has_a_test() -> None:
     """A claim without a test does not stand."""
-    tested = named_by_tests()
+    tested = {*named_by_tests(), *named_by_exchanges()}
     assert [row for row, status in rows().items() if status == "supported" and row not in tested] == []
 
 
 def test_each_row_that_a_test_names_exists() -> None:
     """A test of a rule that the table does not list."""
-    assert sorted(set(named_by_tests()) - set(rows())) == []
+    assert sorted({*named_by_tests(), *named_by_exchanges()} - set(rows())) == []
 
 
 def test_each_command_code_and_option_has_a_row() -> None:
@@ -73,4 +82,46 @@ def test_each_command_code_and_option_has_a_row() -> None:
             known.add(f"error.{value.code}")
         if isinstance(value, errors.Disconnect):
             known.add(f"disconnect.{value.code}")
+        if isinstance(value, errors.Unsubscribe):
+            known.add(f"unsubscribe.{value.code}")
     assert sorted(known - set(rows())) == []
+
+
+def pinned_sdks() -> dict[str, str]:
+    """What the lock files pin, by the name of the SDK in the tests."""
+    nodes = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    found = {}
+    for folder, package in nodes.items():
+        if folder.startswith("node_modules/centrifuge"):
+            found["js", package["version"]] = f"JavaScript: centrifuge {package['version']}"
+    for file in ("requirements-dev.txt", "tests/sdks/requirements-0.5.txt"):
+        version = re.search(r"^centrifuge-python==(\S+)", (ROOT / file).read_text(), re.MULTILINE)
+        assert version is not None
+        found["python", version[1]] = f"Python: centrifuge-python {version[1]}"
+    version = re.search(r"centrifugal/centrifuge-go v(\S+)", (ROOT / "tests/sdks/go/go.mod").read_text())
+    assert version is not None
+    found["go", version[1]] = f"Go: centrifuge-go {version[1]}"
+    return {f"{language}-{number.rpartition('.')[0]}": text for (language, number), text in found.items()}
+
+
+def test_the_sdk_rows_are_what_the_matrix_runs() -> None:
+    """Each version as it is pinned, in both formats, with what it lacks."""
+    table = (ROOT / "docs/protocol.md").read_text()
+    shown = re.findall(r"^\| sdk\.(\w+) \| ([^|]+) \| supported \| ([^|]+) \|$", table, re.MULTILINE)
+    pins, formats = pinned_sdks(), {"json": "JSON", "protobuf": "Protobuf"}
+    expected = []
+    for kind in KINDS:
+        sdk, _, wire = kind.rpartition("-")
+        lacking = "".join(
+            f" but `{row.name}`, which the SDK lacks" for row in SCENARIOS if kind not in row.kinds
+        )
+        expected.append(
+            (re.sub(r"\W", "_", kind), f"{pins[sdk]}, {formats[wire]}", f"all scenarios{lacking}")
+        )
+    assert shown == expected
+
+
+def test_the_documentation_lists_the_scenarios() -> None:
+    """In the order of the table."""
+    listed = (ROOT / "docs/protocol.md").read_text().partition("The scenarios:")[2].partition("Besides")[0]
+    assert re.findall(r"^- `(\w+)`", listed, re.MULTILINE) == [row.name for row in SCENARIOS]

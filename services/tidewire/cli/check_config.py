@@ -7,34 +7,75 @@ from pathlib import Path
 
 import click
 
-from tidewire.cli.options import config_option, load_config
+from tidewire.cli.options import ConfigFailure, config_option, load_config, read_config
+from tidewire.kernel.config import ConfigError, Problem
+from tidewire.kernel.config_changes import changes
+
+NEEDS_RESTART = 3
+"""Exit code of `--diff` where a reload would be refused."""
 
 
 @click.command("check-config")
 @config_option
 @click.option("--schema", is_flag=True, help="Print the JSON Schema (draft 2020-12) of the file and stop.")
 @click.option("--reference", is_flag=True, help="Print the configuration reference (Markdown) and stop.")
-def command(config_file: Path | None, *, schema: bool, reference: bool) -> None:
+@click.option(
+    "--diff",
+    "running",
+    type=click.Path(path_type=Path),
+    metavar="RUNNING",
+    help="Print what a reload would change where the file RUNNING is in force, and stop.",
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    config_file: Path | None,
+    *,
+    schema: bool,
+    reference: bool,
+    running: Path | None,
+) -> None:
     """Check a configuration as `tidewire edge` would, without starting anything.
 
     Reads the file, the TIDEWIRE_* environment and the secret files. Prints `ok: FILE`; or every problem, one line each
     with the path of the setting, and exits with 78.
 
+    With --diff, both files are checked and each setting that differs is one line, never with a secret. Exits with 0 where
+    a reload takes it all, with 3 where something needs a restart.
+
     \b
     Examples:
       tidewire check-config -c tidewire.yaml
       TIDEWIRE_HTTP_PORT=9999 tidewire check-config
+      tidewire check-config -c new.yaml --diff tidewire.yaml
       tidewire check-config --schema > tidewire.schema.json
     """
-    if schema and reference:
-        raise click.UsageError("give either --schema or --reference")
+    if sum((schema, reference, running is not None)) > 1:
+        raise click.UsageError("give one of --schema, --reference and --diff")
     if schema:
         click.echo(_schema())
     elif reference:
         click.echo(_reference(), nl=False)
+    elif running is not None:
+        context.exit(_diff(running, config_file))
     else:
         load_config(config_file)
         click.echo(f"ok: {config_file or 'defaults and environment (no file)'}")
+
+
+def _diff(running: Path, config_file: Path | None) -> int:
+    after = load_config(config_file)
+    try:
+        before = read_config(running)
+    except ConfigError as error:
+        named = [Problem(str(running), str(problem)) for problem in error.problems]
+        raise ConfigFailure(ConfigError(named)) from None
+    found = changes(before, after)
+    for change in found:
+        click.echo(f"{change} (needs a restart)" if change.restart else str(change))
+    if not found:
+        click.echo("no change")
+    return NEEDS_RESTART if any(change.restart for change in found) else 0
 
 
 def _schema() -> str:

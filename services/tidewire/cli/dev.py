@@ -32,7 +32,7 @@ from tidewire.platform.ports import why_not
 from tidewire.platform.settings import secret_files
 
 _COLOURS = ("cyan", "green", "yellow", "blue")
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command("dev")
@@ -43,7 +43,8 @@ def command(config_file: Path | None) -> None:
     Prints the URLs and a token that lets you in, and writes the same to dev.json in the data folder (.tidewire) for
     programs; the file is there while the mesh is ready. A missing token.key that the configuration names is created.
 
-    An edge that ends is started again; NATS once. Ctrl-C stops everything in order, a second Ctrl-C at once.
+    An edge that ends is started again; NATS once. Ctrl-C stops everything in order, a second Ctrl-C at once. SIGHUP has the
+    edges read the configuration again; origins, ports and the `dev` block are read at the start only.
 
     \b
     Examples:
@@ -84,13 +85,33 @@ async def _run(mesh: Mesh, mesh_plan: DevPlan, folder: Path, token: str) -> None
         write_private(marker, dev_json(mesh_plan, token))
         click.echo(summary(mesh_plan, token, __version__, _shown(folder)))
 
+    at_terminal = _has_terminal()
+
+    def hung_up() -> None:
+        if at_terminal and not _has_terminal():
+            stop.set()  # the window was closed, and nothing can be said there any more
+        else:
+            click.echo("the edges read the configuration again")
+            mesh.reload()
+
+    loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, interrupted)
+        loop.add_signal_handler(number, interrupted)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     marker.unlink(missing_ok=True)
     try:
         await mesh.run(stop, ready)
     finally:
         marker.unlink(missing_ok=True)
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal whose end would be told by SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _create_token_keys(config_file: Path | None) -> None:

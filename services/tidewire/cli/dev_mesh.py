@@ -77,6 +77,12 @@ class Mesh:
             await asyncio.wait({work, stopped})
             await self._stop()
 
+    def reload(self) -> None:
+        """Have the edges read their configuration again."""
+        for child in self.children:
+            if child.name != NATS:
+                child.signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """End every process at once."""
         for child in self.children:

@@ -57,10 +57,15 @@ def default_file() -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
+def read_config(config_file: Path | None) -> EdgeConfig:
+    """The checked configuration. Raises ConfigError with every problem."""
+    return load(EdgeConfig, config_file, os.environ)
+
+
 def load_config(config_file: Path | None) -> EdgeConfig:
-    """The checked configuration. Raises ConfigFailure with every problem."""
+    """The checked configuration, for the start of a command. Raises ConfigFailure with every problem."""
     try:
-        return load(EdgeConfig, config_file, os.environ)
+        return read_config(config_file)
     except ConfigError as error:
         raise ConfigFailure(error) from None
 

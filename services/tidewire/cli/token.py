@@ -1,4 +1,4 @@
-"""`tidewire token`: signs one token with a configured key, as a backend would."""
+"""`tidewire token`: signs one token as a backend would, with a configured key or a private key's file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from tidewire.cli.options import config_failure, config_option, load_config
-from tidewire.edge.policies.issuer import NoKeyError, TokenIssuer
+from tidewire.edge.key_material import PUBLIC_ALGORITHMS, UnusableKey, read_private_pem
+from tidewire.edge.policies.issuer import NoKeyError, SigningKey, TokenIssuer
 from tidewire.kernel.config import Duration
 
 
@@ -23,7 +24,7 @@ class _Ttl(click.ParamType[Duration]):
             self.fail(str(error), param, ctx)
 
 
-class _Info(click.ParamType[Any]):
+class _Json(click.ParamType[Any]):
     name = "json"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
@@ -42,10 +43,35 @@ class _Info(click.ParamType[Any]):
 @click.option(
     "--ttl", type=_Ttl(), default="24h", show_default=True, help="How long it is valid; 0 = without an end."
 )
-@click.option("--kid", metavar="KID", help="Sign with this key of client.token.hmac_keys.")
-@click.option("--info", type=_Info(), help="JSON that other clients see in presence, join and leave.")
+@click.option("--kid", metavar="KID", help="Sign with this key of hmac_keys, or name the private key so.")
+@click.option("--info", type=_Json(), help="JSON that other clients see in presence, join and leave.")
+@click.option(
+    "--caps",
+    type=_Json(),
+    help='Capabilities as JSON: the claim `caps`, or with --channel the claim `allow`, such as ["pub"].',
+)
+@click.option(
+    "--private-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Sign with this private key (PEM), whose public half the edges trust.",
+)
+@click.option(
+    "--algorithm",
+    type=click.Choice(PUBLIC_ALGORITHMS),
+    metavar="NAME",
+    help="What the private key signs with, such as ES256; by default the first that fits it.",
+)
 def command(
-    config_file: Path | None, user: str, channel: str | None, ttl: Duration, kid: str | None, info: object
+    config_file: Path | None,
+    user: str,
+    channel: str | None,
+    ttl: Duration,
+    kid: str | None,
+    info: object,
+    caps: object,
+    private_key: Path | None,
+    algorithm: str | None,
 ) -> None:
     """Print one token (JWT), signed with the key of the configuration, and nothing else.
 
@@ -56,14 +82,35 @@ def command(
     Examples:
       tidewire token --user alice
       tidewire token --user alice --channel '$chat:private' --ttl 1h
+      tidewire token --user alice --private-key ec.pem --algorithm ES256 --kid 2030-01
       TOKEN=$(tidewire token -c tidewire.yaml --user alice --info '{"name":"Alice"}')
     """
-    config = load_config(config_file)
-    issuer = TokenIssuer(config.client.token)
+    client = load_config(config_file).client
+    key = _signing_key(private_key, algorithm, kid)
     try:
         if channel is None:
-            click.echo(issuer.connection(user, ttl, info, kid))
+            more = {} if caps is None else {"caps": caps}
+            click.echo(TokenIssuer(client.token, key=key).connection(user, ttl, info, kid, more))
         else:
-            click.echo(issuer.subscription(user, channel, ttl, info, kid))
+            own = client.subscription_token.trusts_someone
+            section = "client.subscription_token" if own else "client.token"
+            issuer = TokenIssuer(client.subscription_token if own else client.token, section, key)
+            more = {} if caps is None else {"allow": caps}
+            click.echo(issuer.subscription(user, channel, ttl, info, kid, more))
     except NoKeyError as error:
         raise config_failure(error.setting, str(error)) from None
+
+
+def _signing_key(file: Path | None, algorithm: str | None, kid: str | None) -> SigningKey | None:
+    """Return the key in the file, None without one."""
+    if file is None:
+        if algorithm is not None:
+            raise click.UsageError("--algorithm is for --private-key")
+        return None
+    try:
+        material, fitting = read_private_pem(file.read_text())
+    except (UnusableKey, OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file}: {error}", param_hint="--private-key") from None
+    if algorithm is not None and algorithm not in fitting:
+        raise click.BadParameter(f"this key signs with {', '.join(fitting)}", param_hint="--algorithm")
+    return SigningKey(material, algorithm or fitting[0], kid)

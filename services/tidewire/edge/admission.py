@@ -87,14 +87,14 @@ def renew(
 
     Old Python SDKs (0.5) leave the channel out: it is the token's then.
     """
-    claims = party.rules.subscription_tokens.subscription(request.token)
+    claims = party.rules.tokens.subscription(request.token)
     match claims:
         case TokenProblem.EXPIRED:
             return errors.SUBSCRIPTION_EXPIRED
         case TokenProblem.UNAVAILABLE:
             return KEYS_AWAY
         case TokenProblem.INVALID:
-            party.detail = party.rules.subscription_tokens.why
+            party.detail = party.rules.tokens.why
             return errors.INVALID_TOKEN
         case SubscriptionClaims():
             if not _meant_for(claims, request.channel or claims.channel, party):
@@ -105,7 +105,7 @@ def renew(
 
 
 def _by_token(request: SubscribeRequest, party: Party) -> Verdict:
-    claims = party.rules.subscription_tokens.subscription(request.token)
+    claims = party.rules.tokens.subscription(request.token)
     match claims:
         case TokenProblem.EXPIRED:
             return errors.TOKEN_EXPIRED

@@ -12,31 +12,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidewire import __version__
+from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.drain import retire_all
-from tidewire.edge.gate import Gate, Limits
+from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
+from tidewire.edge.key_telemetry import KeyTelemetry
 from tidewire.edge.link_watch import LinkWatch
 from tidewire.edge.pages import public_app
 from tidewire.edge.policies.issuer import TokenIssuer
+from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.reload import Reloader
 from tidewire.edge.rules import Rules
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
 from tidewire.edge.timers import TICK
+from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.transport import WebSocketTransport
+from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.nats_config import inbox_prefix
+from tidewire.platform import logs
 from tidewire.platform.health import internal_app
 from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
 from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkError, LinkOptions, LinkState
-from tidewire.platform.open_files import connections_within, raise_limit
+from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -56,23 +63,31 @@ PROBE_PAUSE = 1.0
 
 
 class Edge:
-    """One edge process; implements `lifecycle.App`."""
+    """One edge process; implements `lifecycle.App`. `load` reads and checks the configuration again, for a reload."""
 
-    def __init__(self, config: EdgeConfig, log: FilteringBoundLogger) -> None:
-        self._config = config
+    def __init__(self, config: EdgeConfig, log: FilteringBoundLogger, load: Callable[[], EdgeConfig]) -> None:
         self._node = config.node_name or f"{socket.gethostname()}-{secrets.token_hex(3)}"
         self._log = log.bind(node=self._node)
         self._unready: str | None = "starting"
         self._internal: asyncio.Server | None = None
         self._public: asyncio.Server | None = None
         clock = SystemClock()
+        self._reloader = Reloader(config, load, self._configure, self._log, clock.wall)
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._watch = LinkWatch(self._telemetry, self._log)
         try:
             self._link = NatsLink(link_options(config.nats, self._node), self._watch)
         except LinkError as error:
             raise StartError(str(error)) from error
-        self._rules = Rules(config, clock, __version__)
+        keys = KeyCache()
+        self._key_telemetry = KeyTelemetry(keys, clock)
+        self._rules = Rules(config, clock, __version__, keys)
+        resource = {"service.instance.id": self._node, "service.version": __version__}
+        try:
+            self._tracing = create_tracer(config.tracing, resource, clock, self._log)
+        except OSError as error:
+            raise StartError(f"tracing.ca_file cannot be used ({error})") from error
+        tracer = EdgeTracer(self._tracing, clock) if self._tracing is not None else OFF
         nats = config.nats
         self._broker = NatsBroker(
             self._link,
@@ -82,44 +97,53 @@ class Edge:
             clock,
             self._telemetry,
             self._soon,
+            tracer,
         )
-        self._keys = _NoKeys()
+        self._keys = JwksFetcher(keys, clock, self._key_telemetry, self._log)
         linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
         self._hub = Hub(self._broker, self._telemetry, clock, linger)
-        client = config.client
-        timing = Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
         self._dispatcher = Dispatcher(
-            self._rules, self._hub, self._broker, self._keys, self._telemetry, timing, random.random
+            self._rules,
+            self._hub,
+            self._broker,
+            self._keys,
+            self._telemetry,
+            _timing(config),
+            random.random,
+            tracer,
         )
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
         self._gate = self._create_gate()
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
-            [self._dispatcher.tick, self._gate.tick], self._telemetry, self._link, clock.monotonic
+            [self._dispatcher.tick, self._gate.tick, self._keys.tick],
+            self._telemetry,
+            self._link,
+            clock.monotonic,
         )
 
+    @property
+    def _config(self) -> EdgeConfig:
+        """The configuration in force."""
+        return self._reloader.config
+
+    def _configure(self, config: EdgeConfig) -> None:
+        """Put a configuration in force that differs in reloadable settings only."""
+        self._rules.configure(config)
+        client = config.client
+        origins = OriginPolicy(client.allowed_origins)
+        self._gate.configure(limits_of(config, self._log), origins, client.token.cookie)
+        self._broker.call_timeout = config.rpc.timeout
+        self._dispatcher.reconfigured(_timing(config))
+        logs.set_level(config.log.level)
+
     def _create_gate(self) -> Gate:
-        config = self._config
-        wanted = config.client.connection_limit
-        files = raise_limit()
-        connections = connections_within(files, wanted)
-        if connections < wanted:
-            self._log.warning(
-                "edge.connection_limit_lowered", wanted=wanted, connections=connections, open_files=files
-            )
-        limits = Limits(
-            connections=connections,
-            message_size=config.websocket.message_size_limit,
-            pending_bytes=config.client.queue_max_size,
-            handshake_timeout=config.client.handshake_timeout,
-            close_timeout=config.websocket.close_timeout,
-        )
-        http = config.http
+        config, http = self._config, self._config.http
         pages = Path(http.pages) if http.pages else None
         ports = [edge.port for edge in config.dev.edges]
-        issue = TokenIssuer(config.client.token).connection if http.issue_tokens else None
+        issue = self._issue_token if http.issue_tokens else None
         return Gate(
-            limits,
+            limits_of(config, self._log),
             OriginPolicy(config.client.allowed_origins),
             config.client.token.cookie,
             self._dispatcher,
@@ -127,6 +151,9 @@ class Edge:
             lambda: self._broker.available,
             http_protocol(public_app(pages, self._node, ports, issue)),
         )
+
+    def _issue_token(self, user: str) -> str:
+        return TokenIssuer(self._config.client.token).connection(user)
 
     def _soon(self, done: Done, error: ReplyError) -> None:
         asyncio.get_running_loop().call_soon(done, error)
@@ -138,6 +165,10 @@ class Edge:
         http = self._config.http
         registry = Registry()
         self._telemetry.register(registry, self._hub, self._gate, self._link, __version__)
+        self._key_telemetry.register(registry)
+        registry.add(self._reloader.metrics())
+        if self._tracing is not None:
+            registry.add([self._tracing.spans])
         internal = http_protocol(internal_app(registry, lambda: self._unready))
         try:
             self._internal = await listen(
@@ -163,10 +194,15 @@ class Edge:
             partitions=self._config.nats.partitions,
         )
 
+    def reload(self) -> None:
+        """Take the configuration as it is now, soon; once the edge drains only a log line. Safe to call at any rate."""
+        self._reloader.request()
+
     async def drain(self) -> None:
         """Not ready but accepting for `drain.delay`, then closed, and clients let go over `drain.window`."""
         drain = self._config.drain
         self._unready = "draining"
+        self._reloader.close(self._unready)
         await asyncio.sleep(drain.delay)
         if self._public is not None:
             self._public.close()
@@ -178,16 +214,17 @@ class Edge:
     async def stop(self) -> None:
         """End every socket and the link."""
         self._unready = "stopped"
+        self._reloader.stop()
         for server in (self._public, self._internal):
             if server is not None:
                 server.close()
         self._ticker.stop()
         for transport in list(self._gate.transports):
             transport.abort()
+        await self._keys.close()
         await self._link.close()
-
-    def reload(self) -> None:
-        """WIP."""
+        if self._tracing is not None:
+            await self._tracing.close(self._log)
 
     # NATS
 
@@ -231,18 +268,16 @@ class Edge:
             self._link.reconnect("the node does not map tw.pub")
 
 
-class _NoKeys:
-    """WIP."""
-
-    def fetch(self, source: str, done: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_soon(done)
-
-
 MAPPING_PROBLEMS = {
     Mapping.MISSING: "nats-server does not map tw.pub.>: add the mapping that `tidewire nats-config` prints",
     Mapping.OTHER_PARTITIONS: "nats-server maps tw.pub.> to another number of partitions than this edge",
     Mapping.UNKNOWN: "nats-server did not take the probe of its mapping",
 }
+
+
+def _timing(config: EdgeConfig) -> Timing:
+    client = config.client
+    return Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
 
 
 def link_options(nats: NatsConfig, node: str) -> LinkOptions:

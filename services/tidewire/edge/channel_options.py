@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import re2
 from msgspec import Meta, field
 
-from tidewire.kernel.config import Duration, Problem, Section, duration, repeated
+from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
 
 _PRESENCE = {"not_yet": "it comes with the presence service"}
 _HISTORY = {"not_yet": "it comes with the history service"}
@@ -39,6 +39,7 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
     """What clients may do in the channels of one namespace."""
 
     checks = (channel_regex_compiles, no_wildcards_past_a_regex)
+    reloadable = True
 
     allow_subscribe_for_client: Annotated[
         bool,
@@ -120,7 +121,8 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
         Literal["json", "binary"],
         Meta(
             description="What publications carry. `json`: data must be valid JSON, every client gets it. `binary`: "
-            "any bytes, for clients of the Protobuf format only."
+            "any bytes, for clients of the Protobuf format only.",
+            extra=RESTART,
         ),
     ] = "json"
     presence: Annotated[
@@ -175,7 +177,8 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
         Meta(
             description="Whether a client may subscribe to patterns such as `prices:nasdaq.*`, in which `*` stands for "
             "one part of a name between dots. A pattern covers only channels that its subscriber may have one by "
-            "one, never `$` or `#` channels. Names with a `*` are then no channels: publishing to one is error 107."
+            "one, never `$` or `#` channels. Names with a `*` are then no channels: publishing to one is error 107.",
+            extra=RESTART,
         ),
     ] = False
 
@@ -204,6 +207,7 @@ class ChannelConfig(Section, frozen=True, kw_only=True):
     """Channels and their namespaces."""
 
     checks = (namespace_names_differ,)
+    reloadable = True
 
     max_length: Annotated[
         int,
@@ -219,7 +223,7 @@ class ChannelConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="How long an edge keeps its NATS subscription after the last local subscriber left, so that "
             "short visits do not burden NATS. Useful from 5s to 30s; 0 = unsubscribe at once.",
-            extra={"at_most": "10m"},
+            extra={"at_most": "10m", **RESTART},
         ),
     ] = duration("10s")
     without_namespace: Annotated[

@@ -8,110 +8,12 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
-from tidewire.kernel.config import Duration, Problem, Secret, Section, duration, repeated, secret
-
-HmacAlgorithm = Literal["HS256", "HS384", "HS512"]
+from tidewire.edge.key_options import JwksConfig
+from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig
+from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
 _EVERY_ORIGIN: Final = re.compile(r"\*|[^/]*://[*.]+(:.*)?")
-
-
-SHORTEST_KEY: Final = 32
-
-
-def short_key(setting: str, key: Secret) -> Iterator[Problem]:
-    """A key shorter than its hash can be guessed from one token (RFC 7518, section 3.2)."""
-    length = len(key.reveal().encode())
-    if length < SHORTEST_KEY:
-        yield Problem(setting, f"has {length} bytes: a key needs at least {SHORTEST_KEY}, random ones")
-
-
-def secret_is_set(key: HmacKey) -> Iterator[Problem]:
-    """An empty key would let anyone sign."""
-    if not key.secret:
-        yield Problem("secret", "is empty: give secret or secret_file")
-    else:
-        yield from short_key("secret", key.secret)
-
-
-def secret_key_is_long(token: TokenConfig) -> Iterator[Problem]:
-    """Empty is no key at all."""
-    if token.hmac_secret_key:
-        yield from short_key("hmac_secret_key", token.hmac_secret_key)
-
-
-class HmacKey(Section, frozen=True, kw_only=True):
-    """One of several signing keys."""
-
-    checks = (secret_is_set,)
-
-    kid: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=128,
-            description="The key's name: a token whose header has this `kid` is checked with this key and no other.",
-        ),
-    ]
-    secret: Annotated[
-        Secret, Meta(description="The key that your backend signs tokens with; at least 32 random bytes.")
-    ] = secret()
-    algorithms: Annotated[
-        tuple[HmacAlgorithm, ...],
-        Meta(min_length=1, description="The algorithms that a token may be signed with by this key."),
-    ] = ("HS256",)
-
-
-def kids_differ(token: TokenConfig) -> Iterator[Problem]:
-    """A `kid` chooses one key."""
-    yield from repeated("hmac_keys", token.hmac_keys, "kid")
-
-
-class TokenConfig(Section, frozen=True, kw_only=True):
-    """How connection and subscription tokens (JWT) are checked."""
-
-    checks = (kids_differ, secret_key_is_long)
-
-    hmac_secret_key: Annotated[
-        Secret,
-        Meta(
-            description="The key that your backend signs tokens with; at least 32 random bytes. It serves tokens "
-            "without a `kid` in their header. Empty: such tokens are invalid (close code 3500)."
-        ),
-    ] = secret()
-    hmac_keys: Annotated[
-        tuple[HmacKey, ...],
-        Meta(
-            description="More keys, chosen by the token's `kid`. To rotate: add the new key here, sign with it, and "
-            "remove the old one when the last token of it has expired."
-        ),
-    ] = ()
-    algorithms: Annotated[
-        tuple[HmacAlgorithm, ...],
-        Meta(
-            min_length=1, description="The algorithms that a token may be signed with by `hmac_secret_key`."
-        ),
-    ] = ("HS256", "HS384", "HS512")
-    audience: Annotated[
-        str, Meta(description="What a token's `aud` must hold. Empty: `aud` is not looked at.")
-    ] = ""
-    issuer: Annotated[
-        str, Meta(description="What a token's `iss` must be. Empty: `iss` is not looked at.")
-    ] = ""
-    leeway: Annotated[
-        Duration,
-        Meta(
-            description="How far the clocks of backend and edge may differ when `exp` and `nbf` are compared.",
-            extra={"at_most": "5m"},
-        ),
-    ] = duration("0s")
-    cookie: Annotated[
-        str,
-        Meta(
-            description="Name of a cookie that holds the connection token.",
-            extra={"not_yet": "it comes with tokens in cookies"},
-        ),
-    ] = ""
 
 
 def origins_are_origins(client: ClientConfig) -> Iterator[Problem]:
@@ -144,17 +46,34 @@ def whole_ping_seconds(client: ClientConfig) -> Iterator[Problem]:
 
 def someone_can_connect(client: ClientConfig) -> Iterator[Problem]:
     """An edge that refuses everybody is a mistake, not a wish."""
-    if client.allow_anonymous_connect_without_token or client.token.hmac_secret_key or client.token.hmac_keys:
-        return
-    yield Problem(
-        "token",
-        "nobody could connect: set hmac_secret_key (or hmac_secret_key_file) or hmac_keys, "
-        "or client.allow_anonymous_connect_without_token",
-    )
+    if not client.allow_anonymous_connect_without_token and not client.token.trusts_someone:
+        yield Problem(
+            "token",
+            "nobody could connect: set hmac_secret_key (or hmac_secret_key_file), hmac_keys, public_keys or jwks, "
+            "or client.allow_anonymous_connect_without_token",
+        )
+
+
+def one_way_to_fetch(client: ClientConfig) -> Iterator[Problem]:
+    """A key set is fetched once for both sections."""
+    fetched = {jwks.url: _fetching(jwks) for jwks in client.token.jwks}
+    for index, jwks in enumerate(client.subscription_token.jwks):
+        if fetched.get(jwks.url, _fetching(jwks)) != _fetching(jwks):
+            yield Problem(
+                f"subscription_token.jwks[{index}]",
+                "expected the times and ca_file of token.jwks, which has the same url",
+            )
+
+
+def _fetching(jwks: JwksConfig) -> tuple[object, ...]:
+    times = (jwks.refresh_interval, jwks.min_refetch_interval, jwks.timeout, jwks.max_stale)
+    return (*times, jwks.ca_file)
 
 
 class PersonalChannel(Section, frozen=True, kw_only=True):
     """The channel `<namespace>:#<user>`, which only that user may have."""
+
+    reloadable = True
 
     enabled: Annotated[bool, Meta(description="Subscribe each user to its personal channel.")] = False
     namespace: Annotated[
@@ -174,7 +93,9 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         pong_before_ping,
         whole_ping_seconds,
         someone_can_connect,
+        one_way_to_fetch,
     )
+    reloadable = True
 
     allowed_origins: Annotated[
         tuple[str, ...],
@@ -196,7 +117,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             description="Most connections of one edge. Further handshakes get HTTP 503, so that a balancer tries "
-            "another edge. Lowered at start, with a warning, where the limit of open files allows fewer.",
+            "another edge. Lowered, with a warning, where the limit of open files allows fewer.",
         ),
     ] = 15000
     channel_limit: Annotated[
@@ -215,7 +136,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             description="Most bytes that may wait for a client that reads slowly. With more it is closed with 3008 "
-            "and reconnects.",
+            "and reconnects. A change counts for new connections.",
         ),
     ] = 1048576
     ping_interval: Annotated[
@@ -223,7 +144,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="Time between pings of the edge, in whole seconds. Clients learn it when they connect and "
             "reconnect when a ping does not come.",
-            extra={"at_least": "1s", "at_most": "10m"},
+            extra={"at_least": "1s", "at_most": "10m", **RESTART},
         ),
     ] = duration("25s")
     pong_timeout: Annotated[
@@ -231,7 +152,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="How long a client may take to answer a ping; less than `ping_interval`. Later it is closed "
             "with 3012.",
-            extra={"at_least": "100ms"},
+            extra={"at_least": "100ms", **RESTART},
         ),
     ] = duration("8s")
     stale_close_delay: Annotated[
@@ -279,6 +200,16 @@ class ClientConfig(Section, frozen=True, kw_only=True):
             description="A channel for each user with an id, subscribed to by the edge when the user connects."
         ),
     ] = field(default_factory=PersonalChannel)
-    token: Annotated[TokenConfig, Meta(description="How connection and subscription tokens are checked.")] = (
-        field(default_factory=TokenConfig)
-    )
+    token: Annotated[
+        TokenConfig,
+        Meta(
+            description="How connection tokens are checked, and subscription tokens where `subscription_token` has no key."
+        ),
+    ] = field(default_factory=TokenConfig)
+    subscription_token: Annotated[
+        SubscriptionTokenConfig,
+        Meta(
+            description="How subscription tokens are checked, where other keys sign them than connection tokens. With a "
+            "key here, those of `token` serve connection tokens alone."
+        ),
+    ] = field(default_factory=SubscriptionTokenConfig)

@@ -13,11 +13,14 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, field
 
 from tidewire.edge.channel_options import ChannelConfig, ChannelOptions, Namespace
-from tidewire.edge.client_options import ClientConfig, HmacAlgorithm, HmacKey, TokenConfig
+from tidewire.edge.client_options import ClientConfig
 from tidewire.edge.dev_options import DevConfig, DevEdge
+from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
 from tidewire.edge.nats_options import NatsConfig, NatsTls
-from tidewire.kernel.config import PATH, Duration, Problem, Section, duration, repeated
+from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
+from tidewire.kernel.config import PATH, RESTART, Duration, Problem, Section, duration, repeated
 from tidewire.kernel.subjects import EVERY_NODE
+from tidewire.platform.tracing_options import TracingConfig
 
 __all__ = [
     "ChannelConfig",
@@ -27,17 +30,21 @@ __all__ = [
     "DevEdge",
     "DrainConfig",
     "EdgeConfig",
-    "HmacAlgorithm",
     "HmacKey",
     "HttpConfig",
+    "JwksConfig",
     "LogConfig",
     "Namespace",
     "NatsConfig",
     "NatsTls",
+    "PublicKeyConfig",
     "RpcConfig",
     "RpcMethod",
     "SendConfig",
+    "SubscriptionTokenConfig",
     "TokenConfig",
+    "TracingConfig",
+    "TrustConfig",
     "WebsocketConfig",
 ]
 
@@ -47,6 +54,8 @@ _RESERVED_METHODS: Final = "tw."
 class LogConfig(Section, frozen=True, kw_only=True):
     """Logs, on standard error."""
 
+    reloadable = True
+
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least level that is logged.")
     ] = "info"
@@ -54,7 +63,8 @@ class LogConfig(Section, frozen=True, kw_only=True):
         Literal["auto", "json", "console"],
         Meta(
             description="`json`: one JSON object a line. `console`: for people. `auto`: `console` on a terminal, "
-            "otherwise `json`."
+            "otherwise `json`.",
+            extra=RESTART,
         ),
     ] = "auto"
 
@@ -123,12 +133,15 @@ class HttpConfig(Section, frozen=True, kw_only=True):
 class WebsocketConfig(Section, frozen=True, kw_only=True):
     """The WebSocket transport, at `/connection/websocket`."""
 
+    reloadable = True
+
     message_size_limit: Annotated[
         int,
         Meta(
             ge=1,
             description="Longest message of a client in bytes. A longer one closes the connection with 1009. The edge "
             "refuses to start when NATS's `max_payload` could not carry it.",
+            extra=RESTART,
         ),
     ] = 65536
     close_timeout: Annotated[
@@ -155,6 +168,7 @@ class RpcMethod(Section, frozen=True, kw_only=True):
     """Who may call one method."""
 
     checks = (method_is_not_ours,)
+    reloadable = True
 
     name: Annotated[
         str,
@@ -174,6 +188,7 @@ class RpcConfig(Section, frozen=True, kw_only=True):
     """Calls of clients, relayed to NATS responders on `tw.rpc.<method>`."""
 
     checks = (method_names_differ,)
+    reloadable = True
 
     enabled: Annotated[
         bool, Meta(description="Whether calls are relayed. Otherwise each gets error 108 (not available).")
@@ -195,6 +210,8 @@ class RpcConfig(Section, frozen=True, kw_only=True):
 class SendConfig(Section, frozen=True, kw_only=True):
     """One-way messages of clients, passed on to NATS at `tw.ev.message`."""
 
+    reloadable = True
+
     enabled: Annotated[
         bool,
         Meta(
@@ -208,6 +225,8 @@ class SendConfig(Section, frozen=True, kw_only=True):
 
 class DrainConfig(Section, frozen=True, kw_only=True):
     """What an edge does between SIGTERM and its end."""
+
+    reloadable = True
 
     delay: Annotated[
         Duration,
@@ -258,6 +277,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
         ),
     ] = ""
     log: Annotated[LogConfig, Meta(description="Logs.")] = field(default_factory=LogConfig)
+    tracing: Annotated[TracingConfig, Meta(description="Traces.")] = field(default_factory=TracingConfig)
     http: Annotated[HttpConfig, Meta(description="Listeners.")] = field(default_factory=HttpConfig)
     nats: Annotated[NatsConfig, Meta(description="The connection to NATS.")] = field(
         default_factory=NatsConfig

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from msgspec import Raw
+
 from tidewire.edge import orders
 from tidewire.edge.admission import Grant
 from tidewire.edge.orders import OrderError
+from tidewire.edge.wire.commands import NO_DATA
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel import errors
 from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from msgspec import Raw
 
     from tidewire.edge.connection import Connection
     from tidewire.edge.dispatcher import Dispatcher
@@ -109,5 +110,6 @@ class Control:
 
 
 def _clean(value: Raw) -> Raw:
-    """On one line; `orders.decode` has checked that it is JSON."""
-    return type(value)(clean_json(bytes(value)) or b"")
+    """On one line; `orders.decode` has checked that it is JSON, if it is there at all."""
+    clean = clean_json(bytes(value))
+    return NO_DATA if clean is None else Raw(clean)

@@ -30,6 +30,7 @@ from tidewire.edge.effects import (
 )
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.timers import Timer, Timers
+from tidewire.edge.untraced import OFF
 from tidewire.edge.users import Users
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.replies import Reply
@@ -39,10 +40,15 @@ from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.hub import Hub
-    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Transport
+    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Span, Tracer, Transport
     from tidewire.edge.rules import Rules
     from tidewire.kernel.errors import Disconnect
     from tidewire.kernel.ids import ConnectionId
+
+
+ENDINGS = 500
+"""Subscriptions that are ended in one tick."""
+NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace is gone")
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -65,6 +71,7 @@ class Dispatcher:
         metrics: Metrics,
         timing: Timing,
         random: Callable[[], float],
+        tracer: Tracer = OFF,
     ) -> None:
         self._rules = rules
         self._hub = hub
@@ -73,7 +80,11 @@ class Dispatcher:
         self._metrics = metrics
         self._timing = timing
         self._random = random
+        self._tracer = tracer
         self._timers = Timers()
+        self._namespaces = rules.namespaces.names
+        self._ending: list[tuple[Connection, str]] = []
+        """Subscriptions of namespaces that are gone."""
         self.connections: dict[Connection, None] = {}
         self.users = Users()
         self.replacing: Callable[[Connection], None] = _nobody
@@ -142,6 +153,10 @@ class Dispatcher:
     def tick(self) -> None:
         """Turn the wheels by one tick (`timers.TICK` seconds)."""
         self._hub.tick()
+        ending, self._ending = self._ending[:ENDINGS], self._ending[ENDINGS:]
+        for connection, channel in ending:
+            if self._rules.namespaces.find(channel) is errors.UNKNOWN_CHANNEL:
+                self.perform(connection, connection.session.unsubscribe(channel, NAMESPACE_GONE))
         for timer, connection in self._timers.advance():
             if connection in self.connections:  # an earlier timer of this tick may have closed it
                 self.perform(connection, self._due(timer, connection))
@@ -150,10 +165,16 @@ class Dispatcher:
         """Close a connection as soon as it is owed no reply."""
         self.perform(connection, connection.session.retire(disconnect))
 
-    def reconfigured(self) -> None:
-        """Let every session look at its subscriptions after the rules have changed."""
-        for connection in list(self.connections):
-            self.perform(connection, connection.session.reconfigured())
+    def reconfigured(self, timing: Timing) -> None:
+        """Follow `timing`, and rules that were replaced.
+
+        Connections go on: pings that clients were told of do not change, and the rights that a subscription began
+        with are not asked for again. Only the subscriptions of namespaces that are gone end, some in each tick.
+        """
+        self._timing = timing
+        names = self._rules.namespaces.names
+        gone, self._namespaces = self._namespaces - names, names
+        self._ending += self._hub.memberships(gone) if gone else []
 
     def _due(self, timer: Timer, connection: Connection) -> list[Effect]:
         session = connection.session
@@ -178,10 +199,14 @@ class Dispatcher:
     def _keys_arrived(self, connection: Connection) -> None:
         self.perform(connection, connection.session.keys_arrived())
 
-    def _published(self, connection: Connection, effect: Publish, error: ReplyError | None) -> None:
+    def _published(
+        self, connection: Connection, effect: Publish, span: Span, error: ReplyError | None
+    ) -> None:
+        span.end(error.code if error is not None else 0)
         self.perform(connection, connection.session.published(effect.id, effect.started, error))
 
-    def _called(self, connection: Connection, effect: Call, answer: bytes | ReplyError) -> None:
+    def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:
+        span.end(0 if isinstance(answer, bytes) else answer.code)
         self.perform(connection, connection.session.called(effect.id, effect.started, answer))
 
     # Effects.
@@ -205,9 +230,13 @@ class Dispatcher:
         self._reply(connection, replies)
 
     def _publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
-        done = partial(self._published, connection, effect)
-        error = self._broker.publish(effect.channel, effect.data, effect.info, done)
-        return () if error is None else connection.session.published(effect.id, effect.started, error)
+        span = self._tracer.publish(effect.channel, effect.started)
+        done = partial(self._published, connection, effect, span)
+        error = self._broker.publish(effect.channel, effect.data, effect.info, done, span.header)
+        if error is None:
+            return ()
+        span.end(error.code)
+        return connection.session.published(effect.id, effect.started, error)
 
     def _join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
         name, attempt = effect.channel, effect.attempt
@@ -237,9 +266,13 @@ class Dispatcher:
     def _call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
         session = connection.session
         party = session.party
-        done = partial(self._called, connection, effect)
-        error = self._broker.call(effect.method, party.user, party.client, effect.data, done)
-        return () if error is None else session.called(effect.id, effect.started, error)
+        span = self._tracer.call(effect.method, effect.started)
+        done = partial(self._called, connection, effect, span)
+        error = self._broker.call(effect.method, party.user, party.client, effect.data, done, span.header)
+        if error is None:
+            return ()
+        span.end(error.code)
+        return session.called(effect.id, effect.started, error)
 
     def _send(self, connection: Connection, effect: Send) -> Iterable[Effect]:
         party = connection.session.party
@@ -284,12 +317,15 @@ class Dispatcher:
 
     def _close(self, connection: Connection, disconnect: Disconnect) -> None:
         connection.disconnect = disconnect
+        if connection.session.refused_connect:
+            self._tracer.answered("connect", connection.session.refused_connect, disconnect.code)
         connection.transport.close(disconnect)
         self.lost(connection)
 
     def _count(self, effect: Answer) -> None:
         code = effect.reply.error.code if effect.reply.error is not None else 0
         self._metrics.command(effect.method, code, self._rules.clock.monotonic() - effect.started)
+        self._tracer.answered(effect.method, effect.started, code)
 
 
 def _nobody(_connection: Connection) -> None:

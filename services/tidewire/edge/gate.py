@@ -12,8 +12,12 @@ import msgspec
 from tidewire.edge.handshake import Readiness
 from tidewire.edge.timers import TICK
 from tidewire.kernel.wheel import Wheel
+from tidewire.platform.open_files import connections_within, raise_limit
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from tidewire.edge.config import EdgeConfig
     from tidewire.edge.connection import Connection
     from tidewire.edge.dispatcher import Dispatcher
     from tidewire.edge.policies.origins import OriginPolicy
@@ -56,6 +60,22 @@ class Limits(msgspec.Struct, frozen=True):
     close_timeout: float
 
 
+def limits_of(config: EdgeConfig, log: FilteringBoundLogger) -> Limits:
+    """Return the configured limits, with no more connections than the open files allow; fewer are a warning."""
+    wanted = config.client.connection_limit
+    files = raise_limit()
+    connections = connections_within(files, wanted)
+    if connections < wanted:
+        log.warning("edge.connection_limit_lowered", wanted=wanted, connections=connections, open_files=files)
+    return Limits(
+        connections=connections,
+        message_size=config.websocket.message_size_limit,
+        pending_bytes=config.client.queue_max_size,
+        handshake_timeout=config.client.handshake_timeout,
+        close_timeout=config.websocket.close_timeout,
+    )
+
+
 class Gate:
     """Admission, and the deadlines of transports that have no session: before the upgrade and after the close."""
 
@@ -81,6 +101,12 @@ class Gate:
         self._deadlines: Wheel[WebSocketTransport] = Wheel()
         self._guests: dict[Transport, int] = {}
 
+    def configure(self, limits: Limits, origins: OriginPolicy, cookie: str) -> None:
+        """Judge by these from now on. Connections stay, also beyond a lower limit, with the buffers that they have."""
+        self.limits = limits
+        self.origins = origins
+        self.cookie = cookie
+
     @property
     def sockets(self) -> int:
         """Sockets on the public port: connections, handshakes and plain HTTP."""
@@ -88,8 +114,12 @@ class Gate:
 
     @property
     def crowded(self) -> bool:
-        """Whether there are more sockets than connections could explain: not even a refusal is affordable."""
-        return self.sockets >= self.limits.connections + max(64, self.limits.connections // 10)
+        """Whether there are more sockets than connections could explain: not even a refusal is affordable.
+
+        Connections beyond the limit, from before it was lowered, explain theirs.
+        """
+        connections = max(self.limits.connections, len(self.dispatcher.connections))
+        return self.sockets >= connections + max(64, self.limits.connections // 10)
 
     def readiness(self) -> Readiness:
         """Return what decides about the next handshake."""

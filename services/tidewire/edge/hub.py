@@ -9,13 +9,14 @@ pattern is a channel of its own, whose publications say which channel they belon
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from tidewire.edge.wire.json_codec import clean_json
+from tidewire.kernel.channels import split_channel
 from tidewire.kernel.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Hub:
         elif channel.linger_due:
             self._lingering.discard(channel, channel.linger_due)
             channel.linger_due = 0
+        channel.binary &= binary  # its namespace may have come back as another: JSON clients need JSON
         channel.waiting[connection] = attempt
         return channel.id if channel.state is ChannelState.LIVE else None
 
@@ -151,6 +153,16 @@ class Hub:
         else:
             channel.linger_due = self._lingering.add(channel, self._linger_ticks)
 
+    def memberships(self, namespaces: Container[str | None]) -> list[tuple[Connection, str]]:
+        """Return who has joined or entered a channel of these namespaces, with the channel."""
+        found: list[tuple[Connection, str]] = []
+        for name, channel in self._channels.items():
+            if split_channel(name).namespace in namespaces:
+                found += [(connection, name) for connection in channel.waiting]
+                for group in channel.members.values():
+                    found += [(connection, name) for connection in group]
+        return found
+
     def tick(self) -> None:
         """Let go of channels that nobody came back to."""
         for channel in self._lingering.advance():
@@ -165,7 +177,7 @@ class Hub:
                 self._metrics.publication_dropped("not_json")
                 return
             if data is not publication.data:
-                publication = _with_data(publication, data)
+                publication = msgspec.structs.replace(publication, data=data)
         channel.pending.append(publication)
         self._dirty[channel] = None
 
@@ -203,6 +215,8 @@ class Hub:
         for publication in publications:
             if publication.sent_us:
                 self._metrics.latency(max(0.0, now - publication.sent_us / 1e6))
+            if publication.span is not None:
+                publication.span.end(subscribers=sum(map(len, channel.members.values())))
         for connection in slow:
             self.slow(connection)
 
@@ -240,10 +254,6 @@ def _encode(
     encode = framing.codec.publication
     place = channel.id if compact else channel.name
     return [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
-
-
-def _with_data(publication: Publication, data: bytes) -> Publication:
-    return msgspec.structs.replace(publication, data=data)
 
 
 def _nobody(*_: object) -> None:

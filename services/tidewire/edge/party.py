@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_TTL = 2**31 - 1
 """Seconds that the SDKs' timers can hold."""
 
+JAVASCRIPT = "js"
+"""What the JavaScript SDK calls itself."""
+
 
 class Party:
     """The client of one connection. `session`, its subscriptions and its requests all speak for it."""
@@ -69,6 +72,15 @@ class Party:
     def crowded(self) -> bool:
         """Whether as many commands wait for their result as may."""
         return self.owed >= self.rules.inflight_limit
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether channel ids may be given to this client that offers to take them.
+
+        The JavaScript SDK (5.7.4 and 5.8.0, found by test) compares 64-bit ids of Protobuf as objects and would find no
+        subscription for any publication.
+        """
+        return self.is_json or self.name != JAVASCRIPT
 
     def ttl(self, expires_at: int) -> int:
         """Return the seconds until then as the SDKs take them: at least 1 while it lasts, 0 for never and for the past."""

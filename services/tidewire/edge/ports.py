@@ -15,6 +15,36 @@ Done = Callable[["ReplyError | None"], None]
 """Called exactly once, never from inside the call that took it: None is success."""
 
 
+class Span(Protocol):
+    """A traced operation, or nothing (NO_SPAN)."""
+
+    @property
+    def header(self) -> bytes:
+        """The line of a NATS header block by which others continue the trace; empty where nothing is traced."""
+
+    def end(self, code: int = 0, **attributes: int) -> None:
+        """End with the code of a reply or close (0 = success) and what else was measured."""
+
+
+class Tracer(Protocol):
+    """What is traced of the edge's core. Whether a command is traced is decided here, before anything exists for it.
+
+    `started` is monotonic seconds. No channel, user or token is recorded, only namespaces.
+    """
+
+    def publish(self, channel: str, started: float) -> Span:
+        """A client's publication goes to the broker; end it with the broker's answer."""
+
+    def call(self, method: str, started: float) -> Span:
+        """A client's call goes to a responder; end it with the responder's answer."""
+
+    def answered(self, method: str, started: float, code: int) -> None:
+        """A command that leaves no message behind is answered now, with a reply or a close."""
+
+    def deliver(self, channel: str, header: bytes) -> Span | None:
+        """A message came with this header block. A span when it belongs to a sampled trace; end it once it is written."""
+
+
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One publication as the broker delivers it.
 
@@ -26,6 +56,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     tags: Mapping[str, str] | None = None
     sent_us: int = 0
     channel: str = ""
+    span: Span | None = None
 
 
 class Sink(Protocol):
@@ -45,8 +76,10 @@ class Broker(Protocol):
     def available(self) -> bool:
         """Whether new subscriptions and publications have a chance at this moment."""
 
-    def publish(self, channel: str, data: bytes, info: bytes, done: Done) -> ReplyError | None:
-        """Publish. An error returned means: not taken, `done` is never called.
+    def publish(
+        self, channel: str, data: bytes, info: bytes, done: Done, trace: bytes = b""
+    ) -> ReplyError | None:
+        """Publish, with `Span.header` as `trace`. An error returned means: not taken, `done` is never called.
 
         Otherwise `done` comes within the publish timeout: success once the broker itself has the publication, and an
         own subscriber's delivery of it comes first; a temporary error when that could not be learned, in which case it
@@ -66,7 +99,13 @@ class Broker(Protocol):
         """Give an order to an edge, or to all with an empty `node`; False when it could not be handed on."""
 
     def call(
-        self, method: str, user: str, client: str, data: bytes, done: Callable[[bytes | ReplyError], None]
+        self,
+        method: str,
+        user: str,
+        client: str,
+        data: bytes,
+        done: Callable[[bytes | ReplyError], None],
+        trace: bytes = b"",
     ) -> ReplyError | None:
         """Ask whoever answers `method`; same contract as `publish` for the returned error and `done`."""
 
@@ -82,6 +121,13 @@ class KeyFetcher(Protocol):
 
         Whether keys came is the verifier's to say.
         """
+
+
+class KeyMetrics(Protocol):
+    """What happens with issuers' keys, for whoever counts."""
+
+    def keys_fetched(self, url: str, outcome: str, seconds: float) -> None:
+        """A fetch ended after this time; `outcome` is "ok" or a short constant, `url` goes without its query."""
 
 
 class Transport(Protocol):

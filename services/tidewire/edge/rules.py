@@ -1,9 +1,10 @@
-"""The rules that every session of an edge plays by: the configuration, compiled once."""
+"""The rules that every session of an edge plays by: the configuration, compiled; a reload replaces it in place."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.permissions import Namespaces
 from tidewire.edge.policies.rpc import RpcPolicy
 from tidewire.edge.policies.tokens import TokenVerifier
@@ -20,6 +21,7 @@ class Rules:
     """Limits in the units of their names, and the policies that answer yes or no."""
 
     __slots__ = (
+        "_keys",
         "_personal",
         "_send",
         "allow_anonymous",
@@ -32,19 +34,24 @@ class Rules:
         "ping_seconds",
         "rpc",
         "single_connection",
-        "subscription_tokens",
         "tokens",
         "version",
     )
 
-    def __init__(self, config: EdgeConfig, clock: Clock, version: str) -> None:
-        client = config.client
+    def __init__(self, config: EdgeConfig, clock: Clock, version: str, keys: KeyCache | None = None) -> None:
         self.clock = clock
         self.version = version
-        self.namespaces = Namespaces(config.channel)
-        self.tokens = TokenVerifier(client.token, clock)
-        self.subscription_tokens = self.tokens
-        self.rpc = RpcPolicy(config.rpc)
+        self._keys = keys or KeyCache()
+        self.configure(config)
+
+    def configure(self, config: EdgeConfig) -> None:
+        """Follow `config` from now on, in sessions that live, too. What raises here has changed nothing."""
+        client = config.client
+        namespaces = Namespaces(config.channel)
+        rpc = RpcPolicy(config.rpc)
+        self.tokens = TokenVerifier(client, self.clock, self._keys)
+        self.namespaces = namespaces
+        self.rpc = rpc
         self.allow_anonymous = client.allow_anonymous_connect_without_token
         self.channel_limit = client.channel_limit
         self.inflight_limit = client.inflight_limit

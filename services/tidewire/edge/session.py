@@ -88,6 +88,7 @@ class Session:
         "_rules",
         "_spare_pong",
         "party",
+        "refused_connect",
         "state",
         "subscriptions",
     )
@@ -100,6 +101,8 @@ class Session:
         self.party = Party(client, rules, is_json=json)
         self.subscriptions = Subscriptions(self.party)
         self._credentials = Credentials(self.party, bearer)
+        self.refused_connect = 0.0
+        """When the connect command came that the close answers (monotonic seconds); 0 = another reason."""
         self._rules = rules
         self._others = others
         self._connect = 0
@@ -360,10 +363,6 @@ class Session:
         """End a subscription, and tell the client why."""
         return [*self.subscriptions.end(channel, why), *self._greet_when_complete()] if self.connected else []
 
-    def reconfigured(self) -> list[Effect]:
-        """The rules have changed: rights count for what is asked from now on, but what no rule knows any more ends."""
-        return [*self.subscriptions.end_unknown(), *self._greet_when_complete()] if self.connected else []
-
     @property
     def connected(self) -> bool:
         """Whether the client is authenticated and not yet on its way out."""
@@ -388,6 +387,7 @@ class Session:
         """Close now; results that are still to come are dropped."""
         if self.state is SessionState.CLOSED:
             return []
+        self.refused_connect = self.party.started if self.state is SessionState.CONNECTING else 0.0
         self._become(SessionState.CLOSED)
         self._backlog = None
         return [Close(disconnect)]

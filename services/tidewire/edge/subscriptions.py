@@ -100,8 +100,17 @@ class Subscriptions(Mapping[str, Subscription]):
             return verdict
         if self._party.crowded:
             return errors.TOO_MANY_REQUESTS
-        traits = _traits(request, namespace)
+        traits = self._traits(request, namespace)
         return traits if isinstance(traits, ReplyError) else (verdict, traits)
+
+    def _traits(self, request: SubscribeRequest, namespace: Namespace) -> Traits | ReplyError:
+        wanted = tags_filter(request.tf, namespace, request.delta)
+        if isinstance(wanted, ReplyError):
+            return wanted
+        compact = bool(request.flag & COMPACTION) and self._party.takes_ids
+        if wanted is None:
+            return COMPACT if compact else PLAIN
+        return Traits(compact, wanted)
 
     def unsubscribe(self, number: int, request: UnsubscribeRequest) -> Outcome:
         """Carry out an unsubscribe command; of a channel that is not subscribed it is a success."""
@@ -162,12 +171,6 @@ class Subscriptions(Mapping[str, Subscription]):
         # The client waits for the answer, and must not be told of an end before the beginning.
         answer = self._settle(subscription, self._result(subscription, 0))
         return [self._forget(channel), answer, told]
-
-    def end_unknown(self) -> list[Effect]:
-        """End what the configuration has no namespace for any more: subscribing again, the client learns why (102)."""
-        find = self._party.rules.namespaces.find
-        gone = [channel for channel in self if isinstance(find(channel), ReplyError)]
-        return [effect for channel in gone for effect in self.end(channel, errors.INSUFFICIENT_STATE)]
 
     def expire(self) -> list[Effect]:
         """End the subscriptions whose grace time after expiry is over."""
@@ -259,13 +262,3 @@ class Subscriptions(Mapping[str, Subscription]):
             return []
         rules = self._party.rules
         return [SubscriptionsExpireIn(max(0.0, soonest + rules.expired_sub_close_delay - rules.clock.wall()))]
-
-
-def _traits(request: SubscribeRequest, namespace: Namespace) -> Traits | ReplyError:
-    wanted = tags_filter(request.tf, namespace, request.delta)
-    if isinstance(wanted, ReplyError):
-        return wanted
-    compact = bool(request.flag & COMPACTION)
-    if wanted is None:
-        return COMPACT if compact else PLAIN
-    return Traits(compact, wanted)

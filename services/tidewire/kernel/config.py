@@ -14,12 +14,13 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
-from tidewire.kernel.config_fields import PATH, Kind, Setting, settings_of
+from tidewire.kernel.config_fields import PATH, RESTART, Kind, Setting, settings_of
 from tidewire.kernel.config_types import Duration, Secret, Text, duration, from_plain, secret
 
 __all__ = [
     "PATH",
     "REPORTED",
+    "RESTART",
     "ConfigError",
     "Duration",
     "Problem",
@@ -63,9 +64,13 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     `checks` are the rules between fields: each takes the section and yields problems with paths relative to it. A
     check that reads a field which is itself wrong is left out, since it could only guess.
+
+    `reloadable` says that a running process takes changes of its settings, all but those marked `RESTART`; sections in
+    it speak for themselves.
     """
 
     checks: ClassVar[tuple[Callable[[Any], Iterable[Problem]], ...]] = ()
+    reloadable: ClassVar[bool] = False
 
 
 REPORTED: Final = object()

@@ -30,7 +30,8 @@ class Setting(msgspec.Struct, frozen=True):
     """One field of a configuration Struct, read from its annotation.
 
     `type` is the annotated type of the value, for the list kinds that of one item; `base` is it without
-    annotations. `metas` are the field's own `msgspec.Meta`, outermost last.
+    annotations. `metas` are the field's own `msgspec.Meta`, outermost last. `restart`: a running process cannot take a
+    change of it; for a section that is each inner setting's own answer.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Setting(msgspec.Struct, frozen=True):
     base: Any
     metas: tuple[msgspec.Meta, ...]
     make_default: Callable[[], Any] | None
+    restart: bool
 
     @property
     def required(self) -> bool:
@@ -76,10 +78,15 @@ PATH: Final = {"path": True}
 """`Meta(extra=PATH)` marks a path: `tidewire.platform.settings` makes it relative to the configuration file."""
 
 
+RESTART: Final = {"restart": True}
+"""`Meta(extra=RESTART)` marks a setting of a reloadable section whose change needs a restart all the same."""
+
+
 @functools.cache
 def settings_of(struct: type[msgspec.Struct]) -> tuple[Setting, ...]:
     """The settings of a Struct in the order of its fields."""
-    return tuple(_setting(field) for field in msgspec.structs.fields(struct))
+    fixed = not getattr(struct, "reloadable", False)
+    return tuple(_setting(field, fixed=fixed) for field in msgspec.structs.fields(struct))
 
 
 def walk(
@@ -94,12 +101,13 @@ def walk(
             yield here, setting
 
 
-def _setting(field: msgspec.structs.FieldInfo) -> Setting:
+def _setting(field: msgspec.structs.FieldInfo, *, fixed: bool) -> Setting:
     outer, metas = _unwrap(field.type)
     item = typing.get_args(outer)[0] if typing.get_origin(outer) is tuple else None
     wanted = field.type if item is None else item
     base, _ = _unwrap(wanted)
-    return Setting(field.name, _kind(base, item is not None), wanted, base, metas, _factory(field))
+    restart = fixed or any(meta.extra and meta.extra.get("restart") for meta in metas)
+    return Setting(field.name, _kind(base, item is not None), wanted, base, metas, _factory(field), restart)
 
 
 def _unwrap(annotated: object) -> tuple[Any, tuple[msgspec.Meta, ...]]:

@@ -50,6 +50,10 @@ class Unsubscribe(msgspec.Struct, frozen=True):
     code: int
     reason: str
 
+    def saying(self, reason: str) -> Unsubscribe:
+        """Return the same end with a more specific reason."""
+        return Unsubscribe(self.code, reason)
+
 
 INTERNAL = ReplyError(100, "internal server error", temporary=True)
 UNAUTHORIZED = ReplyError(101, "unauthorized")

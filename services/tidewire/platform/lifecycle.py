@@ -1,4 +1,4 @@
-"""Starting, draining and stopping a process, the same way for every service."""
+"""Starting, reloading, draining and stopping a process, the same way for every service."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ class StartError(TidewireError):
 
 
 class App(Protocol):
-    """A process: `start` raises StartError, `drain` and `stop` are bounded in time by themselves."""
+    """A process: `start` raises StartError, `drain` and `stop` are bounded in time by themselves; `reload` never raises."""
 
     async def start(self) -> None:
         """Become ready."""
+
+    def reload(self) -> None:
+        """Take the configuration as it is now: begin at once, or soon. Called any number of times, also while draining."""
 
     async def drain(self) -> None:
         """Stop being ready, and let go of clients without losing what they are owed."""
@@ -38,9 +41,15 @@ class App(Protocol):
         """Let go of everything at once."""
 
 
+def hold_reloads() -> None:
+    """Let a SIGHUP wait until `run` has started the app, which it would otherwise end. For the first line of a process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
 def run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
     """Run an app until SIGTERM or SIGINT, drain it (a second signal ends that), and return the exit code.
 
+    SIGHUP is `reload`. One that comes before the end of the start waits for it, since the configuration was read before.
     A StartError of `create` counts as one of `start`. Whatever happens, the app is stopped. What it raises is logged, as one line.
     """
     return uvloop.run(_run(create, log))
@@ -53,6 +62,7 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
     def on_signal() -> None:
         (hurry if stopping.is_set() else stopping).set()
 
+    hold_reloads()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
@@ -61,6 +71,8 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
         app = create()
         started = await _first(app.start(), stopping)
         if started:
+            loop.add_signal_handler(signal.SIGHUP, app.reload)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
             await stopping.wait()
             log.info("process.draining")
             await _first(app.drain(), hurry)

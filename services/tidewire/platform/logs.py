@@ -30,6 +30,26 @@ _FIRST = ("timestamp", "level", "event")
 _NESTING = 8
 
 
+class _Threshold:
+    """Lets events of `level` and above through. A processor and not structlog's filtering logger, whose level is fixed."""
+
+    def __init__(self) -> None:
+        self.level = _LEVELS["info"]
+
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        if _LEVELS.get(method, self.level) < self.level:
+            raise structlog.DropEvent
+        return event
+
+
+_threshold = _Threshold()
+
+
+def set_level(level: str) -> None:
+    """Log events of `level` (debug, info, warning, error) and above from now on, whichever logger they come from."""
+    _threshold.level = _LEVELS[level]
+
+
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace what stands under the name of a secret (`token`, `Set-Cookie`, `hmac_secret_key`), in mappings too."""
     return {name: _without_secrets(name, value, _NESTING) for name, value in event.items()}
@@ -50,7 +70,9 @@ def configure(level: str, form: str, *, stream: TextIO | None = None, **always: 
     """
     out = stream or sys.stderr
     console = form == "console" or (form == "auto" and out.isatty())
+    set_level(level)
     processors: list[Any] = [
+        _threshold,
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,
         hide_secrets,
@@ -66,7 +88,7 @@ def configure(level: str, form: str, *, stream: TextIO | None = None, **always: 
     processors.append(_hide_in_line)
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
         logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=True,
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tidewire.kernel.config import ConfigError, Problem
+
+_QUOTING = re.compile(r"(found undefined alias|could not determine a constructor for the tag) .*", re.DOTALL)
+"""Errors that end in a value of the file: a password that begins with `*` or `!` would be read aloud."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -39,7 +43,7 @@ def read_yaml(file: Path) -> dict[Any, Any]:
         raise ConfigError([Problem(str(file), f"is not UTF-8 text (byte {error.start})")]) from None
     try:
         content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2026-13-01
         raise ConfigError([_problem(file, error)]) from None
     if content is None:
         return {}
@@ -48,10 +52,11 @@ def read_yaml(file: Path) -> dict[Any, Any]:
     return content
 
 
-def _problem(file: Path, error: yaml.YAMLError) -> Problem:
+def _problem(file: Path, error: Exception) -> Problem:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         message = error.problem or error.context or "not valid YAML"
-        return Problem(f"{file}:{mark.line + 1}" if mark else str(file), message)
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        return Problem(where, _QUOTING.sub(r"\1", message))
     reason = str(error).partition("\n")[0]
     return Problem(str(file), f"not valid YAML: {reason}")

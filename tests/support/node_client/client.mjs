@@ -1,4 +1,5 @@
-// The official JavaScript SDK, driven from pytest: one JSON object a line in, one a line out.
+// The official JavaScript SDK, driven from pytest: one JSON object a line in, one a line out. The argument is the name
+// of the SDK's package, since several versions of it are installed side by side.
 //
 //   in:  {"call": 7, "op": "publish", "client": "c1", ...}      what the driver wants; see `operations`
 //   out: {"call": 7, "result": ...} or {"call": 7, "error": {"code", "message", "temporary"}}
@@ -8,8 +9,19 @@
 
 import { createInterface } from 'node:readline';
 import WebSocket from 'ws';
-import { Centrifuge as JsonCentrifuge, UnauthorizedError } from 'centrifuge';
-import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
+
+const sdk = process.argv[2];
+const { Centrifuge: JsonCentrifuge, UnauthorizedError } = await import(sdk);
+const { Centrifuge: ProtobufCentrifuge } = await import(`${sdk}/build/protobuf`);
+
+// Up to 5.7 the SDK swaps publications when several frames reach it in one turn of the event loop. In a browser they never
+// do, as each message is a task of its own; `ws` keeps to that only on request.
+class OneEventATurn extends WebSocket {
+  constructor(url, protocols) {
+    super(url, protocols, { allowSynchronousEvents: false });
+  }
+}
+const Socket = sdk === 'centrifuge' ? WebSocket : OneEventATurn;
 
 const clients = new Map(); // id -> {sdk, format, subscriptions, streams}
 
@@ -67,7 +79,7 @@ function watchSubscription(id, client, subscription, channel, quiet) {
       data: decode(client, ctx.data),
       info: plainInfo(client, ctx.info) ?? null,
       tags: ctx.tags ?? {},
-      offset: ctx.offset ?? 0,
+      offset: Number(String(ctx.offset ?? 0)), // 5.7 gives a Long object with Protobuf
     }),
   );
 }
@@ -93,7 +105,7 @@ async function stream(id, client, { channel, publisher, limit, pause }) {
 const operations = {
   create({ client: id, url, format, token, tokens, options }) {
     const Centrifuge = format === 'protobuf' ? ProtobufCentrifuge : JsonCentrifuge;
-    const settings = { websocket: WebSocket, ...options };
+    const settings = { websocket: Socket, ...options };
     if (token) settings.token = token;
     if (tokens) settings.getToken = provider(id, 'token_wanted', tokens);
     const client = { sdk: new Centrifuge(url, settings), format, subscriptions: new Map(), streams: new Set() };
@@ -123,6 +135,10 @@ const operations = {
   async rpc({ client: id, method, data }) {
     const client = clients.get(id);
     return decode(client, (await client.sdk.rpc(method, encode(client, data))).data);
+  },
+  async send({ client: id, data }) {
+    const client = clients.get(id);
+    await client.sdk.send(encode(client, data));
   },
   history: async ({ client, channel }) => void (await clients.get(client).sdk.history(channel, { limit: 1 })),
   presence: async ({ client, channel }) => void (await clients.get(client).sdk.presence(channel)),

@@ -85,6 +85,41 @@ def test_the_reference_needs_no_configuration() -> None:
     assert result.stdout.endswith(".\n")
 
 
-def test_schema_and_reference_together_make_no_sense() -> None:
+@pytest.mark.parametrize(
+    "flags", [("--schema", "--reference"), ("--schema", "--diff", "x"), ("--reference", "--diff", "x")]
+)
+def test_two_outputs_together_make_no_sense(flags: tuple[str, ...]) -> None:
     """A usage error, not a mixture."""
-    assert run("--schema", "--reference").exit_code == 2
+    assert run(*flags).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "lines"),
+    [
+        ("", 0, ["no change"]),
+        ("send: {enabled: true}\n", 0, ["send.enabled: false -> true"]),
+        (
+            "send: {enabled: true}\nhttp: {port: 1}\n",
+            3,
+            ["http.port: 8000 -> 1 (needs a restart)", "send.enabled: false -> true"],
+        ),
+    ],
+)
+def test_diff_tells_what_a_reload_would_do(change: str, code: int, lines: list[str]) -> None:
+    """For people by lines, for scripts by the exit code."""
+    Path("running.yaml").write_text(GOOD)
+    Path("new.yaml").write_text(GOOD + change)
+    result = run("-c", "new.yaml", "--diff", "running.yaml")
+    assert (result.exit_code, result.stdout.splitlines(), result.stderr) == (code, lines, "")
+
+
+def test_diff_names_the_file_that_is_wrong() -> None:
+    """The new one as always, the other one with its name."""
+    Path("good.yaml").write_text(GOOD)
+    Path("bad.yaml").write_text(GOOD + "http: {port: 70000}\n")
+    for new, running, line in (
+        ("bad.yaml", "good.yaml", "http.port: expected int <= 65535\n"),
+        ("good.yaml", "bad.yaml", "bad.yaml: http.port: expected int <= 65535\n"),
+    ):
+        result = run("-c", new, "--diff", running)
+        assert (result.exit_code, result.stdout, result.stderr) == (78, "", line)

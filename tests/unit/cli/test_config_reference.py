@@ -8,7 +8,7 @@ from msgspec import Meta, field
 
 from tidewire.cli.config_reference import reference
 from tidewire.edge.config import EdgeConfig
-from tidewire.kernel.config import Duration, Secret, Section, duration, secret
+from tidewire.kernel.config import RESTART, Duration, Secret, Section, duration, secret
 from tidewire.kernel.config_fields import walk
 from tidewire.platform.settings import variable
 
@@ -34,11 +34,21 @@ class Group(Section, frozen=True, kw_only=True):
     named: Annotated[tuple[Named, ...], Meta(description="Some named ones.")] = ()
 
 
+class Soft(Section, frozen=True, kw_only=True):
+    """All that can change."""
+
+    reloadable = True
+
+    size: Annotated[int, Meta(description="A size.")] = 5
+    form: Annotated[int, Meta(description="A form.", extra=RESTART)] = 5
+
+
 class Top(Section, frozen=True, kw_only=True):
     """The top."""
 
     port: Annotated[int, Meta(ge=1, le=9, description="A port.")] = 5
     group: Annotated[Group, Meta(description="A group.")] = field(default_factory=Group)
+    soft: Annotated[Soft, Meta(description="Changes.")] = field(default_factory=Soft)
 
 
 @pytest.mark.parametrize(
@@ -46,22 +56,26 @@ class Top(Section, frozen=True, kw_only=True):
     [
         (
             "## General\n\n### `port`\n\nA port.\n\n"
-            "Type: whole number; default: `5`; at least 1; at most 9; environment: `TIDEWIRE_PORT`.\n"
+            "Type: whole number; default: `5`; at least 1; at most 9; environment: `TIDEWIRE_PORT`; "
+            "needs a restart.\n"
         ),
         (
             "## group\n\nAll about the group.\n\n### `group.pause`\n\nA pause.\n\n"
-            "Type: duration; default: `25s`; at least 1s; environment: `TIDEWIRE_GROUP_PAUSE`.\n"
+            "Type: duration; default: `25s`; at least 1s; environment: `TIDEWIRE_GROUP_PAUSE`; "
+            "needs a restart.\n"
         ),
-        "Type: secret; environment: `TIDEWIRE_GROUP_KEY`; `TIDEWIRE_GROUP_KEY_FILE`.\n",
+        "Type: secret; environment: `TIDEWIRE_GROUP_KEY`; `TIDEWIRE_GROUP_KEY_FILE`; needs a restart.\n",
         "### `group.plain.flag`\n\n**Not yet:** it comes later. A flag.\n",
         (
             "## group.named[]\n\nSome named ones.\n\n"
-            "Type: list of groups; default: `[]`; environment: `TIDEWIRE_GROUP_NAMED`.\n\n### `group.named[].name`\n\n"
-            "Its name.\n\nType: text; required; length at most 9.\n\n"
+            "Type: list of groups; default: `[]`; environment: `TIDEWIRE_GROUP_NAMED`; needs a restart.\n\n### `group.named[].name`\n\n"
+            "Its name.\n\nType: text; required; length at most 9; needs a restart.\n\n"
             "And every setting of [group.plain](#groupplain).\n"
         ),
+        "default: `5`; environment: `TIDEWIRE_SOFT_SIZE`.\n",
+        "default: `5`; environment: `TIDEWIRE_SOFT_FORM`; needs a restart.\n",
     ],
-    ids=["value", "duration", "secret", "not yet", "list"],
+    ids=["value", "duration", "secret", "not yet", "list", "reloadable", "needs a restart"],
 )
 def test_each_setting_shows_what_a_reader_needs(text: str) -> None:
     """Description, type, default, limits and the environment's name; inherited settings are not repeated."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.keys import pem, private_pem
 from tidewire.cli.token import command
 
 KEY = "k" * 64
@@ -135,6 +137,66 @@ def test_without_the_key_it_says_what_to_do(config: Path, text: str, arguments: 
     config.write_text(text)
     result = run("--user", "a", *arguments)
     assert (result.exit_code, result.stdout, result.stderr) == (78, "", line)
+
+
+def test_capabilities_of_both_kinds() -> None:
+    """Of a connection for many channels, of a subscription for its own."""
+    caps = [{"channels": ["a"], "allow": ["sub"]}]
+    assert read(run("--user", "a", "--caps", json.dumps(caps)))["caps"] == caps
+    claims = read(run("--user", "a", "--channel", "c", "--caps", '["pub"]'))
+    assert (claims["allow"], "caps" in claims) == (["pub"], False)
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), [("RSA", "RS256"), ("P-384", "ES384"), ("Ed25519", "EdDSA")])
+def test_signs_with_a_private_key(kind: str, algorithm: str) -> None:
+    """By the first algorithm that fits, under the name that is given."""
+    Path("key.pem").write_text(private_pem(kind))
+    text = run("--user", "a", "--private-key", "key.pem", "--kid", "k").stdout.strip()
+    assert jwt.get_unverified_header(text) == {"alg": algorithm, "kid": "k", "typ": "JWT"}
+    assert jwt.decode(text, pem(kind), algorithms=[algorithm])["sub"] == "a"
+    assert "kid" not in jwt.get_unverified_header(
+        run("--user", "a", "--private-key", "key.pem").stdout.strip()
+    )
+
+
+def test_signs_by_the_algorithm_that_is_asked_for() -> None:
+    """Where the key has several."""
+    Path("key.pem").write_text(private_pem("RSA"))
+    text = run(
+        "--user", "a", "--private-key", "key.pem", "--algorithm", "PS512", "--channel", "c"
+    ).stdout.strip()
+    assert jwt.decode(text, pem("RSA"), algorithms=["PS512"])["channel"] == "c"
+
+
+def test_subscription_tokens_are_signed_with_their_own_keys(config: Path) -> None:
+    """Where there are any; connection tokens are not."""
+    other = "o" * 64
+    config.write_text(
+        f"client: {{token: {{hmac_secret_key: {KEY}}}, subscription_token: {{hmac_secret_key: {other}}}}}\n"
+    )
+    assert read(run("--user", "a", "--channel", "c"), other)["channel"] == "c"
+    assert read(run("--user", "a"))["sub"] == "a"
+    result = run("--user", "a", "--channel", "c", "--kid", "x")
+    assert result.stderr == "client.subscription_token.hmac_keys: no key 'x' (there is: none)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--private-key", "none.pem"], "File 'none.pem' does not exist."),
+        (["--private-key", "tidewire.yaml"], "tidewire.yaml: is no private key in PEM without a password"),
+        (["--private-key", "key.pem", "--algorithm", "ES384"], "this key signs with ES256"),
+        (["--private-key", "key.pem", "--algorithm", "HS256"], "'HS256' is not one of"),
+        (["--algorithm", "ES256"], "--algorithm is for --private-key"),
+        (["--caps", "{"], "not JSON: "),
+    ],
+)
+def test_bad_keys_are_usage_errors(arguments: list[str], line: str) -> None:
+    """Exit code 2, what is wrong, and no token."""
+    Path("key.pem").write_text(private_pem("P-256"))
+    result = run("--user", "a", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert line in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,6 @@ from tidewire.platform.nats_types import LinkState
 PARTITIONS = 16
 
 
-class BoundLog(RecordingLog):
-    """A log that can be bound, to nothing."""
-
-    def bind(self, **_fields: object) -> BoundLog:
-        """Stay as it is."""
-        return self
-
-
 class MappedLink(FakeLink):
     """A link to a node with the mapping, whose server answers only when the test says so."""
 
@@ -65,7 +57,7 @@ def link(monkeypatch: pytest.MonkeyPatch) -> MappedLink:
 
 def created() -> Edge:
     """An edge that was not started."""
-    return Edge(edge_config(), cast("FilteringBoundLogger", BoundLog()))
+    return Edge(edge_config(), cast("FilteringBoundLogger", RecordingLog()), edge_config)
 
 
 async def test_node_behind_a_new_connection_counts_as_away_at_once(link: MappedLink) -> None:

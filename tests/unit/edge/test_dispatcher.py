@@ -7,8 +7,11 @@ import pytest
 
 from tests.fakes.clock import ManualClock
 from tests.fakes.core import PING, Core
-from tests.fakes.edge import RecordingTransport, believing, rules, token
+from tests.fakes.edge import NAMESPACES, OPEN, RecordingTransport, believing, edge_config, token
+from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
+from tidewire.edge import dispatcher as dispatcher_module
+from tidewire.edge.dispatcher import Timing
 from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing
 from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription, SubscriptionClaims
 from tidewire.edge.policies.tokens import KeyWanted
@@ -506,19 +509,6 @@ def test_mistake_behind_a_subscribe_in_one_frame_closes_and_leaves_nothing_behin
     assert client.frames() == []
 
 
-@protocol("channel.namespace")
-def test_changed_rules_end_subscriptions_everywhere(core: Core) -> None:
-    """Those that no namespace knows any more."""
-    clients = [core.client(user).subscribe("users:a").subscribe("chat:a", 3) for user in ("alice", "bob")]
-    without = [{"name": "chat"}]
-    core.rules.namespaces = rules(core.clock, channel={"namespaces": without}).namespaces
-    core.dispatcher.reconfigured()
-    for client in clients:
-        (push,) = client.heard()
-        assert push["push"]["unsubscribe"]["code"] == 2500
-    assert core.hub.subscriptions == 2
-
-
 @protocol("channel.wildcard")
 def test_pattern_is_heard_as_one_where_the_namespace_has_wildcards(core: Core) -> None:
     """Elsewhere the star is a letter."""
@@ -529,3 +519,136 @@ def test_pattern_is_heard_as_one_where_the_namespace_has_wildcards(core: Core) -
         "chat:*",
         "stocks:a",
     ]
+
+
+@protocol("unsubscribe.2000")
+def test_subscriptions_of_a_namespace_that_is_gone_end_some_in_each_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others stay, and so do those of a namespace that is back before its turn."""
+    monkeypatch.setattr(dispatcher_module, "ENDINGS", 2)
+    core = Core()
+    clients = [core.client() for _ in range(4)]
+    for client in clients:
+        client.subscribe("chat:a").subscribe("public:a", 3)
+        client.heard()
+    timing = Timing(ping=25.0, pong=8.0, stale=10.0)
+    without = [each for each in NAMESPACES if each["name"] != "chat"]
+    core.rules.configure(edge_config(channel={"namespaces": without, "without_namespace": OPEN}))
+    core.dispatcher.reconfigured(timing)
+    core.dispatcher.tick()
+    gone = {"channel": "chat:a", "unsubscribe": {"code": 2000, "reason": "the channel's namespace is gone"}}
+    assert [client.heard() for client in clients] == [[{"push": gone}], [{"push": gone}], [], []]
+    core.rules.configure(edge_config())
+    core.dispatcher.reconfigured(timing)
+    core.dispatcher.tick()
+    assert [client.heard() for client in clients] == [[], [], [], []]
+    core.deliver("chat:a", 1)
+    core.deliver("public:a", 2)
+    assert [len(client.heard()) for client in clients] == [1, 1, 2, 2]
+
+
+def test_reconfigured_times_count_for_who_comes() -> None:
+    """A connection that is there keeps what it began with."""
+    core = Core()
+    early = core.client(None)
+    core.dispatcher.reconfigured(Timing(ping=25.0, pong=8.0, stale=1.0))
+    late = core.client(None)
+    core.run(1.1)
+    assert late.transport.closed is errors.STALE
+    assert early.transport.closed is None
+
+
+# Traces.
+
+
+@pytest.fixture
+def tracer() -> RecordingTracer:
+    """Everything is traced."""
+    return RecordingTracer()
+
+
+@pytest.fixture
+def traced(tracer: RecordingTracer) -> Core:
+    """A core with that tracer."""
+    return Core(rpc=RPC, tracer=tracer)
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 0), (errors.INTERNAL, 100)])
+def test_a_publication_carries_its_trace_until_the_broker_answers(
+    traced: Core, tracer: RecordingTracer, error: errors.ReplyError | None, code: int
+) -> None:
+    """The span ends with the broker's answer, once."""
+    client = traced.client()
+    client.say({"id": 2, "publish": {"channel": "chat:a", "data": 1}})
+    assert traced.broker.traces == [b"publish chat:a"]
+    assert tracer.ended == []
+    traced.broker.published[0][3](error)
+    assert tracer.ended == [("publish chat:a", code)]
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"1", 0), (b"", 0), (errors.METHOD_NOT_FOUND, 104)])
+def test_a_call_carries_its_trace_until_the_responder_answers(
+    traced: Core, tracer: RecordingTracer, answer: bytes | errors.ReplyError, code: int
+) -> None:
+    """The same for calls."""
+    client = traced.client()
+    client.say({"id": 2, "rpc": {"method": "sum", "data": 1}})
+    assert traced.broker.traces == [b"rpc sum"]
+    assert tracer.ended == []
+    traced.broker.calls[0][3](answer)
+    assert tracer.ended == [("rpc sum", code)]
+
+
+def test_what_the_broker_does_not_take_ends_its_span_at_once(traced: Core, tracer: RecordingTracer) -> None:
+    """With the code of the reply."""
+    traced.broker.refuses = errors.INTERNAL
+    traced.client().say(
+        {"id": 2, "publish": {"channel": "chat:a", "data": 1}}, {"id": 3, "rpc": {"method": "sum", "data": 1}}
+    )
+    assert tracer.ended == [("publish chat:a", 100), ("rpc sum", 100)]
+
+
+def test_an_answer_after_the_connection_is_gone_still_ends_the_span(
+    traced: Core, tracer: RecordingTracer
+) -> None:
+    """What NATS did is worth knowing, whoever has left."""
+    client = traced.client()
+    client.say({"id": 2, "publish": {"channel": "chat:a", "data": 1}})
+    traced.dispatcher.lost(client.connection)
+    traced.broker.published[0][3](None)
+    assert tracer.ended == [("publish chat:a", 0)]
+
+
+def test_answers_are_told_with_their_beginning(traced: Core, tracer: RecordingTracer) -> None:
+    """From the command to the reply, the broker's part included; so are refusals."""
+    client = traced.client()
+    client.say({"id": 2, "subscribe": {"channel": "chat:a"}})
+    traced.run(2)
+    traced.broker.confirm("chat:a")
+    client.say({"id": 3, "subscribe": {"channel": "closed:a"}})
+    assert [(method, round(started), code) for method, started, code in tracer.answers] == [
+        ("connect", 1000, 0),
+        ("subscribe", 1000, 0),
+        ("subscribe", 1002, 103),
+    ]
+
+
+def test_a_close_that_answers_connect_is_told_once(traced: Core, tracer: RecordingTracer) -> None:
+    """A token that is no good closes; one that has expired is answered, and its later close answers nothing."""
+    traced.client(None).say({"id": 1, "connect": {"token": token(key="x" * 64)}})
+    assert tracer.answers == [("connect", 1000.0, 3500)]
+    expired = traced.client(None)
+    expired.say({"id": 1, "connect": {"token": token(exp=1)}})
+    traced.run(11)
+    assert expired.closed == 3502
+    assert tracer.answers[1:] == [("connect", 1000.0, 109)]
+
+
+def test_a_close_for_other_reasons_answers_no_connect(traced: Core, tracer: RecordingTracer) -> None:
+    """Whoever says nothing has sent no command, and whoever is connected has had the answer."""
+    silent, client = traced.client(None), traced.client()
+    traced.run(11)
+    client.say({"id": 2, "connect": {}})
+    assert (silent.closed, client.closed) == (3502, 3501)
+    assert [code for _, _, code in tracer.answers] == [0]

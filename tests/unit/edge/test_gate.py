@@ -9,6 +9,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, rules
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
+from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher, Timing
 from tidewire.edge.gate import HTTP_LIFETIME, Gate, Limits
 from tidewire.edge.handshake import Readiness
@@ -120,3 +121,20 @@ def test_newest_deadline_counts_and_a_disarmed_one_never_comes(yard: Yard) -> No
     yard.run(60)
     assert not never.closing
     assert yard.metrics.of("handshake") == [("timeout",)]
+
+
+@protocol("handshake.limit")
+def test_lower_limit_still_has_an_answer_for_who_comes(yard: Yard) -> None:
+    """Connections above it stay, and their sockets are not counted against those that are to be refused with 503."""
+    yard = Yard(500)
+    for _ in range(300):
+        yard.tcp()
+    yard.gate.dispatcher.connections = dict.fromkeys(cast("list[Connection]", range(300)))
+    origins = OriginPolicy(["https://app.example"])
+    yard.gate.configure(Limits(10, 1000, 1000, 5.0, 5.0), origins, "")
+    assert yard.gate.readiness() == Readiness(300, 10, broker=True)
+    assert yard.gate.origins is origins
+    for _ in range(64):
+        assert not yard.gate.crowded
+        assert not yard.tcp().aborted
+    assert yard.gate.crowded

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, rules, token
+from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
 from tidewire.edge import hub
 from tidewire.edge.connection import Connection
@@ -516,3 +517,34 @@ def test_lingering_channels_are_bounded(stage: Stage, monkeypatch: pytest.Monkey
     for _ in range(LINGER):
         stage.hub.tick()
     assert len(stage.hub) == 0
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True)])
+def test_channel_of_a_namespace_that_came_back_in_another_format_carries_json(
+    first: bool, second: bool
+) -> None:
+    """As long as anyone may be in it who was told so: one publication that is not JSON would break a frame of many."""
+    stage = Stage()
+    stage.joined("raw:a", WEBSOCKET_PROTOBUF, binary=first)
+    members = stage.joined("raw:a", WEBSOCKET_PROTOBUF, binary=second)
+    stage.publish("raw:a", Publication(b"\xff"))
+    assert stage.metrics.of("publication_dropped") == [("not_json",)]
+    assert cast("RecordingTransport", members[0].transport).frames == []
+
+
+# Traces.
+
+
+def test_a_delivery_span_ends_once_with_the_number_of_subscribers(stage: Stage) -> None:
+    """Whatever their framings, also where the data were cleaned on the way, and where nobody is left no span ends."""
+    tracer = RecordingTracer()
+    members = stage.joined("chat:a", WEBSOCKET_JSON, WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)
+    traced = Publication(b"1", span=tracer.deliver("chat:a", b"traceparent"))
+    spaced = Publication(b"\n2", span=tracer.deliver("chat:b", b"traceparent"))
+    stage.publish("chat:a", Publication(b"0"), traced, spaced)
+    assert tracer.ended == [("deliver chat:a subscribers=3", 0), ("deliver chat:b subscribers=3", 0)]
+    for member in members:
+        assert len(frames(member)) == 1
+        stage.hub.leave(member, "chat:a", PLAIN)
+    stage.publish("chat:a", traced)
+    assert len(tracer.ended) == 2

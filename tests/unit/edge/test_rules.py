@@ -7,6 +7,7 @@ import pytest
 from tests.fakes.clock import ManualClock
 from tests.fakes.edge import edge_config
 from tests.support.protocol import protocol
+from tidewire.edge import rules as rules_module
 from tidewire.edge.rules import Rules
 from tidewire.kernel.errors import ReplyError
 
@@ -75,3 +76,17 @@ def test_user_id_that_would_name_others_has_no_personal_channel(user: str) -> No
     found = rules.personal_channel(user)
     assert isinstance(found, ReplyError)
     assert found.code == 107
+
+
+def test_configure_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions never meet the limits of one configuration with the policies of another."""
+    found = made()
+    before = {name: getattr(found, name) for name in Rules.__slots__}
+
+    def fail(_config: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(rules_module, "RpcPolicy", fail)
+    with pytest.raises(RuntimeError):
+        found.configure(edge_config(client={"channel_limit": 3}, send={"enabled": True}))
+    assert {name: getattr(found, name) for name in Rules.__slots__} == before

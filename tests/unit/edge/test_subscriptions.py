@@ -400,18 +400,6 @@ def test_server_ends_subscriptions_in_every_state() -> None:
     assert early.subscriptions.connected() == ({}, [])
 
 
-def test_channels_that_no_rule_knows_any_more_end() -> None:
-    """With a code that lets the SDK ask again, and learn why; the others stay."""
-    desk = Desk().live().live("users:a")
-    desk.subscribe("users:b")
-    without = [{"name": "chat"}]
-    desk.party.rules.namespaces = rules(desk.clock, channel={"namespaces": without}).namespaces
-    effects = desk.subscriptions.end_unknown()
-    assert kinds(effects) == [Leave, Push, Leave, Answer, Push]
-    assert told(effects[1]) == errors.INSUFFICIENT_STATE
-    assert list(desk.subscriptions) == ["chat:a"]
-
-
 def test_abandoned_subscriptions_are_left_without_a_word() -> None:
     """In every state, with the traits that they have in the hub."""
     desk = Desk().live(flag=1)

@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 from msgspec import Meta, field
 
-from tidewire.kernel.config import Duration, Secret, Section, duration, secret
+from tidewire.kernel.config import RESTART, Duration, Secret, Section, duration, secret
 from tidewire.kernel.config_fields import Kind, plain, settings_of, walk
 
 
@@ -68,3 +68,27 @@ def test_plain_is_the_notation_of_the_file() -> None:
         "inner": {"value": 1, "key": ""},
         "inners": [],
     }
+
+
+class Soft(Section, frozen=True, kw_only=True):
+    reloadable = True
+
+    port: Annotated[int, Meta(extra={"hint": "a number", **RESTART})] = 1
+    size: Annotated[int, Meta(extra={"hint": "a number"})] = 1
+    inner: Inner = field(default_factory=Inner)
+
+
+class Softer(Soft, frozen=True, kw_only=True):
+    name: str = ""
+
+
+def test_change_needs_a_restart_unless_the_section_says_otherwise() -> None:
+    """A section that nobody thought about is the safe kind; each one speaks for itself, and for what inherits from it."""
+    assert {".".join(path): setting.restart for path, setting in walk(Softer)} == {
+        "port": True,
+        "size": False,
+        "inner.value": True,
+        "inner.key": True,
+        "name": False,
+    }
+    assert all(setting.restart for _, setting in walk(Outer))

@@ -103,6 +103,46 @@ async def test_signal_during_the_start_ends_it() -> None:
     assert (code, events(log)) == (0, ["process.stopped"])
 
 
+async def test_hangup_reloads() -> None:
+    """Each time, and the app goes on."""
+    async with running() as process:
+        await process.until("start done")
+        process.signal(signal.SIGHUP)
+        await process.until("reload")
+        process.said.clear()
+        process.signal(signal.SIGHUP)
+        await process.until("reload")
+        process.signal(signal.SIGTERM)
+        code, log = await process.end()
+    assert process.said == ["reload", "drain", "drain done", "stop", "stop done"]
+    assert (code, events(log)) == (0, ["process.draining", "process.stopped"])
+
+
+@pytest.mark.parametrize("moment", ["create", "start"])
+async def test_hangup_before_the_end_of_the_start_waits_for_it(moment: str) -> None:
+    """It neither ends the process, as it would by itself, nor is it forgotten."""
+    async with running(f"{moment}=hangup") as process:
+        await process.until("reload")
+        process.signal(signal.SIGTERM)
+        code, _ = await process.end()
+    assert process.said[:3] == ["start", "start done", "reload"]
+    assert code == 0
+
+
+async def test_hangup_during_the_drain_is_the_apps_to_judge() -> None:
+    """It does not end the drain."""
+    async with running("drain=hang") as process:
+        await process.until("start done")
+        process.signal(signal.SIGTERM)
+        await process.until("drain")
+        process.signal(signal.SIGHUP)
+        await process.until("reload")
+        process.signal(signal.SIGTERM)
+        code, _ = await process.end()
+    assert process.said[-3:] == ["drain ended", "stop", "stop done"]
+    assert code == 0
+
+
 async def test_start_that_is_refused_is_one_line() -> None:
     """With the reason, without a stack; exit code 69 (EX_UNAVAILABLE)."""
     async with running("start=refuse") as process:

@@ -146,6 +146,22 @@ def test_lines_below_the_level_are_not_written(stream: io.StringIO, level: str, 
     assert any(line["event"] == "library.log" for line in lines(stream)) is (level != "error")
 
 
+def test_level_can_be_set_at_any_time(stream: io.StringIO) -> None:
+    """For loggers that are in use already, and for those of libraries."""
+    log = logs.configure("info", "json", stream=stream).bind(node="edge-1")
+    log.debug("no")
+    logs.set_level("debug")
+    log.debug("yes")
+    logs.set_level("error")
+    log.warning("no")
+    logging.getLogger("library").warning("no")
+    try:
+        fail("what happened")
+    except ValueError:
+        log.exception("failed")
+    assert [line["event"] for line in lines(stream)] == ["yes", "failed"]
+
+
 @pytest.mark.parametrize(
     ("form", "stream", "json_lines"),
     [

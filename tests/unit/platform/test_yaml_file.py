@@ -49,6 +49,7 @@ def test_an_empty_file_is_an_empty_mapping(file: Path, text: str) -> None:
         ("- a\n- b\n", ":1: ", "expected groups of settings"),
         ("just text\n", ":1: ", "expected groups of settings"),
         ("a: \x01\n", ": ", "not valid YAML"),
+        ("a: 2026-13-01\n", ": ", "not valid YAML"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_its_line_number(file: Path, text: str, where: str, what: str) -> None:
@@ -58,6 +59,15 @@ def test_what_is_wrong_is_one_line_with_its_line_number(file: Path, text: str, w
     assert line.startswith(f"{file}{where}")
     assert what in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("mark", ["*", "!", "!!", "%", "@", "`"])
+def test_value_that_yaml_takes_for_something_else_is_not_shown(file: Path, mark: str) -> None:
+    """It may be a password; its line is enough to find it."""
+    file.write_text(f"a: {mark}hunter2\n")
+    line = problem(file)
+    assert line.startswith(f"{file}:1: ")
+    assert "hunter2" not in line
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from tidewire.edge.ports import Done, Publication, Sink
+from tidewire.edge.untraced import OFF
 from tidewire.kernel import errors
 from tidewire.kernel.channels import is_restricted
 from tidewire.kernel.subjects import (
@@ -28,7 +29,7 @@ from tidewire.kernel.subjects import (
 from tidewire.platform.nats_types import LinkError, LinkState, PayloadTooLarge
 
 if TYPE_CHECKING:
-    from tidewire.edge.ports import Metrics
+    from tidewire.edge.ports import Metrics, Tracer
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
     from tidewire.platform.nats_link import NatsLink
@@ -62,14 +63,17 @@ class NatsBroker:
         clock: Clock,
         metrics: Metrics,
         soon: Callable[[Done, ReplyError], None],
+        tracer: Tracer = OFF,
     ) -> None:
         self._link = link
         self._partitions = partitions
         self._publish_timeout = publish_timeout
-        self._call_timeout = call_timeout
+        self.call_timeout = call_timeout
+        """Seconds that a call may wait; may change at any time, for calls to come."""
         self._clock = clock
         self._metrics = metrics
         self._soon = soon
+        self._tracer = tracer
         self.mapped = True
 
     @property
@@ -77,11 +81,14 @@ class NatsBroker:
         """See ports.Broker."""
         return self.mapped and self._link.state is LinkState.CONNECTED
 
-    def publish(self, channel: str, data: bytes, info: bytes, done: Done) -> ReplyError | None:
+    def publish(
+        self, channel: str, data: bytes, info: bytes, done: Done, trace: bytes = b""
+    ) -> ReplyError | None:
         """See ports.Broker."""
-        header = b"NATS/1.0\r\nTw-V: 1\r\nTw-Time: %d\r\nTw-Info: %b\r\n\r\n" % (
+        header = b"NATS/1.0\r\nTw-V: 1\r\nTw-Time: %d\r\nTw-Info: %b\r\n%b\r\n" % (
             int(self._clock.wall() * 1e6),
             info,
+            trace,
         )
         if not self.available:
             return AWAY
@@ -99,7 +106,7 @@ class NatsBroker:
         """See ports.Broker."""
 
         def receive(_subject: bytes, _reply: bytes, header: bytes, payload: bytes) -> None:
-            publication = self._parse(header, payload) if header else Publication(payload)
+            publication = self._parse(channel, header, payload) if header else Publication(payload)
             if publication is not None:
                 sink.receive(publication)
 
@@ -116,7 +123,7 @@ class NatsBroker:
             if channel is None or is_restricted(channel):
                 self._metrics.publication_dropped("restricted" if channel else "forged_subject")
                 return
-            publication = self._parse(header, payload) if header else Publication(payload)
+            publication = self._parse(channel, header, payload) if header else Publication(payload)
             if publication is not None:
                 sink.receive(msgspec.structs.replace(publication, channel=channel))
 
@@ -143,7 +150,13 @@ class NatsBroker:
             self._link.subscribe(subject, receive)
 
     def call(
-        self, method: str, user: str, client: str, data: bytes, done: Callable[[bytes | ReplyError], None]
+        self,
+        method: str,
+        user: str,
+        client: str,
+        data: bytes,
+        done: Callable[[bytes | ReplyError], None],
+        trace: bytes = b"",
     ) -> ReplyError | None:
         """See ports.Broker."""
         if not self.available:
@@ -152,8 +165,8 @@ class NatsBroker:
             self._link.request(
                 rpc_subject(method),
                 data,
-                _caller(user, client),
-                self._call_timeout,
+                _caller(user, client, trace),
+                self.call_timeout,
                 lambda header, payload: done(_answer(header, payload)),
             )
         except PayloadTooLarge:
@@ -187,7 +200,7 @@ class NatsBroker:
             return False
         return True
 
-    def _parse(self, header: bytes, payload: bytes) -> Publication | None:
+    def _parse(self, channel: str, header: bytes, payload: bytes) -> Publication | None:
         """Return the publication, or None (counted) where its headers are not what this version understands."""
         fields = dict(_HEADER.findall(header))
         if fields.get(b"Tw-V", VERSION) != VERSION:
@@ -201,20 +214,19 @@ class NatsBroker:
             self._metrics.publication_dropped("malformed")
             return None
         sent = fields.get(b"Tw-Time", b"")
-        return Publication(
-            payload, fields.get(b"Tw-Info"), tags, int(sent) if sent.isdigit() and len(sent) < 20 else 0
-        )
+        sent_us = int(sent) if sent.isdigit() and len(sent) < 20 else 0
+        span = self._tracer.deliver(channel, header)
+        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, span=span)
 
 
-def _caller(user: str, client: str) -> bytes:
+def _caller(user: str, client: str, trace: bytes = b"") -> bytes:
     """Return the header block that tells a responder who calls.
 
     The user is percent-encoded outside visible ASCII: no name can end a header, and none can hide behind another by
     spaces that header parsers strip.
     """
-    return (
-        f"NATS/1.0\r\nTw-V: 1\r\nTw-User: {quote(user, safe=VISIBLE)}\r\nTw-Client: {client}\r\n\r\n".encode()
-    )
+    caller = f"NATS/1.0\r\nTw-V: 1\r\nTw-User: {quote(user, safe=VISIBLE)}\r\nTw-Client: {client}\r\n"
+    return caller.encode() + trace + b"\r\n"
 
 
 def _answer(header: bytes | None, payload: bytes) -> bytes | ReplyError:

@@ -17,6 +17,8 @@ import re2
 from tidewire.kernel.channels import PRIVATE_PREFIX, USER_BOUNDARY
 
 ANY = "*"
+REST = ">"
+"""In a pattern: everything that follows."""
 MAX_ENTRIES = 64
 MAX_CHANNELS = 256
 MAX_REGEXES = 16
@@ -74,7 +76,8 @@ class Entry(msgspec.Struct, frozen=True):
 
     def may_touch(self, pattern: str) -> bool:
         """Return whether this entry may speak of a channel that the pattern stands for; in doubt it does."""
-        return self.match is not Match.EXACT or any(_fits(pattern, channel) for channel in self.channels)
+        wide = pattern.replace(REST, ANY)
+        return self.match is not Match.EXACT or any(_fits(wide, channel) for channel in self.channels)
 
 
 class Capabilities(msgspec.Struct, frozen=True):

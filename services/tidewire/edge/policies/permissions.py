@@ -107,6 +107,11 @@ class Namespaces:
         self._without = Namespace(config.without_namespace)
         self._by_name = {namespace.name: Namespace(namespace) for namespace in config.namespaces}
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all namespaces."""
+        return frozenset(self._by_name)
+
     def find(self, channel: str) -> Namespace | ReplyError:
         """Return the namespace of a channel, or why there can be no such channel (102 or 107)."""
         try:

@@ -6,143 +6,98 @@ compared with the clock that is passed in; `leeway` widens both ends.
 
 from __future__ import annotations
 
-import enum
-import math
-import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-import jwt
-import msgspec
-from msgspec import Raw
+from msgspec import UNSET
 
+from tidewire.edge.key_material import VERIFIERS
 from tidewire.edge.policies.claims import ConnectionClaims, SubscriptionClaims
-from tidewire.edge.wire.commands import NO_DATA
-from tidewire.edge.wire.json_codec import clean_json
+from tidewire.edge.policies.jws import Jws, take_apart
+from tidewire.edge.policies.key_cache import KeyCache
+from tidewire.edge.policies.keys import Key, KeyRing
+from tidewire.edge.policies.payload import Payload, connection_claims, read_payload, subscription_claims
+from tidewire.edge.policies.verdicts import KeyWanted, Refused, TokenProblem
 
 if TYPE_CHECKING:
-    from tidewire.edge.config import TokenConfig
+    from tidewire.edge.config import ClientConfig, TrustConfig
     from tidewire.kernel.clock import Clock
 
-MAX_TIME = 2**53
+__all__ = ["KeyWanted", "TokenProblem", "TokenVerifier"]
 
-
-class TokenProblem(enum.Enum):
-    """Why a token is refused."""
-
-    EXPIRED = "expired"
-    INVALID = "invalid"
-    UNAVAILABLE = "unavailable"
-    """The issuer's keys cannot be had at the moment: the same token may be good later."""
-
-
-class KeyWanted(msgspec.Struct, frozen=True):
-    """The token names a key that may be the issuer's: fetch `source` (ports.KeyFetcher), then judge the token again.
-
-    The second verdict is final: claims or a TokenProblem.
-    """
-
-    source: str
-
-
-class _Key(msgspec.Struct, frozen=True):
-    secret: str
-    algorithms: list[str]
-
-
-class _Payload(msgspec.Struct):
-    """The claims that are read; types are checked, everything else is ignored."""
-
-    sub: str = ""
-    channel: str = ""
-    client: str = ""
-    exp: float = 0
-    nbf: float = 0
-    expire_at: float | None = None
-    info: Raw = NO_DATA
-    meta: dict[str, Any] | None = None
+C = TypeVar("C", ConnectionClaims, SubscriptionClaims)
 
 
 class TokenVerifier:
-    """Checks connection and subscription tokens against the configured keys."""
+    """Checks connection and subscription tokens against the keys of a configuration and those of its issuers in `cache`.
 
-    __slots__ = ("_audience", "_clock", "_decode", "_issuer", "_keys", "_leeway", "why")
+    Cheap to make again for another configuration: with the same cache no key has to be fetched again.
+    """
 
-    def __init__(self, config: TokenConfig, clock: Clock) -> None:
-        # The configuration refuses keys under 32 bytes. HS384 and HS512 with less than their own hash's length are the
-        # deployment's choice, and a warning for each token would help nobody.
-        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+    __slots__ = ("_clock", "_connection", "_subscription", "why")
+
+    def __init__(self, config: ClientConfig, clock: Clock, cache: KeyCache) -> None:
+        own = config.subscription_token.trusts_someone
+        subscription = config.subscription_token if own else config.token
+        cache.use([*config.token.jwks, *subscription.jwks])
         self._clock = clock
+        self._connection = _Trust(config.token, cache)
+        self._subscription = _Trust(subscription, cache)
         self.why = ""
-        """Why the last token that was refused as invalid was refused, for the log."""
-        self._leeway = float(config.leeway)
-        self._audience = config.audience or None
-        self._issuer = config.issuer or None
-        self._keys = {key.kid: _Key(key.secret.reveal(), list(key.algorithms)) for key in config.hmac_keys}
-        secret = config.hmac_secret_key.reveal()
-        if secret:
-            self._keys[""] = _Key(secret, list(config.algorithms))
-        self._decode = msgspec.json.Decoder(_Payload)
+        """Why the last token that was not good was refused, for the log."""
 
     def connection(self, token: str) -> ConnectionClaims | TokenProblem | KeyWanted:
         """Judge a connection token."""
-        payload = self._verify(token)
-        if isinstance(payload, TokenProblem):
-            return payload
-        expires_at = payload.exp and payload.exp + self._leeway
-        if payload.expire_at is not None:
-            expires_at = payload.expire_at
-        meta = NO_DATA if payload.meta is None else Raw(msgspec.json.encode(payload.meta))
-        return ConnectionClaims(payload.sub, _json(payload.info), meta, math.ceil(expires_at))
+        return self._judge(token, self._connection, connection_claims)
 
     def subscription(self, token: str) -> SubscriptionClaims | TokenProblem | KeyWanted:
         """Judge a subscription token; whether it is for this channel and user is the session's question."""
-        payload = self._verify(token)
-        if isinstance(payload, TokenProblem):
-            return payload
-        return SubscriptionClaims(payload.sub, payload.channel, payload.client, _json(payload.info))
+        return self._judge(token, self._subscription, subscription_claims)
 
-    def _verify(self, token: str) -> _Payload | TokenProblem:
+    def _judge(
+        self, token: str, trust: _Trust, read: Callable[[Payload, float], C]
+    ) -> C | TokenProblem | KeyWanted:
         try:
-            key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
-            if key is None:
-                return self._invalid("no key of this kid")
-            verified = jwt.api_jws.decode_complete(token, key.secret, algorithms=key.algorithms)
-            text = verified["payload"]
-            if clean_json(text) is None:  # bounds nesting, for every parser that comes behind
-                return self._invalid("claims that are not JSON")
-            payload = self._decode.decode(text)
-            claims = msgspec.json.decode(text)
-        except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, TypeError) as error:
-            return self._invalid(f"{type(error).__name__}: {error}")
-        if not self._meant_for_us(claims):
-            return self._invalid("another audience or issuer")
-        if not _sane(payload):
-            return self._invalid("a time that cannot be")
-        now = self._clock.wall()
-        if payload.nbf > now + self._leeway:
-            return self._invalid("not valid yet")
-        if "exp" in claims and payload.exp <= now - self._leeway:
-            return TokenProblem.EXPIRED
-        return payload
-
-    def _invalid(self, why: str) -> TokenProblem:
-        self.why = why
-        return TokenProblem.INVALID
-
-    def _meant_for_us(self, claims: dict[str, Any]) -> bool:
-        audience = claims.get("aud")
-        audiences = audience if isinstance(audience, list) else [audience]
-        if self._audience is not None and self._audience not in audiences:
-            return False
-        return self._issuer is None or claims.get("iss") == self._issuer
+            jws = take_apart(token)
+            payload = read_payload(jws.payload)  # its issuer chooses the key; believed below
+            keys = trust.ring.find(jws.kid, jws.algorithm, payload.iss, self._clock.monotonic())
+            if isinstance(keys, KeyWanted):
+                return keys
+            signer = _signer(jws, keys)
+            trust.check(payload, signer, self._clock.wall())
+            return read(payload, trust.leeway)
+        except Refused as refused:
+            self.why = refused.why
+            return refused.problem
 
 
-def _sane(payload: _Payload) -> bool:
-    times = (payload.exp, payload.nbf, payload.expire_at or 0)
-    return all(0 <= time <= MAX_TIME for time in times)
+class _Trust:
+    """One section's keys and demands."""
+
+    __slots__ = ("_audience", "leeway", "ring")
+
+    def __init__(self, config: TrustConfig, cache: KeyCache) -> None:
+        self.ring = KeyRing(config, cache)
+        self.leeway = float(config.leeway)
+        self._audience = config.audience
+
+    def check(self, payload: Payload, signer: Key, now: float) -> None:
+        """Judge what any token must say; raises Refused."""
+        audiences = payload.aud if isinstance(payload.aud, list) else [payload.aud]
+        if self._audience and self._audience not in audiences:
+            raise Refused("another audience")
+        if signer.issuer and payload.iss != signer.issuer:
+            raise Refused("another issuer")
+        if payload.nbf > now + self.leeway:
+            raise Refused("not valid yet")
+        if payload.exp is not UNSET and payload.exp <= now - self.leeway:
+            raise Refused("expired", TokenProblem.EXPIRED)
 
 
-def _json(raw: Raw) -> Raw:
-    """Return a claim's JSON on one line, detached from the token's buffer; null is absent."""
-    value = bytes(raw)
-    return NO_DATA if value in {b"", b"null"} else Raw(msgspec.json.encode(msgspec.json.decode(value)))
+def _signer(jws: Jws, keys: tuple[Key, ...]) -> Key:
+    """Return the key that signed; raises Refused. The ring gives only keys that are for the token's algorithm."""
+    verifier = VERIFIERS[jws.algorithm]
+    for key in keys:
+        if verifier.verify(jws.signed, key.material, jws.signature):
+            return key
+    raise Refused("the signature is not of the key")

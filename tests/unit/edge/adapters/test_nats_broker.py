@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics
 from tests.fakes.nats import FakeLink
+from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
 from tidewire.edge.adapters.nats_broker import AWAY, TOO_LARGE, UNANSWERED, UNCERTAIN, NatsBroker
 from tidewire.edge.ports import Done, Publication
@@ -30,6 +31,7 @@ class Bench:
     def __init__(self) -> None:
         self.link = FakeLink()
         self.metrics = CountingMetrics()
+        self.tracer = RecordingTracer()
         self.later: list[tuple[Done, ReplyError]] = []
         self.results: list[Any] = []
         self.broker = NatsBroker(
@@ -40,6 +42,7 @@ class Bench:
             ManualClock(1_800_000_000.25),
             self.metrics,
             lambda done, error: self.later.append((done, error)),
+            self.tracer,
         )
 
     def publish(self, data: bytes = b"{}", channel: str = "chat:a") -> ReplyError | None:
@@ -459,3 +462,31 @@ def test_order_that_cannot_be_handed_on(bench: Bench, how: str) -> None:
         away(bench, how)
     assert bench.broker.order("", b"{}") is False
     assert bench.link.published == []
+
+
+# Traces.
+
+TRACEPARENT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_trace_is_one_more_line_of_the_header(bench: Bench) -> None:
+    """Of publications and of calls; messages have none."""
+    line = TRACEPARENT + b"\r\n"
+    bench.broker.publish("chat:a", b"{}", INFO, bench.results.append, line)
+    bench.broker.call("m", "alice", "c1", b"1", bench.results.append, line)
+    assert bench.link.published[0].header == block(
+        b"Tw-V: 1", b"Tw-Time: 1800000000250000", b"Tw-Info: " + INFO, TRACEPARENT
+    )
+    assert bench.link.requests[0][0].header == block(
+        b"Tw-V: 1", b"Tw-User: alice", b"Tw-Client: c1", TRACEPARENT
+    )
+
+
+def test_a_message_of_a_trace_begins_a_span_for_the_hub_to_end(bench: Bench) -> None:
+    """Only where the message is delivered: what is dropped leaves no span."""
+    bench.heard(block(b"Tw-V: 2", TRACEPARENT))
+    (publication,) = bench.heard(block(b"Tw-V: 1", TRACEPARENT))[:1]
+    assert publication.span is not None
+    publication.span.end(subscribers=2)
+    assert bench.tracer.ended == [("deliver chat:a subscribers=2", 0)]
+    assert bench.metrics.of("publication_dropped") == [("version",)]
