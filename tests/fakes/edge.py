@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import jwt
 
 from tests.fakes.clock import ManualClock
 from tidewire.edge.config import EdgeConfig
 from tidewire.edge.framing import WEBSOCKET_JSON, Framing
+from tidewire.edge.policies.tokens import TokenVerifier
 from tidewire.edge.ports import Done, Sink
 from tidewire.edge.rules import Rules
 from tidewire.kernel.config import decode
@@ -25,6 +26,8 @@ NAMESPACES: list[dict[str, Any]] = [
     {"name": "users", **OPEN, "allow_user_limited_channels": True},
     {"name": "digits", **OPEN, "channel_regex": "^[0-9]+$"},
     {"name": "raw", **OPEN, "publication_data_format": "binary"},
+    {"name": "stocks", **OPEN, "allow_wildcards": True, "allow_tags_filter": True},
+    {"name": "locked", "allow_wildcards": True, "allow_user_limited_channels": True},
 ]
 
 
@@ -46,6 +49,28 @@ def token(
     """A signed token."""
     headers = {"kid": kid} if kid is not None else None
     return jwt.encode({"sub": user, **claims}, key, algorithm=algorithm, headers=headers)
+
+
+class FakeTokens:
+    """A verifier whose verdicts the test gives, by token."""
+
+    why = "as the test wants"
+
+    def __init__(self, verdicts: Mapping[str, Any]) -> None:
+        self.verdicts = dict(verdicts)
+
+    def connection(self, token: str) -> Any:
+        return self.verdicts[token]
+
+    def subscription(self, token: str) -> Any:
+        return self.verdicts[token]
+
+
+def believing(made: Rules, **verdicts: Any) -> FakeTokens:
+    """Let rules judge tokens as the test says: each name is a token."""
+    tokens = FakeTokens(verdicts)
+    made.tokens = cast("TokenVerifier", tokens)
+    return tokens
 
 
 class FakeBroker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ MAX_BYTES = 64 * 1024
 
 
 class Backlog:
-    """The line of one connection; it exists only while something waits."""
+    """The line of one connection, of at most `limit` commands; it exists only while something waits."""
 
     __slots__ = ("_commands", "_limit", "_size")
 
@@ -21,13 +22,14 @@ class Backlog:
         self._limit = limit
         self._size = 0
 
-    def add(self, command: Command, size: int) -> bool:
-        """Let a command wait; False, and it does not, beyond the bounds. `size` is that of the frame it came in."""
-        if len(self._commands) > self._limit or self._size + size > MAX_BYTES:
-            return False
-        self._commands.append(command)
+    def add(self, commands: Sequence[Command], size: int) -> Sequence[Command]:
+        """Let the commands of a frame of `size` bytes wait, in order; return those for which there is no room."""
+        if self._size + size > MAX_BYTES:
+            return commands
+        room = self._limit - len(self._commands)
+        self._commands += commands[:room]
         self._size += size
-        return True
+        return commands[room:]
 
     def take(self) -> tuple[list[Command], int]:
         """Return what waits, in order, with its size, and forget it."""

@@ -13,6 +13,7 @@ from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
+_EVERY_ORIGIN: Final = re.compile(r"\*|[^/]*://[*.]+(:.*)?")
 
 
 def origins_are_origins(client: ClientConfig) -> Iterator[Problem]:
@@ -27,8 +28,8 @@ def origins_are_origins(client: ClientConfig) -> Iterator[Problem]:
 
 def no_cookie_for_every_origin(client: ClientConfig) -> Iterator[Problem]:
     """With a cookie every page of the web could act as the user who visits it."""
-    if "*" in client.allowed_origins and client.token.cookie:
-        yield Problem("allowed_origins", "* cannot be combined with token.cookie: list the origins")
+    if client.token.cookie and (every := next(filter(_EVERY_ORIGIN.fullmatch, client.allowed_origins), "")):
+        yield Problem("allowed_origins", f"{every} cannot be combined with token.cookie: list the origins")
 
 
 def pong_before_ping(client: ClientConfig) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
 from tidewire.edge.nats_options import NatsConfig, NatsTls
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
 from tidewire.kernel.config import PATH, RESTART, Duration, Problem, Section, duration, repeated
+from tidewire.kernel.subjects import EVERY_NODE
 from tidewire.platform.tracing_options import TracingConfig
 
 __all__ = [
@@ -254,10 +255,16 @@ def personal_namespace_exists(config: EdgeConfig) -> Iterator[Problem]:
         )
 
 
+def node_is_one(config: EdgeConfig) -> Iterator[Problem]:
+    """It would hear orders for all edges twice, and its own would reach everybody."""
+    if config.node_name == EVERY_NODE:
+        yield Problem("node_name", f"{EVERY_NODE} stands for every edge")
+
+
 class EdgeConfig(Section, frozen=True, kw_only=True):
     """Everything that an edge is told."""
 
-    checks = (personal_namespace_exists,)
+    checks = (personal_namespace_exists, node_is_one)
 
     node_name: Annotated[
         str,

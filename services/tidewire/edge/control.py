@@ -78,7 +78,7 @@ class Control:
         match order:
             case orders.Disconnect():
                 if session.party.client not in order.spare:
-                    perform(connection, session.close(errors.Disconnect(order.code, order.reason)))
+                    perform(connection, session.close(errors.Disconnect(order.code, "").saying(order.reason)))
             case orders.Subscribe():
                 begun = session.subscribe(order.channel, Grant(_clean(order.info), data=_clean(order.data)))
                 if isinstance(begun, ReplyError):

@@ -46,7 +46,7 @@ class Credentials:
                 return KEYS_AWAY
             case TokenProblem.INVALID:
                 return self._invalid(rules.tokens.why)
-            case ConnectionClaims() if claims.expires_at and not self._party.ttl(claims.expires_at):
+            case ConnectionClaims() if self._party.is_over(claims.expires_at):
                 return errors.TOKEN_EXPIRED
         return claims
 
@@ -83,11 +83,12 @@ class Credentials:
         party = self._party
         if claims.user != party.user:
             return self._invalid("a refresh with another user's token")
-        ttl = party.ttl(claims.expires_at)
-        if claims.expires_at and not ttl:
+        if party.is_over(claims.expires_at):
             return errors.CONNECTION_EXPIRED
+        ttl = party.ttl(claims.expires_at)
         self._refreshable = True
         party.capabilities = claims.capabilities
+        party.token_id = claims.id
         result = RefreshResult(client=party.client, version=party.rules.version, expires=ttl > 0, ttl=ttl)
         answer = party.answer("refresh", Reply(id=number, refresh=result))
         return [answer, *self.expire_at(claims.expires_at)]

@@ -118,7 +118,7 @@ class Send(Effect, frozen=True):
 
 
 class Dropped(Effect, frozen=True):
-    """Commands that crossed the close on the wire: not carried out, only counted."""
+    """Commands that crossed the close on the wire, or can neither wait nor be answered: not carried out, only counted."""
 
     commands: int
 

@@ -24,7 +24,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class OrderError(TidewireError):
-    """An order that cannot be understood; the message says why and repeats nothing of it."""
+    """An order that cannot be understood; the message says why."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -51,7 +51,7 @@ class Disconnect(Targeted, frozen=True, kw_only=True, tag="disconnect"):
 class Replace(Targeted, frozen=True, kw_only=True, tag="replace"):
     """A user who may have one connection has a new one: it authenticated at `since` (Unix microseconds)."""
 
-    since: int
+    since: Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Subscribe(Targeted, frozen=True, kw_only=True, tag="subscribe"):
@@ -93,7 +93,7 @@ def decode(data: bytes) -> AnyOrder:
         raise OrderError("not one JSON value, or too large")
     try:
         order: AnyOrder = _ANY.decode(data)
-    except msgspec.DecodeError as error:  # names places and types, never values
+    except msgspec.DecodeError as error:
         raise OrderError(str(error)) from None
     return order
 

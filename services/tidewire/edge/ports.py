@@ -155,7 +155,7 @@ class Metrics(Protocol):
         """An order to other edges could not be handed on."""
 
     def commands_dropped(self, count: int) -> None:
-        """Commands crossed the close on the wire."""
+        """Commands were neither carried out nor answered."""
 
     def publication_received(self) -> None:
         """The broker delivered a publication."""

@@ -8,11 +8,13 @@ from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.permissions import Namespaces
 from tidewire.edge.policies.rpc import RpcPolicy
 from tidewire.edge.policies.tokens import TokenVerifier
-from tidewire.kernel.channels import NAMESPACE_BOUNDARY, USER_BOUNDARY
+from tidewire.kernel import errors
+from tidewire.kernel.channels import NAMESPACE_BOUNDARY, USER_BOUNDARY, limited_users
 
 if TYPE_CHECKING:
     from tidewire.edge.config import EdgeConfig
     from tidewire.kernel.clock import Clock
+    from tidewire.kernel.errors import ReplyError
 
 
 class Rules:
@@ -64,11 +66,14 @@ class Rules:
         """Return whether one-way messages of this user are passed on."""
         return self._send.enabled and (bool(user) or self._send.allow_for_anonymous)
 
-    def personal_channel(self, user: str) -> str | None:
-        """Return the channel that the edge subscribes this user to, if any."""
+    def personal_channel(self, user: str) -> str | ReplyError | None:
+        """Return the channel that the edge subscribes this user to, if any, or why there can be none for this user."""
         if not self._personal.enabled or not user:
             return None
         namespace = self._personal.namespace
-        return (
-            f"{namespace}{NAMESPACE_BOUNDARY}{USER_BOUNDARY}{user}" if namespace else f"{USER_BOUNDARY}{user}"
-        )
+        channel = f"{USER_BOUNDARY}{user}"
+        if limited_users(channel) != (user,):  # it would be limited to others
+            return errors.BAD_REQUEST.saying(
+                "bad request: a user id with # or , can have no personal channel"
+            )
+        return f"{namespace}{NAMESPACE_BOUNDARY}{channel}" if namespace else channel

@@ -17,6 +17,7 @@ from tidewire.edge.admission import Grant
 from tidewire.edge.backlog import Backlog
 from tidewire.edge.credentials import Credentials
 from tidewire.edge.effects import (
+    Answer,
     Close,
     Dropped,
     Effect,
@@ -134,14 +135,21 @@ class Session:
 
     def _hold(self, commands: Sequence[Command], size: int) -> list[Effect]:
         """Let commands wait behind the one that waits; pongs do not, and what does not fit is refused for the moment."""
+        waiting = [command for command in commands if command != PONG]
         effects: list[Effect] = []
-        for command in commands:
-            if command == PONG:
-                effects += self._pong()
-            elif self._backlog is not None and not self._backlog.add(command, size):
-                effects.append(self.party.refuse(_method(command), command.id, errors.TOO_MANY_REQUESTS))
-            size = 0  # it is the whole frame's: counted once
-        return effects
+        for _ in range(len(commands) - len(waiting)):
+            effects += self._pong()
+        if self._backlog is None:  # a pong too many has closed the connection
+            return effects + self._drop(waiting)
+        return effects + [self._turn_away(command) for command in self._backlog.add(waiting, size)]
+
+    def _turn_away(self, command: Command) -> Effect:
+        """Answer a command that cannot wait; one without an id gets none, since a reply without an id is a ping."""
+        method = _method(command)
+        if not method or not command.id:
+            return Dropped(1)
+        reply = Reply(id=command.id, error=errors.TOO_MANY_REQUESTS)
+        return Answer(method, reply, self._rules.clock.monotonic())
 
     def _resume(self) -> list[Effect]:
         """Go on with what waited."""
@@ -181,7 +189,7 @@ class Session:
             return self.close(outcome)
         if isinstance(outcome, KeyWanted):
             self._backlog = Backlog(self._rules.inflight_limit)
-            self._backlog.add(command, 0)
+            self._backlog.add([command], 0)
             return [FetchKeys(outcome.source)]
         return outcome
 
@@ -238,6 +246,8 @@ class Session:
             for channel, each in claims.subs.items()
         }
         personal = self._rules.personal_channel(claims.user)
+        if isinstance(personal, ReplyError):
+            return personal
         if personal is not None:
             grants.setdefault(personal, Grant())
         if len(grants) > self._rules.channel_limit:
@@ -293,10 +303,12 @@ class Session:
 
     def keys_arrived(self) -> list[Effect]:
         """Take the end of `FetchKeys`: the command that waited is judged again."""
-        return self._resume() if self.state in {SessionState.CONNECTING, SessionState.CONNECTED} else []
+        return self._resume()
 
     def joined(self, channel: str, attempt: int, outcome: int | ReplyError) -> list[Effect]:
         """Take the result of `Join`: the channel's id, or the error."""
+        if self.state is SessionState.CLOSED:
+            return []  # the result was known at once, but a command behind it has closed the connection
         effects = self.subscriptions.joined(channel, attempt, outcome)
         if isinstance(effects, ReplyError):
             return self._fail(effects) if self.state is SessionState.JOINING else []

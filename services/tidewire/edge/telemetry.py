@@ -60,7 +60,8 @@ class Telemetry:
         )
         self._commands_dropped = Counter(
             "tidewire_commands_dropped",
-            "Commands that crossed the close on the wire: neither carried out nor answered.",
+            "Commands neither carried out nor answered: they crossed the close on the wire, or had no id and found too much "
+            "waiting.",
         )
         self._received = Counter(
             "tidewire_publications_received",

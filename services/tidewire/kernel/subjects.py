@@ -19,7 +19,8 @@ NO_NAMESPACE = "_"
 PRIVATE_TOKEN = "%"  # noqa: S105 - a subject token, not a password
 NAMESPACE = re.compile(r"[-a-zA-Z0-9_]{2,}")
 PROBE = "_tw.chk"
-CONTROL_ALL = b"tw.ctl.all"
+EVERY_NODE = "all"
+CONTROL_ALL = f"tw.ctl.{EVERY_NODE}".encode()
 SUBJECT_CACHE = 65_536
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")

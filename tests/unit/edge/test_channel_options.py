@@ -78,9 +78,22 @@ def test_a_good_pattern_passes() -> None:
     ("config", "line"),
     [
         ({**KEY, "channel": {"max_length": 256}}, "channel.max_length: expected int <= 255"),
+        (
+            {**KEY, "channel": {"without_namespace": {"allow_wildcards": True, "channel_regex": "^a"}}},
+            "channel.without_namespace.allow_wildcards: cannot be combined with channel_regex",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_rules_are_checked(config: Mapping[str, object], line: str) -> None:
     """Limits of channels, each with the path of its setting."""
     assert line in problems(config)
+
+
+def test_wildcards_and_filters_go_with_everything_else() -> None:
+    """A namespace may have both."""
+    both = {"allow_wildcards": True, "allow_tags_filter": True, "allow_user_limited_channels": True}
+    config = decode(EdgeConfig, {**KEY, "channel": {"namespaces": [{"name": "chat", **both}]}})
+    assert config.channel.namespaces[0].allow_wildcards
+    assert not config.channel.without_namespace.allow_wildcards
+    assert not config.channel.without_namespace.allow_tags_filter

@@ -36,6 +36,28 @@ def test_every_origin_and_cookies_refuse_to_start() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("origin", "every"),
+    [
+        ("https://*", True),
+        ("http://*:*", True),
+        ("*://*", True),
+        ("https://*.*", True),
+        ("https://*:8443", True),
+        ("https://*.example.com", False),
+        ("https://app.example.com:*", False),
+    ],
+)
+def test_cookies_and_a_pattern_for_every_host_refuse_to_start(origin: str, every: bool) -> None:
+    """It is the star by another name; hosts under a name of one's own are fine."""
+    allowed = ["https://a.example", origin]
+    lines = problems(
+        {"client": {"allowed_origins": allowed, "token": {"hmac_secret_key": "short", "cookie": "s"}}}
+    )
+    problem = f"client.allowed_origins: {origin} cannot be combined with token.cookie: list the origins"
+    assert (problem in lines) is every
+
+
 def test_origins_may_be_patterns() -> None:
     """A star for host labels, a port, or everything."""
     origins = ["*", "https://*.example.com", "http://localhost:*", "capacitor://localhost"]
@@ -57,6 +79,18 @@ def test_origins_may_be_patterns() -> None:
         ),
         (client(allowed_origins=["https://a.example/"]), f"{ORIGIN_1}'https://a.example/'"),
         (client(connection_limit=0), "client.connection_limit: expected int >= 1"),
+        (
+            client(single_connection="on"),
+            "client.single_connection: expected one of off, replace, refuse, got 'on'",
+        ),
+        (
+            client(expired_sub_close_delay="61m"),
+            "client.expired_sub_close_delay: expected at most 1h, got 61m",
+        ),
+        (
+            client(subscribe_to_user_personal_channel={"enabled": "yes"}),
+            "client.subscribe_to_user_personal_channel.enabled: expected bool, got str",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

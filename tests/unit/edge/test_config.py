@@ -7,7 +7,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.support.config import KEY, problems
+from tests.support.config import KEY, client, problems
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.config import decode
 from tidewire.kernel.config_fields import Kind, settings_of, walk
@@ -39,6 +39,11 @@ def test_a_key_is_all_that_an_edge_needs() -> None:
             "rpc.methods[0].name: names that begin with tw. are the edge's own",
         ),
         ({**KEY, "http": {"internal_port": 8000}}, "http.internal_port: is http.port already"),
+        (
+            client(subscribe_to_user_personal_channel={"enabled": True, "namespace": "chat"}),
+            "client.subscribe_to_user_personal_channel.namespace: no namespace is called 'chat'",
+        ),
+        ({**KEY, "node_name": "all"}, "node_name: all stands for every edge"),
         ({**KEY, "node_name": "a.b"}, "node_name: a name holds letters, digits, - and _ only"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -46,6 +51,14 @@ def test_a_key_is_all_that_an_edge_needs() -> None:
 def test_rules_are_checked(config: Mapping[str, object], line: str) -> None:
     """Each rule between or about settings has its problem, with the path of the setting."""
     assert line in problems(config)
+
+
+def test_personal_channels_may_have_a_namespace_or_none() -> None:
+    """One that there is."""
+    personal = {"enabled": True, "namespace": "chat"}
+    channel = {"namespaces": [{"name": "chat"}]}
+    decode(EdgeConfig, {**client(subscribe_to_user_personal_channel=personal), "channel": channel})
+    decode(EdgeConfig, client(subscribe_to_user_personal_channel={"enabled": True}))
 
 
 def test_two_listeners_may_share_port_zero() -> None:

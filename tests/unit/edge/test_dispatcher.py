@@ -6,117 +6,20 @@ from typing import Any
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import (
-    NAMESPACES,
-    OPEN,
-    CountingMetrics,
-    FakeBroker,
-    FakeKeys,
-    RecordingTransport,
-    edge_config,
-    rules,
-    token,
-)
+from tests.fakes.core import PING, Core
+from tests.fakes.edge import NAMESPACES, OPEN, RecordingTransport, believing, edge_config, token
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
 from tidewire.edge import dispatcher as dispatcher_module
-from tidewire.edge.connection import Connection
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Timing
 from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing
-from tidewire.edge.hub import Hub
-from tidewire.edge.ports import Publication, Tracer
-from tidewire.edge.timers import TICK
-from tidewire.edge.untraced import OFF
+from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription, SubscriptionClaims
+from tidewire.edge.policies.tokens import KeyWanted
+from tidewire.edge.ports import Publication
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
 RPC = {"enabled": True, "methods": [{"name": "*"}]}
-PING = "{}"
-
-
-class Core:
-    """Dispatcher, hub and sessions, on a fake broker; time passes when the test says so."""
-
-    def __init__(self, *, random: float = 0.0, tracer: Tracer = OFF, **config: Any) -> None:
-        self.clock = ManualClock()
-        self.broker = FakeBroker()
-        self.keys = FakeKeys()
-        self.metrics = CountingMetrics()
-        self.hub = Hub(self.broker, self.metrics, self.clock, 100)
-        timing = Timing(ping=25.0, pong=8.0, stale=10.0)
-        self.rules = rules(self.clock, **config)
-        self.dispatcher = Dispatcher(
-            self.rules,
-            self.hub,
-            self.broker,
-            self.keys,
-            self.metrics,
-            timing,
-            lambda: random,
-            tracer,
-        )
-
-    def client(self, user: str | None = "alice", **claims: Any) -> Client:
-        """A client on a transport of its own; connected unless `user` is None."""
-        client = Client(self)
-        if user is not None:
-            client.say({"id": 1, "connect": {"token": token(user, **claims)}})
-            assert "connect" in client.heard()[0]
-        return client
-
-    def run(self, seconds: float) -> None:
-        """Let time pass, tick by tick."""
-        for _ in range(round(seconds / TICK)):
-            self.clock.advance(TICK)
-            self.dispatcher.tick()
-
-    def deliver(self, channel: str, *data: object) -> None:
-        """Publications of one read."""
-        for each in data:
-            self.broker.sink(channel).receive(Publication(json.dumps(each).encode()))
-        self.hub.flush()
-
-
-class Client:
-    """One connection, in JSON."""
-
-    def __init__(self, core: Core) -> None:
-        self.transport = RecordingTransport()
-        self.core = core
-        self.connection: Connection = core.dispatcher.opened(
-            ConnectionId(f"c{len(core.dispatcher.connections)}"), self.transport, json=True
-        )
-
-    def say(self, *commands: dict[str, Any]) -> None:
-        """Send commands in one frame."""
-        self.raw("\n".join(map(json.dumps, commands)).encode())
-
-    def raw(self, payload: bytes) -> None:
-        """Send any bytes as one message."""
-        self.core.dispatcher.received(self.connection, payload)
-
-    def frames(self) -> list[str]:
-        """Frames written since the last call, without their WebSocket header."""
-        frames, self.transport.frames = self.transport.frames, []
-        return [frame[2 if frame[1] < 126 else 4 :].decode() for frame in frames]
-
-    def heard(self) -> list[dict[str, Any]]:
-        """The same, as replies and pushes, pings left out."""
-        lines = [line for frame in self.frames() for line in frame.split("\n")]
-        return [json.loads(line) for line in lines if line != PING]
-
-    def subscribe(self, channel: str, number: int = 2) -> Client:
-        """Subscribe; the broker confirms where it is asked."""
-        self.say({"id": number, "subscribe": {"channel": channel}})
-        if not self.transport.frames:
-            self.core.broker.confirm(channel)
-        assert self.heard() == [{"id": number, "subscribe": {}}]
-        return self
-
-    @property
-    def closed(self) -> int:
-        """The code that the edge closed with, 0 while it has not."""
-        return self.transport.closed.code if self.transport.closed is not None else 0
 
 
 @pytest.fixture
@@ -457,6 +360,165 @@ def test_format_of_an_opened_connection_is_counted(core: Core, framing: Framing)
 
 def _varint(number: int) -> bytes:
     return bytes((number,)) if number < 128 else bytes((number & 127 | 128, number >> 7))
+
+
+# Users, keys, and the timers of subscriptions.
+
+NOW = int(ManualClock().wall())
+
+
+def test_connection_is_found_by_its_user_until_it_ends_in_whatever_way() -> None:
+    """Lost, mistaken, slow, retired, silent, expired; anonymous ones are never found."""
+    core = Core(client={"expired_close_delay": "0s"})
+    lost, mistaken, slow, retired, silent = map(core.client, ("a", "b", "c", "d", "e"))
+    expired = core.client("f", exp=NOW + 1)
+    core.client("")
+    assert len(core.dispatcher.users) == 6
+    core.dispatcher.lost(lost.connection)
+    mistaken.raw(b"nonsense")
+    core.dispatcher.slow(slow.connection)
+    core.dispatcher.retire(retired.connection, errors.SHUTDOWN)
+    assert [core.dispatcher.users.has(user) for user in "abcdef"] == [False] * 4 + [True] * 2
+    core.run(1.1)
+    assert (expired.closed, core.dispatcher.users.has("f")) == (3005, False)
+    core.run(11.4 + 8)
+    assert (silent.closed, len(core.dispatcher.users)) == (3012, 0)
+
+
+@protocol("connect.subs")
+@pytest.mark.parametrize("end", ["lost", "stale", "refused", "mistake"])
+def test_connection_that_ends_while_its_connect_command_waits_leaves_nothing_behind(end: str) -> None:
+    """It is found by its user from then on, and so are its subscriptions."""
+    core = Core()
+    believing(core.rules, t=ConnectionClaims("alice", subs={"chat:a": ServerSubscription()}))
+    client = core.client(None)
+    client.say({"id": 1, "connect": {"token": "t"}})
+    assert (core.dispatcher.users.has("alice"), len(core.hub)) == (True, 1)
+    if end == "lost":
+        core.dispatcher.lost(client.connection)
+    elif end == "mistake":
+        client.say({})
+    elif end == "stale":
+        core.run(10)
+    else:
+        core.broker.confirm("chat:a", errors.INTERNAL)
+        assert client.heard()[0]["error"]["code"] == 100
+        core.run(10)
+    assert client.closed == {"lost": 0, "mistake": 3501}.get(end, 3502)
+    assert (len(core.dispatcher.users), len(core.hub), core.dispatcher.connections) == (0, 0, {})
+    assert all(len(wheel) == 0 for wheel in core.dispatcher._timers._wheels)
+
+
+@protocol("connect.subs", "subscribe.order")
+@pytest.mark.parametrize("live", [False, True])
+def test_no_publication_stands_before_the_connect_reply(live: bool) -> None:
+    """Whether or not the edge hears the channel already; what stood behind the command comes after the reply."""
+    core = Core()
+    believing(
+        core.rules,
+        t=ConnectionClaims("alice", subs={"chat:a": ServerSubscription()}),
+        b=ConnectionClaims("bob"),
+    )
+    if live:
+        bob = core.client(None)
+        bob.say({"id": 1, "connect": {"token": "b"}})
+        bob.heard()
+        bob.subscribe("chat:a")
+    client = core.client(None)
+    client.say({"id": 1, "connect": {"token": "t"}}, {"id": 2, "unsubscribe": {"channel": "chat:b"}})
+    if not live:
+        core.deliver("chat:a", "early")
+        assert client.frames() == []
+        core.broker.confirm("chat:a")
+    core.deliver("chat:a", "late")
+    connected, unsubscribed, push = client.heard()
+    assert connected["connect"]["subs"] == {"chat:a": {}}
+    assert (unsubscribed["id"], push["push"]["pub"]["data"]) == (2, "late")
+
+
+def test_command_waits_for_keys_and_is_judged_again_when_the_fetch_is_over(core: Core) -> None:
+    """The fetcher hears the source once; other connections go on."""
+    tokens = believing(core.rules, w=KeyWanted("keys"), b=ConnectionClaims("bob"))
+    client, bob = core.client(None), core.client(None)
+    client.say({"id": 1, "connect": {"token": "w"}}, {"id": 2, "unsubscribe": {"channel": "chat:a"}})
+    bob.say({"id": 1, "connect": {"token": "b"}})
+    assert (client.frames(), len(bob.heard())) == ([], 1)
+    ((source, done),) = core.keys.wanted
+    assert source == "keys"
+    tokens.verdicts["w"] = ConnectionClaims("alice")
+    done()
+    assert [reply["id"] for reply in client.heard()] == [1, 2]
+    assert core.dispatcher.users.has("alice")
+    assert len(core.keys.wanted) == 1
+
+
+def test_keys_that_arrive_for_a_connection_that_is_gone_are_nobodys(core: Core) -> None:
+    """Lost while they were fetched."""
+    tokens = believing(core.rules, w=KeyWanted("keys"))
+    client = core.client(None)
+    client.say({"id": 1, "connect": {"token": "w"}})
+    core.dispatcher.lost(client.connection)
+    tokens.verdicts["w"] = ConnectionClaims("alice")
+    core.keys.wanted[0][1]()
+    assert (client.frames(), len(core.dispatcher.users)) == ([], 0)
+
+
+@protocol("token.subscription")
+def test_subscription_ends_after_its_grace_unless_refreshed() -> None:
+    """The timer follows the soonest of them, and a refresh puts it off."""
+    core = Core(client={"expired_sub_close_delay": "2s"})
+    believing(
+        core.rules,
+        t=ConnectionClaims("alice"),
+        a=SubscriptionClaims("alice", "chat:a", expires_at=NOW + 3),
+        b=SubscriptionClaims("alice", "chat:b", expires_at=NOW + 4),
+        c=SubscriptionClaims("alice", "chat:a", expires_at=NOW + 8),
+    )
+    client = core.client(None)
+    client.say({"id": 1, "connect": {"token": "t"}})
+    for number, name in enumerate("ab", 2):
+        channel = f"chat:{name}"
+        client.say({"id": number, "subscribe": {"channel": channel, "token": name}})
+        core.broker.confirm(channel)
+    core.run(1)
+    client.say({"id": 9, "sub_refresh": {"channel": "chat:a", "token": "c"}})
+    client.frames()
+    core.run(4.9)
+    assert client.frames() == []
+    core.run(0.2)
+    ended = {"code": 2501, "reason": "subscription expired"}
+    assert client.heard() == [{"push": {"channel": "chat:b", "unsubscribe": ended}}]
+    core.run(3.8)
+    assert client.frames() == []
+    core.run(0.2)
+    assert client.heard() == [{"push": {"channel": "chat:a", "unsubscribe": ended}}]
+    assert (client.closed, core.hub.subscriptions) == (0, 0)
+
+
+@protocol("disconnect.3501")
+@pytest.mark.parametrize("command", [{"id": 9, "connect": {}}, {"publish": {"channel": "chat:a", "data": 1}}])
+def test_mistake_behind_a_subscribe_in_one_frame_closes_and_leaves_nothing_behind(
+    core: Core, command: dict[str, Any]
+) -> None:
+    """The edge hears the channel already, so the result of the join is known at once, and comes too late."""
+    core.client("bob").subscribe("chat:a")
+    client = core.client()
+    client.say({"id": 2, "subscribe": {"channel": "chat:a"}}, command)
+    assert (client.closed, client.frames(), core.hub.subscriptions) == (3501, [], 1)
+    core.deliver("chat:a", "x")
+    assert client.frames() == []
+
+
+@protocol("channel.wildcard")
+def test_pattern_is_heard_as_one_where_the_namespace_has_wildcards(core: Core) -> None:
+    """Elsewhere the star is a letter."""
+    core.client().subscribe("stocks:*").subscribe("chat:*", 3).subscribe("stocks:a", 4)
+    assert core.broker.patterns == ["stocks:*"]
+    assert [channel for channel, _, _ in core.broker.subscribed.values()] == [
+        "stocks:*",
+        "chat:*",
+        "stocks:a",
+    ]
 
 
 @protocol("unsubscribe.2000")

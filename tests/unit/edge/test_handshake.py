@@ -193,3 +193,114 @@ def test_a_token_is_found_anywhere_in_a_value(query: str) -> None:
     verdict = decide(f"{WEBSOCKET_PATH}?{query}", headers, OriginPolicy([]), READY)
     assert isinstance(verdict, Refuse)
     assert verdict.outcome == "token_in_url"
+
+
+# Tokens in header fields.
+
+
+def bearer(*fields: tuple[str, str], cookie: str = "") -> str:
+    """The token that a request with these fields brings."""
+    headers = Headers([("Host", "edge"), *fields])
+    verdict = decide(WEBSOCKET_PATH, headers, OriginPolicy([]), READY, cookie)
+    assert isinstance(verdict, Accept), verdict
+    return verdict.bearer
+
+
+@pytest.mark.parametrize(
+    ("value", "token"),
+    [
+        ("Bearer abc.def", "abc.def"),
+        ("bearer abc", "abc"),
+        ("BEARER  abc ", "abc"),
+        (" Bearer abc", "abc"),
+        ("Bearer", ""),
+        ("Bearer ", ""),
+        ("Basic YTpi", ""),
+        ("abc", ""),
+        ("", ""),
+        ("Bearerabc", ""),
+        ("Token Bearer abc", ""),
+    ],
+)
+def test_bearer_token_of_the_authorization_field(value: str, token: str) -> None:
+    """RFC 6750, section 2.1; the scheme's case does not matter, other schemes are not ours."""
+    assert bearer(("Authorization", value)) == token
+    assert bearer(("authorization", value)) == token
+
+
+@pytest.mark.parametrize("values", [["Bearer a", "Bearer a"], ["Bearer a", "Basic x"], ["", ""]])
+def test_two_authorization_fields_are_ambiguous(values: list[str]) -> None:
+    """Whoever stands between us and the client may have read the other one."""
+    fields = [("Authorization", value) for value in values]
+    assert refused("", *fields) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("fields", "token"),
+    [
+        ([], ""),
+        (["tw=abc"], "abc"),
+        (["a=1; tw=abc; b=2"], "abc"),
+        (["a=1;tw=abc"], "abc"),
+        (["a=1", "tw=abc"], "abc"),
+        (["tw=first; tw=second"], "first"),
+        (['tw="abc"'], "abc"),
+        (["tw=a=b"], "a=b"),
+        (["tw="], ""),
+        (["tw"], ""),
+        (["TW=abc"], ""),
+        (["xtw=abc; tw2=abc"], ""),
+        (["a=tw=abc"], ""),
+        (["=x; ;; tw=abc"], "abc"),
+    ],
+)
+def test_token_of_the_configured_cookie(fields: list[str], token: str) -> None:
+    """The first of that very name; without a configured name no cookie is looked at."""
+    cookies = [("Cookie", field) for field in fields]
+    assert bearer(*cookies, cookie="tw") == token
+    assert bearer(*cookies) == ""
+
+
+def test_authorization_field_beats_the_cookie() -> None:
+    """Where it holds a bearer token; a proxy's own credentials do not hide the cookie."""
+    cookie = ("Cookie", "tw=c")
+    assert bearer(("Authorization", "Bearer b"), cookie, cookie="tw") == "b"
+    assert bearer(("Authorization", "Basic b"), cookie, cookie="tw") == "c"
+    assert bearer(("Authorization", "Bearer "), cookie, cookie="tw") == ""
+
+
+def test_token_comes_along_in_every_format() -> None:
+    """By subprotocol, by query and without both."""
+    field = ("Authorization", "Bearer b")
+    for query, fields in (
+        ("", []),
+        ("?format=protobuf", []),
+        ("", [("Sec-WebSocket-Protocol", "centrifuge-protobuf")]),
+        ("", [("Sec-WebSocket-Protocol", "centrifuge-json")]),
+    ):
+        verdict = decided(query, field, *fields)
+        assert isinstance(verdict, Accept)
+        assert verdict.bearer == "b"
+
+
+def test_page_of_another_origin_cannot_use_a_cookie() -> None:
+    """Browsers send cookies with the handshakes of every page, and the Origin too."""
+    headers = Headers([("Host", "edge"), ("Origin", "https://evil.example"), ("Cookie", "tw=c")])
+    verdict = decide(WEBSOCKET_PATH, headers, OriginPolicy([]), READY, "tw")
+    assert isinstance(verdict, Refuse)
+    assert verdict.outcome == "origin"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["Authorization", "Cookie"]),
+            st.text(st.characters(codec="ascii", exclude_categories=["Cc"])),
+        )
+    )
+)
+def test_every_credential_field_gets_a_verdict(fields: list[tuple[str, str]]) -> None:
+    """Never an error inside."""
+    headers = Headers([("Host", "edge"), *fields])
+    verdict = decide(WEBSOCKET_PATH, headers, OriginPolicy([]), READY, "tw")
+    assert isinstance(verdict, Accept) or verdict.outcome == "bad_request"

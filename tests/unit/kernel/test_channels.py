@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidewire.kernel.channels import ChannelParts, limited_users, split_channel
+from tidewire.kernel.channels import ChannelParts, is_pattern, is_restricted, limited_users, split_channel
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,51 @@ def test_parts_make_up_the_channel(channel: str) -> None:
 def test_users_follow_the_last_hash(channel: str, users: tuple[str, ...] | None) -> None:
     """Separated by commas; an empty id stays, so that who asks can refuse anonymous users by it."""
     assert limited_users(channel) == users
+
+
+@pytest.mark.parametrize(
+    ("channel", "pattern"),
+    [
+        ("*", True),
+        ("*.*", True),
+        ("stocks:*", True),
+        ("stocks:nasdaq.*", True),
+        ("stocks:*.AAPL", True),
+        ("stocks:a*.*", True),
+        ("stocks:*#bob.*", True),
+        ("$stocks:*", True),
+        ("stocks:x:*.a", False),
+        ("stocks:a", False),
+        ("stocks:", False),
+        ("stocks:a*", False),
+        ("stocks:**", False),
+        ("stocks:*.", False),
+        ("stocks:.*", False),
+        ("stocks:a..*", False),
+        ("stocks:*.a.", False),
+        ("*:a", False),
+        ("", False),
+        (".", False),
+    ],
+)
+def test_pattern_has_a_star_as_a_whole_part_and_no_empty_part(channel: str, pattern: bool) -> None:
+    """Of the name alone: the namespace has none."""
+    assert is_pattern(channel) is pattern
+
+
+@pytest.mark.parametrize(
+    ("channel", "restricted"),
+    [
+        ("$chat:a", True),
+        ("$", True),
+        ("chat:a#1", True),
+        ("#1", True),
+        ("chat:#", True),
+        ("chat:a", False),
+        ("chat:$a", False),
+        ("", False),
+    ],
+)
+def test_name_alone_restricts_private_and_user_limited_channels(channel: str, restricted: bool) -> None:
+    """A `$` at the start, a `#` anywhere."""
+    assert is_restricted(channel) is restricted

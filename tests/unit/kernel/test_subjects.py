@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,14 +17,19 @@ from tests.support.channels import (
     texts,
     vectors,
 )
-from tidewire.kernel.channels import split_channel
+from tidewire.kernel.channels import is_restricted, split_channel
 from tidewire.kernel.subjects import (
+    CONTROL_ALL,
+    EVERY_NODE,
     PROBE,
     InvalidChannelError,
+    channel_of,
+    control_subject,
     decode_channel,
     encode_channel,
     encode_token,
     fnv1a32,
+    in_pattern,
     in_subject,
     in_subject_of_tokens,
     partition_of,
@@ -249,3 +256,145 @@ def test_different_methods_have_different_tokens(one: str, other: str) -> None:
     """And a token is never split by what is in it."""
     assert (encode_token(one) == encode_token(other)) is (one == other)
     assert OWN.issuperset(encode_token(one))
+
+
+# Wildcard subscriptions and control subjects.
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject"),
+    [
+        ("*", "tw.in.*._.*"),
+        ("*.a", "tw.in.*._.*.a"),
+        ("stocks:*", "tw.in.*.stocks.*"),
+        ("stocks:nasdaq.*", "tw.in.*.stocks.nasdaq.*"),
+        ("stocks:*.x.*", "tw.in.*.stocks.*.x.*"),
+        ("stocks:a*.*", "tw.in.*.stocks.a%2A.*"),
+        ("stocks:>.*", "tw.in.*.stocks.%3E.*"),
+        ("stocks:%2A.*", "tw.in.*.stocks.%252A.*"),
+        ("stocks:a b.*", "tw.in.*.stocks.a%20b.*"),
+    ],
+)
+def test_pattern_is_a_subject_with_stars_where_it_has_lone_ones(pattern: str, subject: str) -> None:
+    """And for the partition; every other character is encoded as in a channel."""
+    assert in_pattern(pattern) == subject.encode()
+
+
+def parts(name: str) -> list[str]:
+    """The parts of a name: a dot ends one, unless it stands at an end or follows another."""
+    return re.split(r"(?<!^)(?<!\.)\.(?!$)", name)
+
+
+def matches(pattern: str, channel: str) -> bool:
+    """Whether a pattern means a channel, by their names alone."""
+    wanted, found = split_channel(pattern), split_channel(channel)
+    if (wanted.private, wanted.namespace) != (found.private, found.namespace):
+        return False
+    pairs = list(zip(parts(wanted.name), parts(found.name), strict=False))
+    return len(parts(wanted.name)) == len(parts(found.name)) and all(
+        part in {"*", other} for part, other in pairs
+    )
+
+
+def hears(subject: bytes, published: bytes) -> bool:
+    """Whether NATS delivers what is published to a subscription, by its rules for `*`."""
+    wanted, found = subject.split(b"."), published.split(b".")
+    return len(wanted) == len(found) and all(
+        token in {b"*", part} for token, part in zip(wanted, found, strict=True)
+    )
+
+
+_part = st.sampled_from(["a", "b", "nasdaq", "*", "**", "a*", ">", "%", "%2A", "é", "$a", "#b", " ", "x:y"])
+_odd = _part | st.sampled_from(["", ".", "..", "a.", ".a"])
+
+
+@st.composite
+def patterns_and_channels(draw: st.DrawFn) -> tuple[str, str]:
+    """A pattern, and a channel that looks like what it means: often it is."""
+    prefix = draw(st.sampled_from(["", "$", "ab:", "$ab:"]))
+    name = [*draw(st.lists(_part, max_size=2)), "*", *draw(st.lists(_part, max_size=2))]
+    other = [draw(_odd) if part == "*" else part for part in name]
+    other += draw(st.sampled_from([[], [], [], ["a"], [""]]))
+    elsewhere = draw(st.sampled_from([prefix, prefix, prefix, "", "$ab:", "ab:", "cd:"]))
+    return prefix + ".".join(name), elsewhere + ".".join(other)
+
+
+@settings(max_examples=300)
+@given(patterns_and_channels())
+@example(("chat:*", "$chat:x"))
+@example(("chat:*.*", "$chat:x"))
+@example(("*", "chat:x"))
+@example(("ab:*", "ab:.a"))
+def test_pattern_hears_the_channels_that_it_means_and_no_other(pair: tuple[str, str]) -> None:
+    """No name can bring a channel under a pattern that does not mean it; a private one only where NATS cannot tell."""
+    pattern, channel = pair
+    try:
+        subject, published = in_pattern(pattern), in_subject(channel, 16)
+    except InvalidChannelError:
+        return
+    if hears(subject, published):
+        assert matches(pattern, channel) or is_restricted(channel)
+    else:
+        assert not matches(pattern, channel)
+
+
+@given(channels(), st.sampled_from([1, 16, 1024]))
+def test_channel_comes_back_from_the_subject_of_its_partition_and_of_no_other(
+    channel: str, partitions: int
+) -> None:
+    """A partition that is not the channel's was written by no edge and by no mapping."""
+    subject = in_subject(channel, partitions)
+    assert channel_of(subject, partitions) == channel
+    head, inbound, partition, tokens = subject.split(b".", 3)
+    for forged in (
+        b"%d" % (int(partition) + 1),
+        b"-1",
+        b"",
+        b"x",
+        b"0" + partition,
+        partition + b" ",
+        b"%b.0" % partition,
+    ):
+        assert channel_of(b".".join((head, inbound, forged, tokens)), partitions) is None
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [b"", b"tw", b"tw.in", b"tw.in.0", b"tw.in.0.", b"tw.in.0.chat", b"tw.in.0.chat.", b"tw.in.0.chat.\xff"],
+)
+def test_subject_that_no_channel_has_is_nobodys(subject: bytes) -> None:
+    """Cut short, or not even text."""
+    assert channel_of(subject, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "spelt"), [("chat.a", "chat.%61"), ("chat.%2A", "chat.*"), ("_.a", "_._.a")]
+)
+def test_channel_has_one_spelling(tokens: str, spelt: str) -> None:
+    """Another one, in the partition that it would have, is forged."""
+    assert channel_of(b"tw.in.0." + tokens.encode(), 1) is not None
+    found = channel_of(b"tw.in.0." + spelt.encode(), 1)
+    assert found is None or encode_channel(found) == spelt
+
+
+@given(st.binary(max_size=60))
+def test_any_subject_is_a_channels_or_nobodys(tokens: bytes) -> None:
+    """Nothing is raised, whatever a native client publishes."""
+    found = channel_of(b"tw.in.0." + tokens, 1)
+    assert found is None or encode_channel(found).encode() == tokens
+
+
+@pytest.mark.parametrize(
+    ("node", "subject"),
+    [("edge-1", b"tw.ctl.edge-1"), ("a.b", b"tw.ctl.a%2Eb"), ("*", b"tw.ctl.%2A"), (">", b"tw.ctl.%3E")],
+)
+def test_node_is_one_token(node: str, subject: bytes) -> None:
+    """No name hears another's orders."""
+    assert control_subject(node) == subject
+
+
+def test_every_node_has_a_subject_that_no_node_may_have() -> None:
+    """The configuration refuses the name."""
+    assert control_subject(EVERY_NODE) == CONTROL_ALL
+    with pytest.raises(InvalidChannelError):
+        control_subject("")

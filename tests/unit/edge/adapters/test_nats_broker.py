@@ -357,6 +357,113 @@ def test_tags_that_are_not_utf8_are_malformed() -> None:
     assert bench.metrics.of("publication_dropped") == [("malformed",)]
 
 
+# Patterns and orders.
+
+
+class Ear:
+    """A sink that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Publication] = []
+
+    def receive(self, publication: Publication) -> None:
+        self.heard.append(publication)
+
+
+@protocol("channel.wildcard")
+def test_pattern_is_heard_in_every_partition_and_says_the_channel(bench: Bench) -> None:
+    """Confirmed by a barrier, ended by its handle, with headers or without."""
+    ear = Ear()
+    handle = bench.broker.subscribe_pattern("stocks:nasdaq.*", ear, bench.results.append)
+    assert [subject for subject, _, _ in bench.link.subscribed.values()] == [b"tw.in.*.stocks.nasdaq.*"]
+    bench.link.barriers[0][0](True)
+    assert bench.results == [None]
+    for name in ("AAPL", "MSFT", "A.B"):
+        bench.link.deliver(in_subject(f"stocks:nasdaq.{name}", PARTITIONS), b"1", block(b"Tw-Info: " + INFO))
+    bench.link.deliver(in_subject("stocks:nasdaq.é", PARTITIONS), b"2")
+    assert ear.heard == [
+        Publication(b"1", INFO, channel="stocks:nasdaq.AAPL"),
+        Publication(b"1", INFO, channel="stocks:nasdaq.MSFT"),
+        Publication(b"2", channel="stocks:nasdaq.é"),
+    ]
+    assert bench.metrics.events == []
+    bench.broker.unsubscribe(handle)
+    assert bench.link.subscribed == {}
+
+
+@protocol("channel.wildcard")
+@pytest.mark.parametrize(
+    ("subject", "reason"),
+    [
+        (in_subject("$stocks:a", PARTITIONS), "restricted"),
+        (in_subject("stocks:a.b#alice", PARTITIONS), "restricted"),
+        (in_subject("stocks:#.alice", PARTITIONS), "restricted"),
+        (b"tw.in.99.stocks.a.b", "forged_subject"),
+        (b"tw.in.x.stocks.a.b", "forged_subject"),
+        (
+            b"tw.in.%d.stocks.a.b" % (int(in_subject("stocks:a.b", PARTITIONS).split(b".")[2]) ^ 1),
+            "forged_subject",
+        ),
+        (b"tw.in.0.stocks.a.%62", "forged_subject"),
+        (b"tw.in.0.stocks.a.\xff", "forged_subject"),
+        (b"tw.in.0.stocks.a.%", "forged_subject"),
+    ],
+)
+def test_pattern_hears_no_restricted_channel_and_no_forged_subject(
+    bench: Bench, subject: bytes, reason: str
+) -> None:
+    """NATS delivers both; they are dropped, and counted by what they were."""
+    ear = Ear()
+    bench.broker.subscribe_pattern("stocks:*.*", ear, bench.results.append)
+    bench.link.deliver(subject, b"1")
+    assert ear.heard == []
+    assert bench.metrics.of("publication_dropped") == [(reason,)]
+
+
+def test_headers_of_what_a_pattern_hears_are_judged_too(bench: Bench) -> None:
+    """Of a later version, or malformed."""
+    ear = Ear()
+    bench.broker.subscribe_pattern("stocks:*", ear, bench.results.append)
+    bench.link.deliver(in_subject("stocks:a", PARTITIONS), b"1", block(b"Tw-V: 2"))
+    assert ear.heard == []
+    assert bench.metrics.of("publication_dropped") == [("version",)]
+
+
+@protocol("error.100")
+def test_pattern_that_cannot_be_confirmed_fails_later(bench: Bench) -> None:
+    """As a channel does."""
+    away(bench, "away")
+    handle = bench.broker.subscribe_pattern("stocks:*", Ear(), bench.results.append)
+    assert bench.soon() == [AWAY]
+    bench.broker.unsubscribe(handle)
+
+
+def test_orders_are_for_one_edge_or_for_all(bench: Bench) -> None:
+    """Given on its subject, or on that of all; both are heard by each edge."""
+    taken: list[bytes] = []
+    bench.broker.take_orders("edge-1", taken.append)
+    assert [subject for subject, _, _ in bench.link.subscribed.values()] == [b"tw.ctl.all", b"tw.ctl.edge-1"]
+    for node in ("", "edge-1", "edge-2"):
+        assert bench.broker.order(node, node.encode() or b"all")
+    subjects = [message.subject for message in bench.link.published]
+    assert subjects == [b"tw.ctl.all", b"tw.ctl.edge-1", b"tw.ctl.edge-2"]
+    assert [message.header for message in bench.link.published] == [b"", b"", b""]
+    for message in bench.link.published:
+        bench.link.deliver(message.subject, message.payload)
+    assert taken == [b"all", b"edge-1"]
+
+
+@pytest.mark.parametrize("how", ["away", "start", "end", "mapping", "full"])
+def test_order_that_cannot_be_handed_on(bench: Bench, how: str) -> None:
+    """Whoever gives it is told."""
+    if how == "full":
+        bench.link.fails = {"publish": LinkFull("full")}
+    else:
+        away(bench, how)
+    assert bench.broker.order("", b"{}") is False
+    assert bench.link.published == []
+
+
 # Traces.
 
 TRACEPARENT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -180,3 +180,65 @@ def test_binary_namespaces_say_so() -> None:
     """JSON is the default."""
     assert namespace(publication_data_format="binary").binary
     assert not namespace().binary
+
+
+# Wildcards.
+
+WILDCARDS = {"allow_wildcards": True}
+
+
+@protocol("channel.wildcard")
+@pytest.mark.parametrize(
+    ("channel", "expected"),
+    [
+        ("stocks:*", 0),
+        ("stocks:nasdaq.*", 0),
+        ("stocks:*.a.*", 0),
+        ("stocks:a", 0),
+        ("stocks:a*", 107),
+        ("stocks:*a.b", 107),
+        ("stocks:**", 107),
+        ("stocks:*.", 107),
+        ("stocks:a..*", 107),
+        ("$stocks:*", 103),
+        ("$stocks:a*", 107),
+        ("stocks:*.dm#alice", 103),
+        ("stocks:#*", 107),
+        ("stocks:*#", 107),
+        ("stocks:*.#", 103),
+        ("$stocks:a", 0),
+        ("stocks:a#bob", 0),
+    ],
+)
+def test_names_with_a_star_are_patterns_where_wildcards_are_on(channel: str, expected: int) -> None:
+    """Well formed, and in channels that no name restricts; elsewhere the star is a letter."""
+    assert code(namespace(**WILDCARDS).pattern_problem(channel)) == expected
+    assert code(namespace().pattern_problem(channel)) == 0
+
+
+@protocol("channel.wildcard")
+def test_pattern_is_for_whom_each_of_its_channels_is() -> None:
+    """The flags are the same."""
+    on = namespace(**WILDCARDS, **SUBSCRIBE)
+    assert code(on.may_subscribe("stocks:*", "alice")) == 0
+    assert code(on.may_subscribe("stocks:*", "")) == 103
+    assert code(namespace(**WILDCARDS).may_subscribe("stocks:*", "alice")) == 103
+
+
+@protocol("channel.wildcard", "error.107")
+@pytest.mark.parametrize("channel", ["*", "a*", "a.*", "$*", "#*"])
+@pytest.mark.parametrize("subscribed", [False, True])
+def test_nobody_publishes_in_a_wildcard(channel: str, subscribed: bool) -> None:
+    """Whatever the flags; where they are off it is a channel."""
+    everything = {**PUBLISH, "allow_publish_for_subscriber": True, "allow_publish_for_anonymous": True}
+    for user in ("alice", ""):
+        found = namespace(**WILDCARDS, **everything).may_publish(channel, user, subscribed=subscribed)
+        assert code(found) == 107
+    assert code(namespace(**everything).may_publish("a*", "alice", subscribed=subscribed)) == 0
+
+
+def test_denial_that_a_capability_may_lift_is_the_very_constant() -> None:
+    """`requests` asks for it by identity: every other refusal stands."""
+    assert namespace().may_publish("a", "alice", subscribed=True) is errors.PERMISSION_DENIED
+    assert namespace(**PUBLISH).may_publish("$a", "alice", subscribed=False) is errors.PERMISSION_DENIED
+    assert namespace(**PUBLISH).may_publish("a#b", "alice", subscribed=False) is errors.PERMISSION_DENIED

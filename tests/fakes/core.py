@@ -1,0 +1,106 @@
+"""The core of an edge on fakes: dispatcher, hub and sessions, without sockets, NATS or an event loop."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, rules, token
+from tidewire.edge.connection import Connection
+from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.hub import Hub
+from tidewire.edge.ports import Publication, Tracer
+from tidewire.edge.timers import TICK
+from tidewire.edge.untraced import OFF
+from tidewire.kernel.ids import ConnectionId
+
+PING = "{}"
+
+
+class Core:
+    """Dispatcher, hub and sessions, on a fake broker; time passes when the test says so."""
+
+    def __init__(self, *, random: float = 0.0, name: str = "c", tracer: Tracer = OFF, **config: Any) -> None:
+        self.name = name
+        self.opened = 0
+        self.clock = ManualClock()
+        self.broker = FakeBroker()
+        self.keys = FakeKeys()
+        self.metrics = CountingMetrics()
+        self.hub = Hub(self.broker, self.metrics, self.clock, 100)
+        timing = Timing(ping=25.0, pong=8.0, stale=10.0)
+        self.rules = rules(self.clock, **config)
+        self.dispatcher = Dispatcher(
+            self.rules,
+            self.hub,
+            self.broker,
+            self.keys,
+            self.metrics,
+            timing,
+            lambda: random,
+            tracer,
+        )
+
+    def client(self, user: str | None = "alice", **claims: Any) -> Client:
+        """A client on a transport of its own; connected unless `user` is None."""
+        client = Client(self)
+        if user is not None:
+            client.say({"id": 1, "connect": {"token": token(user, **claims)}})
+            assert "connect" in client.heard()[0]
+        return client
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, tick by tick."""
+        for _ in range(round(seconds / TICK)):
+            self.clock.advance(TICK)
+            self.dispatcher.tick()
+
+    def deliver(self, channel: str, *data: object) -> None:
+        """Publications of one read."""
+        for each in data:
+            self.broker.sink(channel).receive(Publication(json.dumps(each).encode()))
+        self.hub.flush()
+
+
+class Client:
+    """One connection, in JSON."""
+
+    def __init__(self, core: Core) -> None:
+        self.transport = RecordingTransport()
+        self.core = core
+        self.connection: Connection = core.dispatcher.opened(
+            ConnectionId(f"{core.name}{core.opened}"), self.transport, json=True
+        )
+        core.opened += 1
+
+    def say(self, *commands: dict[str, Any]) -> None:
+        """Send commands in one frame."""
+        self.raw("\n".join(map(json.dumps, commands)).encode())
+
+    def raw(self, payload: bytes) -> None:
+        """Send any bytes as one message."""
+        self.core.dispatcher.received(self.connection, payload)
+
+    def frames(self) -> list[str]:
+        """Frames written since the last call, without their WebSocket header."""
+        frames, self.transport.frames = self.transport.frames, []
+        return [frame[2 if frame[1] < 126 else 4 :].decode() for frame in frames]
+
+    def heard(self) -> list[dict[str, Any]]:
+        """The same, as replies and pushes, pings left out."""
+        lines = [line for frame in self.frames() for line in frame.split("\n")]
+        return [json.loads(line) for line in lines if line != PING]
+
+    def subscribe(self, channel: str, number: int = 2) -> Client:
+        """Subscribe; the broker confirms where it is asked."""
+        self.say({"id": number, "subscribe": {"channel": channel}})
+        if not self.transport.frames:
+            self.core.broker.confirm(channel)
+        assert self.heard() == [{"id": number, "subscribe": {}}]
+        return self
+
+    @property
+    def closed(self) -> int:
+        """The code that the edge closed with, 0 while it has not."""
+        return self.transport.closed.code if self.transport.closed is not None else 0
