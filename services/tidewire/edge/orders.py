@@ -21,6 +21,10 @@ MAX_ORDER: Final = 64 * 1024
 
 User = Annotated[str, Meta(min_length=1, max_length=1024)]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Reason = Annotated[
+    str, Meta(pattern=r"^(?!(true|false|null)$)[^\W\d_]", min_length=1, max_length=errors.MAX_REASON)
+]
+"""Plain words: the JavaScript SDK reads a reason that is a JSON value as an instruction, and then never comes back."""
 
 
 class OrderError(TidewireError):
@@ -44,7 +48,7 @@ class Disconnect(Targeted, frozen=True, kw_only=True, tag="disconnect"):
     """Close them, except the `spare`d ones. From code 3500 to 3999 and 4500 to 4999 the SDKs do not come back."""
 
     code: Annotated[int, Meta(ge=3000, le=4999)] = errors.FORCE_DISCONNECT.code
-    reason: Annotated[str, Meta(min_length=1, max_length=errors.MAX_REASON)] = errors.FORCE_DISCONNECT.reason
+    reason: Reason = errors.FORCE_DISCONNECT.reason
     spare: tuple[str, ...] = ()
 
 
@@ -67,9 +71,7 @@ class Unsubscribe(Targeted, frozen=True, kw_only=True, tag="unsubscribe"):
 
     channel: Name
     code: Annotated[int, Meta(ge=2000, le=2999)] = errors.UNSUBSCRIBED_BY_SERVER.code
-    reason: Annotated[str, Meta(min_length=1, max_length=errors.MAX_REASON)] = (
-        errors.UNSUBSCRIBED_BY_SERVER.reason
-    )
+    reason: Reason = errors.UNSUBSCRIBED_BY_SERVER.reason
 
 
 class Refresh(Targeted, frozen=True, kw_only=True, tag="refresh"):
