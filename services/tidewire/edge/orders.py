@@ -23,12 +23,26 @@ User = Annotated[str, Meta(min_length=1, max_length=1024)]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
+LONGEST_WHY: Final = 200
+"""Characters of the reason why an order is malformed, which may hold a key of it."""
+
+
 class OrderError(TidewireError):
-    """An order that cannot be understood; the message says why and repeats nothing of it."""
+    """An order that cannot be understood; the message says why and repeats no value of it."""
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """Base of the orders. `v` is the version of the form."""
+class Order(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
+    """Base of the orders. `v` is the version of the form.
+
+    A field that is unknown makes an order malformed: with a misspelt `client` it would be about all of a user's.
+    """
 
     v: Literal[1]
 
@@ -93,9 +107,14 @@ def decode(data: bytes) -> AnyOrder:
         raise OrderError("not one JSON value, or too large")
     try:
         order: AnyOrder = _ANY.decode(data)
-    except msgspec.DecodeError as error:  # names places and types, never values
-        raise OrderError(str(error)) from None
+    except msgspec.DecodeError as error:  # names places, types and keys, never values
+        raise OrderError(_printable(str(error))) from None
     return order
+
+
+def _printable(text: str) -> str:
+    shown = text if len(text) <= LONGEST_WHY else f"{text[:LONGEST_WHY]}..."
+    return shown if shown.isprintable() else repr(shown)
 
 
 def encode(order: Order) -> bytes:
