@@ -59,7 +59,7 @@ Users = dict[str, User]
 
 @pytest.fixture
 async def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Users]:
-    """Edge, app (chat and channels without a namespace, RPC, events) and other (live) on one nats-server."""
+    """Edge, app (chat and channels without a namespace, RPC, events) and other (live, orders) on one nats-server."""
     for name, password in VARIABLES.items():
         monkeypatch.setenv(name, password)
     with NatsServer(tmp_path / "nats", config=printed(tmp_path / "js", PARTITIONS)) as server:
@@ -181,6 +181,14 @@ async def test_rpc_and_events_only_for_who_asked(users: Users) -> None:
     assert not await users["other"].may_subscribe("tw.rpc.echo", "workers")
     assert not await users["other"].may_subscribe("tw.ev.message")
     assert not await users["other"].may_publish("_INBOX_edge.1")
+
+
+async def test_orders_only_for_who_asked(users: Users) -> None:
+    """To all edges alike; what other orders say stays unheard."""
+    assert await users["other"].may_publish("tw.ctl.all")
+    assert not await users["other"].may_publish("tw.ctl.edge-1")
+    assert not await users["other"].may_subscribe("tw.ctl.all")
+    assert not await users["app"].may_publish("tw.ctl.all")
 
 
 async def test_edge_asks_and_backend_answers(users: Users) -> None:

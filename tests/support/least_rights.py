@@ -13,7 +13,10 @@ from tidewire.kernel.nats_config import inbox_prefix
 
 PASSWORDS = {"edge": "edge-password", "app": "app-password", "other": "other-password"}
 VARIABLES = {f"NATS_PASSWORD_{name.upper()}": password for name, password in PASSWORDS.items()}
-OPTIONS = ("--backend", "app:chat,_", "--rpc", "app", "--events", "app", "--backend", "other:live")
+OPTIONS = (
+    *("--backend", "app:chat,_", "--rpc", "app", "--events", "app"),
+    *("--backend", "other:live", "--orders", "other"),
+)
 
 
 def printed(store: Path, partitions: int) -> str:

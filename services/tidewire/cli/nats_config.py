@@ -39,7 +39,11 @@ class _BackendType(click.ParamType[BackendSpec]):
 
 
 def users_of(
-    edge: str, backends: Sequence[BackendSpec], rpc: Sequence[str], events: Sequence[str]
+    edge: str,
+    backends: Sequence[BackendSpec],
+    rpc: Sequence[str],
+    events: Sequence[str],
+    orders: Sequence[str],
 ) -> tuple[NatsUser, ...]:
     """Return the users that the options describe. Raises click.UsageError where they contradict each other."""
     names = [edge, *(backend.name for backend in backends)]
@@ -48,7 +52,7 @@ def users_of(
     variables = {edge_user(name).password_variable for name in names}
     if len(variables) < len(names):
         raise click.UsageError("each user needs a name of its own, also when upper case and - as _")
-    for name in (*rpc, *events):
+    for name in (*rpc, *events, *orders):
         if name not in names[1:]:
             raise click.UsageError(f"{name!r} is no --backend")
     return (
@@ -59,6 +63,7 @@ def users_of(
                 backend.namespaces,
                 rpc_of=edge if backend.name in rpc else None,
                 events=backend.name in events,
+                orders=backend.name in orders,
             )
             for backend in backends
         ),
@@ -88,6 +93,12 @@ def users_of(
 @click.option(
     "--events", multiple=True, metavar="NAME", help="This backend hears what clients send. May be repeated."
 )
+@click.option(
+    "--orders",
+    multiple=True,
+    metavar="NAME",
+    help="This backend gives orders: it may close and subscribe any client. May be repeated.",
+)
 @click.option("--listen", default="0.0.0.0:4222", show_default=True, metavar="HOST:PORT", help="For clients.")
 @click.option(
     "--store-dir", default="/var/lib/nats", show_default=True, help="Where JetStream keeps its data."
@@ -98,6 +109,7 @@ def command(
     backends: tuple[BackendSpec, ...],
     rpc: tuple[str, ...],
     events: tuple[str, ...],
+    orders: tuple[str, ...],
     listen: str,
     store_dir: str,
 ) -> None:
@@ -120,6 +132,6 @@ def command(
         port=int(port),
         store_dir=store_dir,
         partitions=partitions,
-        users=users_of(edge_user, backends, rpc, events),
+        users=users_of(edge_user, backends, rpc, events, orders),
     )
     click.echo(render(config), nl=False)

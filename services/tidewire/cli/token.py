@@ -44,7 +44,7 @@ class _Json(click.ParamType[Any]):
     "--ttl", type=_Ttl(), default="24h", show_default=True, help="How long it is valid; 0 = without an end."
 )
 @click.option("--kid", metavar="KID", help="Sign with this key of hmac_keys, or name the private key so.")
-@click.option("--info", type=_Json(), help="JSON that other clients see in presence, join and leave.")
+@click.option("--info", type=_Json(), help="JSON that other clients see with the client's publications.")
 @click.option(
     "--caps",
     type=_Json(),

@@ -112,6 +112,7 @@ def _by_token(request: SubscribeRequest, party: Party) -> Verdict:
         case TokenProblem.UNAVAILABLE:
             return KEYS_AWAY
         case TokenProblem.INVALID:
+            party.detail = f"a subscription token was refused: {party.rules.tokens.why}"
             return errors.PERMISSION_DENIED.saying("permission denied: the subscription token is not valid")
         case SubscriptionClaims():
             if not _meant_for(claims, request.channel, party):

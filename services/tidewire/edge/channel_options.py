@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import re2
 from msgspec import Meta, field
 
+from tidewire.edge import centrifugo_names
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
 
 _PRESENCE = {"not_yet": "it comes with the presence service"}
@@ -39,6 +40,7 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
     """What clients may do in the channels of one namespace."""
 
     checks = (channel_regex_compiles, no_wildcards_past_a_regex)
+    hints = centrifugo_names.CHANNEL_OPTIONS
     reloadable = True
 
     allow_subscribe_for_client: Annotated[
@@ -207,6 +209,7 @@ class ChannelConfig(Section, frozen=True, kw_only=True):
     """Channels and their namespaces."""
 
     checks = (namespace_names_differ,)
+    hints = centrifugo_names.CHANNEL
     reloadable = True
 
     max_length: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
+from tidewire.edge import centrifugo_names
 from tidewire.edge.key_options import JwksConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration
@@ -73,6 +74,7 @@ def _fetching(jwks: JwksConfig) -> tuple[object, ...]:
 class PersonalChannel(Section, frozen=True, kw_only=True):
     """The channel `<namespace>:#<user>`, which only that user may have."""
 
+    hints = centrifugo_names.PERSONAL_CHANNEL
     reloadable = True
 
     enabled: Annotated[bool, Meta(description="Subscribe each user to its personal channel.")] = False
@@ -95,6 +97,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         someone_can_connect,
         one_way_to_fetch,
     )
+    hints = centrifugo_names.CLIENT
     reloadable = True
 
     allowed_origins: Annotated[

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
+from tidewire.edge import centrifugo_names
 from tidewire.edge.channel_options import ChannelConfig, ChannelOptions, Namespace
 from tidewire.edge.client_options import ClientConfig
 from tidewire.edge.dev_options import DevConfig, DevEdge
@@ -54,6 +55,7 @@ _RESERVED_METHODS: Final = "tw."
 class LogConfig(Section, frozen=True, kw_only=True):
     """Logs, on standard error."""
 
+    hints = centrifugo_names.LOG
     reloadable = True
 
     level: Annotated[
@@ -133,6 +135,7 @@ class HttpConfig(Section, frozen=True, kw_only=True):
 class WebsocketConfig(Section, frozen=True, kw_only=True):
     """The WebSocket transport, at `/connection/websocket`."""
 
+    hints = centrifugo_names.WEBSOCKET
     reloadable = True
 
     message_size_limit: Annotated[
@@ -188,6 +191,7 @@ class RpcConfig(Section, frozen=True, kw_only=True):
     """Calls of clients, relayed to NATS responders on `tw.rpc.<method>`."""
 
     checks = (method_names_differ,)
+    hints = centrifugo_names.RPC
     reloadable = True
 
     enabled: Annotated[
@@ -265,6 +269,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     """Everything that an edge is told."""
 
     checks = (personal_namespace_exists, node_is_one)
+    hints = centrifugo_names.TOP
 
     node_name: Annotated[
         str,

@@ -39,11 +39,11 @@ class Control:
         dispatcher.replacing = self.announce
 
     def obey(self, data: bytes) -> None:
-        """Take an order; one that cannot be understood is counted and nothing more."""
+        """Take an order; one that cannot be understood is reported and does nothing."""
         try:
             order = orders.decode(data)
-        except OrderError:
-            self._metrics.order_taken("unknown", "malformed")
+        except OrderError as error:
+            self._metrics.order_malformed(str(error))
             return
         self._metrics.order_taken(orders.kind(order), self._carry_out(order))
 

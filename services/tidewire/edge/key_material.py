@@ -83,6 +83,8 @@ def read_pem(text: str) -> PublicKey:
         raise UnusableKey(
             "is a private key: give the public one, and keep the private one with whoever signs"
         )
+    if "-----BEGIN" not in text:
+        raise UnusableKey("is no PEM (-----BEGIN PUBLIC KEY-----); for the path of a file there is key_file")
     try:
         return _checked(load_pem_public_key(text.encode()))
     except UnusableKey:

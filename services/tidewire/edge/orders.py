@@ -27,12 +27,26 @@ Reason = Annotated[
 """Plain words: the JavaScript SDK reads a reason that is a JSON value as an instruction, and then never comes back."""
 
 
+LONGEST_WHY: Final = 200
+"""Characters of the reason why an order is malformed, which may hold a key of it."""
+
+
 class OrderError(TidewireError):
-    """An order that cannot be understood; the message says why."""
+    """An order that cannot be understood; the message says why, and may repeat a key or a type of it."""
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """Base of the orders. `v` is the version of the form."""
+class Order(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
+    """Base of the orders. `v` is the version of the form.
+
+    A field that is unknown makes an order malformed: with a misspelt `client` it would be about all of a user's.
+    """
 
     v: Literal[1]
 
@@ -96,8 +110,13 @@ def decode(data: bytes) -> AnyOrder:
     try:
         order: AnyOrder = _ANY.decode(data)
     except msgspec.DecodeError as error:
-        raise OrderError(str(error)) from None
+        raise OrderError(_printable(str(error))) from None
     return order
+
+
+def _printable(text: str) -> str:
+    shown = text if len(text) <= LONGEST_WHY else f"{text[:LONGEST_WHY]}..."
+    return shown if shown.isprintable() else repr(shown)
 
 
 def encode(order: Order) -> bytes:

@@ -151,6 +151,9 @@ class Metrics(Protocol):
     def order_taken(self, kind: str, outcome: str) -> None:
         """A control order arrived: what became of it (a short constant)."""
 
+    def order_malformed(self, why: str) -> None:
+        """An order could not be understood; `why` repeats no value of it."""
+
     def order_lost(self) -> None:
         """An order to other edges could not be handed on."""
 

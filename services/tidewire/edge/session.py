@@ -29,6 +29,7 @@ from tidewire.edge.effects import (
 from tidewire.edge.party import Party
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.policies.tokens import KeyWanted
+from tidewire.edge.policies.verdicts import shown
 from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.wire.commands import (
     Command,
@@ -256,7 +257,7 @@ class Session:
         for channel, grant in grants.items():
             begun = self.subscriptions.add(channel, grant)
             if isinstance(begun, ReplyError):
-                return begun.saying(f"{begun.message} (a server-side subscription)")
+                return begun.saying(f"{begun.message} (the server-side subscription {shown(channel)})")
             effects += begun
         return effects
 

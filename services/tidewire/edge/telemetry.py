@@ -230,6 +230,12 @@ class Telemetry:
         """See ports.Metrics."""
         self._orders.inc(1, (kind, outcome))
 
+    def order_malformed(self, why: str) -> None:
+        """See ports.Metrics. One is logged in QUIET_SECONDS."""
+        self.order_taken("unknown", "malformed")
+        if self._seldom("order.malformed"):
+            self._log.warning("order.malformed", reason=why)
+
     def order_lost(self) -> None:
         """See ports.Metrics."""
         self._orders_lost.inc()
@@ -242,10 +248,16 @@ class Telemetry:
 
     def refused(self, outcome: str, origin: str, peer: str) -> None:
         """See gate.TransportMetrics. One of a kind is logged in QUIET_SECONDS: browsers hide the reason from a page."""
-        now = self._monotonic()
-        if now - self._logged.get(outcome, -QUIET_SECONDS) >= QUIET_SECONDS:
-            self._logged[outcome] = now
+        if self._seldom(outcome):
             self._log.warning("handshake.refused", outcome=outcome, origin=origin[:MAX_ORIGIN], peer=peer)
+
+    def _seldom(self, kind: str) -> bool:
+        """Return True at most once in QUIET_SECONDS for each kind."""
+        now = self._monotonic()
+        if now - self._logged.get(kind, -QUIET_SECONDS) < QUIET_SECONDS:
+            return False
+        self._logged[kind] = now
+        return True
 
     def turn_over(self) -> None:
         """See gate.TransportMetrics."""
@@ -268,7 +280,7 @@ class Telemetry:
             "connection.closed",
             client=session.party.client,
             user=session.party.user,
-            token_id=session.party.token_id,
+            jti=session.party.token_id,
             sdk=session.party.name,
             format=transport.framing.codec.name,
             peer=transport.peer,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
+from tidewire.edge import centrifugo_names
 from tidewire.edge.key_material import HMAC_ALGORITHMS, HmacAlgorithm, UnusableKey
 from tidewire.edge.key_options import MOST_SOURCES, HmacKey, JwksConfig, PublicKeyConfig, hmac_flaw
 from tidewire.kernel.config import Duration, Problem, Secret, Section, duration, repeated, secret
@@ -120,6 +121,8 @@ class TrustConfig(Section, frozen=True, kw_only=True):
 class TokenConfig(TrustConfig, frozen=True, kw_only=True):
     """How connection tokens (JWT) are checked, and subscription tokens where they have no keys of their own."""
 
+    hints = centrifugo_names.TOKEN
+
     cookie: Annotated[
         str,
         Meta(
@@ -141,3 +144,4 @@ class SubscriptionTokenConfig(TrustConfig, frozen=True, kw_only=True):
     """How subscription tokens (JWT) are checked; without any key here `client.token` serves them, too."""
 
     checks = (*TrustConfig.checks, settings_have_keys)
+    hints = centrifugo_names.SUBSCRIPTION_TOKEN

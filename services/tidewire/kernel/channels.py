@@ -14,6 +14,7 @@ USER_BOUNDARY = "#"
 USER_SEPARATOR = ","
 PART_BOUNDARY = "."
 WILDCARD = "*"
+REST_OF_SUBJECT = ">"
 
 
 class ChannelParts(msgspec.Struct, frozen=True):
@@ -46,6 +47,11 @@ def is_pattern(channel: str) -> bool:
         return False
     parts = split_channel(channel).name.split(PART_BOUNDARY)
     return WILDCARD in parts and all(parts)
+
+
+def ends_in_rest(channel: str) -> bool:
+    """Return whether the last part of the name is a lone `>`, which in NATS stands for all further parts."""
+    return split_channel(channel).name.split(PART_BOUNDARY)[-1] == REST_OF_SUBJECT
 
 
 def is_restricted(channel: str) -> bool:

@@ -67,10 +67,13 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     `reloadable` says that a running process takes changes of its settings, all but those marked `RESTART`; sections in
     it speak for themselves.
+
+    `hints` are names that people bring along from elsewhere, each with what the error about an unknown setting adds.
     """
 
     checks: ClassVar[tuple[Callable[[Any], Iterable[Problem]], ...]] = ()
     reloadable: ClassVar[bool] = False
+    hints: ClassVar[Mapping[str, str]] = {}
 
 
 REPORTED: Final = object()
@@ -114,21 +117,24 @@ def _section(struct: type[msgspec.Struct], raw: object, path: str, problems: lis
         problems.append(Problem(path, f"expected a group of settings, got {_type_name(raw)}"))
         return _Partial({})
     settings = settings_of(struct)
-    problems.extend(_unknown_keys(raw, [setting.name for setting in settings], path))
+    problems.extend(_unknown_keys(struct, raw, path))
     values = {setting.name: _field(setting, raw, join(path, setting.name), problems) for setting in settings}
     section = _Partial(values) if _incomplete(values.values()) else struct(**values)
     problems.extend(_failed_checks(struct, section, path))
     return section
 
 
-def _unknown_keys(raw: Mapping[Any, object], known: list[str], path: str) -> Iterable[Problem]:
+def _unknown_keys(struct: type[msgspec.Struct], raw: Mapping[Any, object], path: str) -> Iterable[Problem]:
+    known = [setting.name for setting in settings_of(struct)]
+    hints: Mapping[str, str] = getattr(struct, "hints", {})
     for key in raw:
         if not isinstance(key, str):
             yield Problem(
                 join(path, str(key)), f"a name must be text, got {_type_name(key)}; put it in quotes"
             )
         elif key not in known:
-            yield Problem(join(path, key), f"unknown setting{suggestion(key, known)}")
+            hint = f"; {hints[key]}" if key in hints else suggestion(key, known)
+            yield Problem(join(path, key), f"unknown setting{hint}")
 
 
 def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:

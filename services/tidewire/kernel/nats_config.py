@@ -74,11 +74,17 @@ def edge_user(name: str) -> NatsUser:
 
 
 def backend_user(
-    name: str, namespaces: tuple[str, ...], *, rpc_of: str | None = None, events: bool = False
+    name: str,
+    namespaces: tuple[str, ...],
+    *,
+    rpc_of: str | None = None,
+    events: bool = False,
+    orders: bool = False,
 ) -> NatsUser:
     """Return a backend's user: it publishes to its namespaces (`_`: channels without one) and follows them.
 
-    With `rpc_of`, the name of the edges' user, it answers client RPC; with `events` it hears what clients `send`.
+    With `rpc_of`, the name of the edges' user, it answers client RPC; with `events` it hears what clients `send`; with
+    `orders` it may close and subscribe any client.
     A responder may publish to the edges' inbox instead of having nats-server's `allow_responses`: that option lets a
     user publish on whatever reply subject it received, `tw.out.>` and other namespaces included, and it can send
     itself a message with such a reply subject.
@@ -91,6 +97,8 @@ def backend_user(
     if rpc_of is not None:
         subscribe.append(("tw.rpc.>", "RPC of clients"))
         publish.append((f"{inbox_prefix(rpc_of)}.>", "answers to RPC"))
+    if orders:
+        publish.append(("tw.ctl.all", "orders: it may close and subscribe any client"))
     if events:
         subscribe.append(("tw.ev.>", "what clients send"))
     subscribe.append(

@@ -35,6 +35,7 @@ def test_prints_a_configuration_and_nothing_else() -> None:
         (["--backend", "a-b:chat", "--backend", "A_b:live"], "a name of its own"),
         (["--rpc", "app"], "'app' is no --backend"),
         (["--backend", "app:chat", "--events", "edge"], "'edge' is no --backend"),
+        (["--backend", "app:chat", "--orders", "edge"], "'edge' is no --backend"),
         (["--partitions", "0"], "0 is not in the range"),
         (["--listen", "4222"], "HOST:PORT"),
     ],

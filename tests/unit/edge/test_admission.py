@@ -22,6 +22,13 @@ def judged(
     channel: str, *, user: str = "alice", is_json: bool = True, caps: list[Any] | None = None, **fields: Any
 ) -> Verdict:
     """The verdict on a subscribe command under the fakes' rules."""
+    return judged_with_detail(channel, user=user, is_json=is_json, caps=caps, **fields)[0]
+
+
+def judged_with_detail(
+    channel: str, *, user: str = "alice", is_json: bool = True, caps: list[Any] | None = None, **fields: Any
+) -> tuple[Verdict, str]:
+    """The same, and what the log is told."""
     clock = ManualClock()
     party = Party(ConnectionId("c1"), rules(clock), is_json=is_json)
     claims = party.rules.tokens.connection(token(user, **({"caps": caps} if caps else {})))
@@ -29,7 +36,7 @@ def judged(
     party.identify(claims)
     namespace = party.rules.namespaces.find(channel)
     assert isinstance(namespace, Namespace)
-    return admit(SubscribeRequest(channel=channel, **fields), party, namespace)
+    return admit(SubscribeRequest(channel=channel, **fields), party, namespace), party.detail
 
 
 def code(verdict: Verdict) -> int:
@@ -80,6 +87,12 @@ def test_token_opens_what_the_flags_close_and_brings_channel_info() -> None:
 def test_bad_token_is_not_helped_by_open_flags() -> None:
     """A client that shows a token stands or falls with it."""
     assert code(judged("chat:a", token="garbage")) == 103
+
+
+def test_the_log_is_told_why_a_subscription_token_is_bad() -> None:
+    """The client is not: it would help who guesses."""
+    _, detail = judged_with_detail("chat:a", token=token(channel="chat:a", key="x" * 64))
+    assert detail == "a subscription token was refused: the signature is not of the key"
 
 
 @protocol("channel.binary")

@@ -43,7 +43,14 @@ def jwks(**settings: object) -> dict[str, object]:
             "hmac_keys[0].kid: expected str of length <= 256",
         ),
         (public(), "public_keys[0].key: is empty: give key or key_file"),
-        (public(key="x"), "public_keys[0].key: is no public key in PEM (-----BEGIN PUBLIC KEY-----)"),
+        (
+            public(key="es256.pem"),
+            "public_keys[0].key: is no PEM (-----BEGIN PUBLIC KEY-----); for the path of a file there is key_file",
+        ),
+        (
+            public(key="-----BEGIN x"),
+            "public_keys[0].key: is no public key in PEM (-----BEGIN PUBLIC KEY-----)",
+        ),
         (
             public(key=private_pem("RSA")),
             "public_keys[0].key: is a private key: give the public one, and keep the private one with whoever signs",

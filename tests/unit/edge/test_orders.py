@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from tests.support.protocol import protocol
 from tidewire.edge import orders
-from tidewire.edge.orders import MAX_ORDER, AnyOrder, OrderError
+from tidewire.edge.orders import LONGEST_WHY, MAX_ORDER, AnyOrder, OrderError
 from tidewire.kernel import errors
 
 ALICE: dict[str, Any] = {"v": 1, "user": "alice"}
@@ -53,12 +54,6 @@ def test_what_an_order_leaves_out_has_its_default() -> None:
     assert isinstance(ending, orders.Unsubscribe)
     assert (ending.code, ending.reason) == (2000, errors.UNSUBSCRIBED_BY_SERVER.reason)
     assert order("refresh") == orders.Refresh(v=1, user="alice", expire_at=0)
-
-
-def test_fields_of_a_later_release_are_ignored() -> None:
-    """The version changes only where they must not be."""
-    assert order("reload", unheard_of=[1]) == orders.Reload(v=1)
-    assert order("refresh", unheard_of={}) == orders.Refresh(v=1, user="alice")
 
 
 @pytest.mark.parametrize(
@@ -138,11 +133,11 @@ def test_what_is_not_one_order_in_json_is_none(data: bytes) -> None:
 
 def test_orders_have_a_size() -> None:
     """The last byte counts."""
-    head, tail = b'{"v":1,"type":"reload","x":"', b'"}'
+    head, tail = b'{"v":1,"type":"reload"', b"}"
     room = MAX_ORDER - len(head) - len(tail)
-    assert orders.decode(head + b"x" * room + tail) == orders.Reload(v=1)
+    assert orders.decode(head + b" " * room + tail) == orders.Reload(v=1)
     with pytest.raises(OrderError, match="too large"):
-        orders.decode(head + b"x" * (room + 1) + tail)
+        orders.decode(head + b" " * (room + 1) + tail)
 
 
 @given(
@@ -159,3 +154,34 @@ def test_any_bytes_are_an_order_or_none(data: bytes) -> None:
     except OrderError:
         return
     assert isinstance(found, msgspec.Struct)
+
+
+@protocol("order.malformed")
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        ({**ALICE, "type": "disconnect", "clinet": "c1"}, "unknown field `clinet`"),
+        ({**ALICE, "type": "discnnect"}, "Invalid value 'discnnect' - at `$.type`"),
+        ({"v": 1, "type": "disconnect", "user": 42}, "Expected `str`, got `int` - at `$.user`"),
+        ({"type": "disconnect", "user": "alice"}, "missing required field `v`"),
+        ({**ALICE, "v": 2, "type": "disconnect"}, "Invalid enum value 2 - at `$.v`"),
+        ({**ALICE, "type": "disconnect", "code": 200}, "Expected `int` >= 3000 - at `$.code`"),
+        ({**ALICE, "type": "subscribe", "channel": "x" * MAX_ORDER}, "too large"),
+        ([], "Expected `object`, got `array`"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_understood_is_said(order: object, why: str) -> None:
+    """A misspelt `client` must not make an order about every connection of the user."""
+    with pytest.raises(OrderError) as error:
+        orders.decode(json.dumps(order).encode())
+    assert why in str(error.value)
+
+
+def test_the_reason_is_short_and_printable() -> None:
+    """It holds a key of the order, which may be anything."""
+    for key in ("x" * 1000, "a\nb\u2028"):
+        with pytest.raises(OrderError) as error:
+            orders.decode(json.dumps({**ALICE, "type": "disconnect", key: 1}).encode())
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) <= LONGEST_WHY + 3

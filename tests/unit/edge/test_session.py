@@ -779,7 +779,7 @@ def test_connect_with_a_subscription_that_cannot_be_is_an_error_that_says_so(cha
     """The token's issuer made a mistake, and the client can be told."""
     client = Client(tokens={"t": owner("chat:a", channel)})
     assert client.error(CONNECT) == code
-    assert client.replies()[0]["error"]["message"].endswith("(a server-side subscription)")
+    assert client.replies()[0]["error"]["message"].endswith(f"(the server-side subscription {channel!r})")
     assert Identified not in kinds(client.effects)
     assert len(client.session.subscriptions) == 0
 

@@ -29,6 +29,7 @@ from tidewire.edge.wire.json_codec import JSON
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect
 from tidewire.kernel.ids import ConnectionId
+from tidewire.platform.logs import hide_secrets
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkState
@@ -145,6 +146,11 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
         "order_taken",
         ("disconnect", "done"),
         {("tidewire_control_orders_total", "kind=disconnect,outcome=done"): 1},
+    ),
+    (
+        "order_malformed",
+        ("why",),
+        {("tidewire_control_orders_total", "kind=unknown,outcome=malformed"): 1},
     ),
     ("order_lost", (), {("tidewire_control_orders_lost_total", ""): 1}),
     ("handshake", ("origin",), {("tidewire_handshakes_total", "outcome=origin"): 1}),
@@ -266,7 +272,7 @@ def test_one_line_tells_the_whole_connection(edge: Edge) -> None:
         "code": 3001,
         "reason": "shutdown",
         "detail": "",
-        "token_id": "",
+        "jti": "",
         "closed_by": "edge",
         "commands": 3,
         "bytes_in": 11,
@@ -302,6 +308,23 @@ def test_refused_handshakes_are_logged_once_a_minute_for_each_kind(edge: Edge) -
     edge.telemetry.refused("token_in_url", "", "192.0.2.1:4")
     events = [(name, fields["outcome"], len(fields["origin"])) for _, name, fields in edge.log.lines]
     assert events == [("handshake.refused", "origin", 256), ("handshake.refused", "token_in_url", 0)]
+
+
+def test_malformed_orders_are_logged_once_a_minute(edge: Edge) -> None:
+    """Whoever gave one looks for why it did nothing."""
+    for why in ("unknown field `clinet`", "too large"):
+        edge.telemetry.order_malformed(why)
+    expected = [("warning", "order.malformed", {"reason": "unknown field `clinet`"})]
+    assert edge.log.lines == expected
+    edge.clock.advance(60)
+    edge.telemetry.order_malformed("too large")
+    assert len(edge.log.lines) == 2
+
+
+def test_no_field_of_the_connection_line_looks_like_a_secret(edge: Edge) -> None:
+    """A name with `token` in it would be written as [hidden], as the id of a token once was."""
+    fields = edge.ended(errors.SHUTDOWN)
+    assert hide_secrets(cast("FilteringBoundLogger", None), "info", dict(fields)) == fields
 
 
 def test_codes_of_applications_are_one_label(edge: Edge) -> None:

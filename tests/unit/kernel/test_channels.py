@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidewire.kernel.channels import ChannelParts, is_pattern, is_restricted, limited_users, split_channel
+from tidewire.kernel.channels import (
+    ChannelParts,
+    ends_in_rest,
+    is_pattern,
+    is_restricted,
+    limited_users,
+    split_channel,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +41,22 @@ def test_parts_make_up_the_channel(channel: str) -> None:
     parts = split_channel(channel)
     namespace = "" if parts.namespace is None else f"{parts.namespace}:"
     assert ("$" if parts.private else "") + namespace + parts.name == channel
+
+
+@pytest.mark.parametrize(
+    ("channel", "expected"),
+    [
+        (">", True),
+        ("chat:>", True),
+        ("$chat:a.>", True),
+        ("chat:a>", False),
+        ("chat:>.a", False),
+        ("chat:", False),
+    ],
+)
+def test_a_rest_is_the_last_part_and_alone(channel: str, expected: bool) -> None:
+    """As in a NATS subject."""
+    assert ends_in_rest(channel) is expected
 
 
 @pytest.mark.parametrize(

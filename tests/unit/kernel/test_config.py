@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import pytest
@@ -31,6 +32,7 @@ def low_below_high(limits: Limits) -> Iterator[Problem]:
 
 class Limits(Section, frozen=True, kw_only=True):
     checks = (low_below_high,)
+    hints = MappingProxyType({"hihg": "here it is limits.high"})
 
     low: Annotated[int, Meta(ge=0, le=100)] = 1
     high: int = 10
@@ -135,6 +137,11 @@ def test_every_problem_is_reported_at_once() -> None:
 def test_an_unknown_name_without_a_close_one_is_just_unknown() -> None:
     """No far-fetched suggestion."""
     assert problems({"zzzzzz": 1}) == ["zzzzzz: unknown setting"]
+
+
+def test_a_name_from_elsewhere_has_its_hint_and_no_suggestion() -> None:
+    """The hint is certain, likeness is a guess."""
+    assert problems({"limits": {"hihg": 1}}) == ["limits.hihg: unknown setting; here it is limits.high"]
 
 
 def test_a_name_that_is_no_text_is_refused() -> None:

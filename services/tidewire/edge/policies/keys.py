@@ -64,21 +64,31 @@ class KeyRing:
         if not kid or kid in self._kids:
             key = self._keys.get((kid, algorithm))
             if key is None:
-                name = f"of the kid {shown(kid)}" if kid else "without a kid"
-                raise Refused(f"no key {name} for this algorithm")
+                raise Refused(self._no_key(kid, algorithm))
             return (key,)
         asked = [source for source in self._sources if source.serves(algorithm, issuer)]
         if len(kid) > LONGEST_KID or not asked:
-            raise Refused(f"no key of the kid {shown(kid)}")
+            raise Refused(self._no_source(kid, algorithm))
         held = [source for source in asked if source.source.key(kid, now) is not None]
         if held:
             return self._fitting(held, kid, algorithm, now)
         return _wanted([source.source for source in asked], kid, now)
 
+    def _no_key(self, kid: str, algorithm: str) -> str:
+        if kid:
+            return f"the key of the kid {shown(kid)} is not for {shown(algorithm)}"
+        hint = "; key sets are for tokens with a kid" if self._sources else ""
+        return f"the token has no kid, and no key without one is for {shown(algorithm)}{hint}"
+
+    def _no_source(self, kid: str, algorithm: str) -> str:
+        if any(algorithm in source.algorithms for source in self._sources):
+            return f"no key of the kid {shown(kid)}, and no key set is of the token's issuer"
+        return f"no key of the kid {shown(kid)}"
+
     def _fitting(self, held: list[_Source], kid: str, algorithm: str, now: float) -> tuple[Key, ...]:
         keys = tuple(key for source in held if (key := source.key(kid, algorithm, now)) is not None)
         if not keys:
-            raise Refused(f"the key of the kid {shown(kid)} is not for this algorithm")
+            raise Refused(f"the key of the kid {shown(kid)} is not for {shown(algorithm)}")
         return keys
 
 

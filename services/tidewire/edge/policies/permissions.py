@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import re2
 
 from tidewire.kernel import errors
-from tidewire.kernel.channels import WILDCARD, is_pattern, is_restricted, limited_users, split_channel
+from tidewire.kernel.channels import (
+    WILDCARD,
+    ends_in_rest,
+    is_pattern,
+    is_restricted,
+    limited_users,
+    split_channel,
+)
 
 if TYPE_CHECKING:
     from tidewire.edge.config import ChannelConfig, ChannelOptions
@@ -34,11 +41,17 @@ class Namespace:
         return self._regex is None or self._regex.search(name) is not None
 
     def pattern_problem(self, channel: str) -> ReplyError | None:
-        """Return why a channel with a `*` can be no subscription here; None for every other channel.
+        """Return why a channel with a `*`, or NATS's `>`, can be no subscription here; None for every other channel.
 
         A pattern covers only channels that could be had one by one: those that a name restricts are never among them.
         """
-        if not self.options.allow_wildcards or WILDCARD not in channel:
+        if not self.options.allow_wildcards:
+            return None
+        if ends_in_rest(channel):
+            return errors.BAD_REQUEST.saying(
+                "bad request: there is no > here, use a * for each part of the name"
+            )
+        if WILDCARD not in channel:
             return None
         if not is_pattern(channel):
             return errors.BAD_REQUEST.saying(

@@ -6,8 +6,8 @@ import enum
 
 import msgspec
 
-SHOWN_KID = 40
-"""Characters of a token's kid that the log may hold: anyone can send any."""
+SHOWN = 40
+"""Characters of a piece of a token that the log may hold: anyone can send any."""
 LONGEST_WHY = 200
 """Characters of a reason, which may hold a piece of the token."""
 
@@ -40,6 +40,6 @@ class Refused(Exception):
         self.problem = problem
 
 
-def shown(kid: str) -> str:
-    """Return a kid from a token, fit for a log."""
-    return repr(kid) if len(kid) <= SHOWN_KID else f"{kid[:SHOWN_KID]!r}..."
+def shown(text: str) -> str:
+    """Return a kid, or another piece of a token, fit for a log."""
+    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}..."

@@ -132,6 +132,30 @@ def test_each_issuer_speaks_for_itself() -> None:
     assert Ring(jwks=BOTH).holds(A, jwk("RSA", "1")).find("1", "RS256", "b") == KeyWanted(B)
 
 
+@protocol("token.jwks", "token.kid")
+@pytest.mark.parametrize(
+    ("kid", "algorithm", "issuer", "why"),
+    [
+        ("1", "RS256", "https://a/", "no key of the kid '1', and no key set is of the token's issuer"),
+        ("1", "HS256", "a", "no key of the kid '1'"),
+        ("k", "RS256", "a", "the key of the kid 'k' is not for 'RS256'"),
+        (
+            "",
+            "RS256",
+            "a",
+            "the token has no kid, and no key without one is for 'RS256'; key sets are for tokens with a kid",
+        ),
+    ],
+    ids=["issuer", "algorithm", "configured", "no kid"],
+)
+def test_the_log_says_what_to_look_at(kid: str, algorithm: str, issuer: str, why: str) -> None:
+    """The kid is not at fault when it is the issuer that nobody knows."""
+    ring = Ring(hmac_keys=[{"kid": "k", "secret": SECRET}], jwks=BOTH).holds(A, jwk("RSA", "1"))
+    with pytest.raises(Refused) as refused:
+        ring.ring.find(kid, algorithm, issuer, 1)
+    assert refused.value.why == why
+
+
 @protocol("token.jwks")
 def test_two_sets_of_one_issuer_are_both_asked() -> None:
     """And a token is invalid only when both have said so."""
