@@ -10,12 +10,18 @@ from tests.support.sdk import connected, error_of, event, events_of, subscribed
 from tests.support.sdk_matrix import Player, Scenario
 
 CONFIG = {
-    "client": {"allow_anonymous_connect_without_token": True, "expired_close_delay": "2s"},
+    "client": {
+        "allow_anonymous_connect_without_token": True,
+        "expired_close_delay": "2s",
+        "expired_sub_close_delay": "2s",
+    },
     "channel": {
         "namespaces": [
             {"name": "live", **OPEN},
             {"name": "read", "allow_subscribe_for_client": True},
             {"name": "closed"},
+            {"name": "prices", **OPEN, "allow_wildcards": True},
+            {"name": "tagged", **OPEN, "allow_tags_filter": True},
             {
                 "name": "public",
                 **OPEN,
@@ -29,8 +35,16 @@ CONFIG = {
 }
 """Of the edges. A responder on NATS answers `sum` and `fail`, and sends back to `live:sent` what clients send."""
 
+FOR_USERS = {
+    "client": {"single_connection": "replace", "subscribe_to_user_personal_channel": {"enabled": True}}
+}
+"""On top of CONFIG, on the edges of USERS."""
+USERS = (2, 3)
+
 SENT = "live:sent"
 APPLICATION_ERROR = 450
+UNAUTHORIZED = 1
+"""The SDKs' own unsubscribe code: the application gave no token."""
 
 
 # Connections.
@@ -194,6 +208,171 @@ async def refused_subscriptions(player: Player) -> None:
     assert len(events_of(client, "connected")) == 1
 
 
+async def subscription_refresh(player: Player) -> None:
+    """A subscription's token expires twice; the client refreshes it each time, and the subscription stays.
+
+    Python 0.5 leaves the channel out of the command; the edge finds it in the token.
+    """
+    client = await player.join()
+    channel = player.channel("club", "$live")
+    # The second lives longer than the grace time that the first would have without a refresh.
+    tokens = [token(player.user, channel=channel, ttl=ttl) for ttl in (2, 6, 3600)]
+    await subscribed(client, channel, tokens=tokens)
+    await event(client, "subscription_token_wanted", count=3)
+    await client.publish(channel, "still here")
+    await event(client, "publication", channel=channel)
+    assert len(events_of(client, "subscribing", channel=channel)) == 1
+    for kind in ("unsubscribed", "subscription_error"):
+        assert events_of(client, kind) == [], kind
+    assert len(events_of(client, "connected")) == 1
+
+
+async def subscription_lapse(player: Player) -> None:
+    """Without a new token in time the edge ends it with 2501; the client goes on asking, the connection stays."""
+    client = await player.join()
+    channel = player.channel("club", "$live")
+    await subscribed(client, channel, tokens=[token(player.user, channel=channel, ttl=2)])
+    assert (await event(client, "subscribing", channel=channel, code=2501)).reason == "subscription expired"
+    await event(client, "subscription_token_wanted", count=3)
+    assert len(events_of(client, "connected")) == 1
+
+
+async def subscription_token_refused(player: Player) -> None:
+    """When a token expires and the application has none for this user any more, the subscription ends for good."""
+    client = await player.join()
+    channel = player.channel("club", "$live")
+    await subscribed(client, channel, tokens=[token(player.user, channel=channel, ttl=2), None])
+    assert (await event(client, "unsubscribed", channel=channel)).code == UNAUTHORIZED
+    await client.publish(player.channel("still here"), 1)
+    assert len(events_of(client, "subscribed", channel=channel)) == 1
+    assert len(events_of(client, "connected")) == 1
+
+
+async def tags_filter(player: Player) -> None:
+    """Of what a backend publishes with tags, only what has all that were asked for. JavaScript 5.0 has no filters."""
+    client = await player.join()
+    channel = player.channel("news", "tagged")
+    wanted = {"kind": "news", "lang": "é"}
+    await subscribed(client, channel, tags=wanted)
+    for tags in ({}, {"kind": "news"}, {"kind": "sport", "lang": "é"}):
+        await player.publish(channel, "unwanted", tags)
+    await player.publish(channel, "wanted", wanted | {"more": "1"})
+    got = await event(client, "publication", channel=channel)
+    assert (got.data, got.tags) == ("wanted", wanted | {"more": "1"})
+
+
+async def wildcard(player: Player) -> None:
+    """A pattern covers one part of the name, beside a subscription to one of its channels; nobody publishes to it.
+
+    No SDK tells its application which channel it was: publications come as those of the pattern.
+    """
+    client, writer = await player.join(), await player.join(edge=1)
+    market = f"prices:{player.kind.replace('.', '-')}"
+    pattern, one = f"{market}.*", f"{market}.AAPL"
+    await subscribed(client, pattern)
+    await subscribed(client, one)
+    for channel in (market, f"{one}.bid"):
+        await player.publish(channel, "elsewhere")
+    await writer.publish(one, 1)
+    await player.publish(f"{market}.MSFT", 2)
+    await event(client, "publication", channel=pattern, count=2)
+    await event(client, "publication", channel=one)
+    assert {each.data for each in events_of(client, "publication", channel=pattern)} == {1, 2}
+    assert [each.data for each in events_of(client, "publication", channel=one)] == [1]
+    assert (await error_of(writer.publish(pattern, 1))).code == 107
+
+
+# Subscriptions that the server makes, and orders.
+
+
+async def server_side_subscriptions(player: Player) -> None:
+    """Those of a token are there with the connection, with their data; publications arrive, with their info.
+
+    They are there again when the client connects again.
+    """
+    plain, rich = player.channel("by the server", "closed"), player.channel("by the server")
+    subs = {rich: {"info": {"rank": 1}, "data": {"hello": "✓"}}}
+    client = await player.join(channels=[plain], subs=subs)
+    assert (await event(client, "server_subscribed", channel=plain)).data is None
+    assert (await event(client, "server_subscribed", channel=rich)).data == {"hello": "✓"}
+    await player.publish(plain, [1], {"kind": "news"})
+    got = await event(client, "server_publication", channel=plain)
+    assert (got.data, got.info, got.tags) == ([1], None, {"kind": "news"})
+    await client.publish(rich, 2)
+    got = await event(client, "server_publication", channel=rich)
+    assert got.info is not None
+    assert (got.data, got.info["user"], got.info["chan_info"]) == (2, player.user, {"rank": 1})
+    await client.disconnect()
+    await client.connect()
+    for channel in (plain, rich):
+        await event(client, "server_subscribed", channel=channel, count=2)
+    await player.publish(plain, "again")
+    await event(client, "server_publication", channel=plain, data="again")
+
+
+async def personal_channel(player: Player) -> None:
+    """A user has its own channel without asking, and a backend reaches it there."""
+    client = await player.join(edge=USERS[0])
+    channel = f"#{player.user}"
+    await event(client, "server_subscribed", channel=channel)
+    await player.publish(channel, {"for": "you"})
+    assert (await event(client, "server_publication", channel=channel)).data == {"for": "you"}
+
+
+async def subscribe_order(player: Player) -> None:
+    """A backend subscribes a connected user, whatever its rights. Python 0.5 ignores that it is told so."""
+    client = await player.join()
+    channel = player.channel("ordered", "closed")
+    await player.order("subscribe", channel=channel, data={"hello": 1})
+    assert (await event(client, "server_subscribed", channel=channel)).data == {"hello": 1}
+    await player.publish(channel, "seen")
+    assert (await event(client, "server_publication", channel=channel)).data == "seen"
+
+
+async def unsubscribe_order(player: Player) -> None:
+    """A backend ends subscriptions, the server's and the client's; from 2500 on the client subscribes again."""
+    made, ended, renewed = (player.channel(name) for name in ("made", "ended", "renewed"))
+    client = await player.join(channels=[made])
+    await event(client, "server_subscribed", channel=made)
+    for channel in (ended, renewed):
+        await subscribed(client, channel)
+    await player.order("unsubscribe", channel=made)
+    await event(client, "server_unsubscribed", channel=made)
+    await player.order("unsubscribe", channel=ended, code=2001, reason="over")
+    told = await event(client, "unsubscribed", channel=ended)
+    assert (told.code, told.reason) == (2001, "over")
+    await player.order("unsubscribe", channel=renewed, code=2500, reason="once more")
+    assert (await event(client, "subscribing", channel=renewed, code=2500)).reason == "once more"
+    await event(client, "subscribed", channel=renewed, count=2)
+    for channel in (made, ended, renewed):
+        await client.publish(channel, 1)
+    await event(client, "publication", channel=renewed)
+    assert [each.channel for each in client.events if each.event.endswith("publication")] == [renewed]
+
+
+async def disconnect_order(player: Player) -> None:
+    """A backend closes connections: below 3500 the client comes back, with a code like 4501 it does not."""
+    banned, moved = await player.join(), await player.join(edge=1)
+    ids = [events_of(client, "connected")[0].connection for client in (banned, moved)]
+    await player.order("disconnect", client=ids[0], code=4501, reason="banned")
+    assert (await event(banned, "disconnected", code=4501)).reason == "banned"
+    await player.order("disconnect", client=ids[1], code=3100, reason="come back")
+    assert (await event(moved, player.lost, code=3100)).reason == "come back"
+    await event(moved, "connected", count=2)
+    assert len(events_of(banned, "connected")) == 1
+
+
+async def single_connection(player: Player) -> None:
+    """Where a user may have one connection, a new one closes the older with 3503, which does not come back."""
+    clients = [await player.join(edge=USERS[0])]
+    for edge in (USERS[1], USERS[0], USERS[0]):
+        clients.append(await player.join(edge=edge))
+        assert (await event(clients[-2], "disconnected")).code == 3503
+    await clients[-1].publish(player.channel("still here"), 1)
+    for client in clients:
+        assert len(events_of(client, "connected")) == 1
+
+
 # Calls.
 
 REFUSED_PUBLICATIONS = {"unknown:room": 102, "read:room": 103, "live:" + "x" * 300: 107}
@@ -208,6 +387,16 @@ async def refused_publications(player: Player) -> None:
         assert error.message
     await client.publish(player.channel("still here"), 1)
     assert len(events_of(client, "connected")) == 1
+
+
+async def capability(player: Player) -> None:
+    """A token lets its client publish in one channel of a namespace where clients only read."""
+    channel = player.channel("desk", "read")
+    client = await player.join(caps=[{"channels": [channel], "allow": ["pub"]}])
+    await subscribed(client, channel)
+    await client.publish(channel, "by right")
+    assert (await event(client, "publication", channel=channel)).data == "by right"
+    assert (await error_of(client.publish(player.channel("other", "read"), 1))).code == 103
 
 
 async def presence_and_history_off(player: Player) -> None:
@@ -248,7 +437,19 @@ SCENARIOS = [
     Scenario(expired_subscription_token),
     Scenario(foreign_subscription_token),
     Scenario(refused_subscriptions),
+    Scenario(subscription_refresh),
+    Scenario(subscription_lapse),
+    Scenario(subscription_token_refused),
+    Scenario(tags_filter, frozenset({"js-5.0"})),
+    Scenario(wildcard),
+    Scenario(server_side_subscriptions),
+    Scenario(personal_channel),
+    Scenario(subscribe_order, frozenset({"python-0.5"})),
+    Scenario(unsubscribe_order),
+    Scenario(disconnect_order),
+    Scenario(single_connection),
     Scenario(refused_publications),
+    Scenario(capability),
     Scenario(presence_and_history_off),
     Scenario(rpc),
     Scenario(send, frozenset({"python"})),
