@@ -18,9 +18,10 @@ from tests.support.checker import Checker, payload, record
 from tests.support.edges import EdgeProcess, Mesh, edge_config, merged, running_mesh, token
 from tests.support.protocol import protocol
 from tests.support.raw_client import joined
+from tests.support.scenarios.setting import APPLICATION_ERROR, CONFIG, FOR_USERS, SENT
 from tests.support.sdk import Event, SdkClient, event, subscribed
 from tests.support.sdk_matrix import KINDS, Cast, Player, Scenario, running_cast
-from tests.support.sdk_scenarios import APPLICATION_ERROR, CONFIG, FOR_USERS, SCENARIOS, SENT
+from tests.support.sdk_scenarios import SCENARIOS
 from tests.support.wait import eventually
 
 PUBLICATIONS = 5
