@@ -47,7 +47,7 @@ async def rpc(player: Player) -> None:
 
 
 async def send(player: Player) -> None:
-    """A one-way message reaches NATS."""
+    """A one-way message reaches NATS. The Python SDK has none."""
     client = await player.join()
     await subscribed(client, SENT)
     await client.send({"from": player.kind})

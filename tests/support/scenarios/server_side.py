@@ -52,13 +52,13 @@ async def subscribe_order(player: Player) -> None:
 
 
 async def unsubscribe_order(player: Player) -> None:
-    """A backend ends subscriptions, the server's and the client's; from 2500 on the client subscribes again."""
+    """A backend ends subscriptions; from 2500 on the client subscribes again, to those that were its own."""
     made, ended, renewed = (player.channel(name) for name in ("made", "ended", "renewed"))
     client = await player.join(channels=[made])
     await event(client, "server_subscribed", channel=made)
     for channel in (ended, renewed):
         await subscribed(client, channel)
-    await player.order("unsubscribe", channel=made)
+    await player.order("unsubscribe", channel=made, code=2500)
     await event(client, "server_unsubscribed", channel=made)
     await player.order("unsubscribe", channel=ended, code=2001, reason="over")
     told = await event(client, "unsubscribed", channel=ended)
