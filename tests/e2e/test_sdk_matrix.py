@@ -1,4 +1,4 @@
-"""The SDK versions in the field, JSON and Protobuf, all at once against two edges: see tests/support/sdk_scenarios.py."""
+"""The SDK versions in the field, JSON and Protobuf, all at once against a mesh: see tests/support/sdk_scenarios.py."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from pathlib import Path
 import nats
 import pytest
 import pytest_asyncio
+from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 
 from tests.support.balancer import running_balancer
 from tests.support.checker import Checker, payload, record
-from tests.support.edges import EdgeProcess, Mesh, edge_config, running_mesh, token
+from tests.support.edges import EdgeProcess, Mesh, edge_config, merged, running_mesh, token
 from tests.support.protocol import protocol
 from tests.support.raw_client import joined
+from tests.support.scenarios.setting import APPLICATION_ERROR, CONFIG, FOR_USERS, SENT
 from tests.support.sdk import Event, SdkClient, event, subscribed
 from tests.support.sdk_matrix import KINDS, Cast, Player, Scenario, running_cast
-from tests.support.sdk_scenarios import APPLICATION_ERROR, CONFIG, SCENARIOS, SENT
+from tests.support.sdk_scenarios import SCENARIOS
 from tests.support.wait import eventually
 
 PUBLICATIONS = 5
@@ -31,14 +33,19 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """Two edges for all tests of this module."""
-    with running_mesh(tmp_path_factory.mktemp("matrix"), CONFIG) as running:
-        yield running
+    """Two edges for all tests of this module, and two that know users: the last ones."""
+    folder = tmp_path_factory.mktemp("matrix")
+    with running_mesh(folder, CONFIG) as running, contextlib.ExitStack() as stack:
+        config = edge_config(running.nats.url, merged(CONFIG, FOR_USERS))
+        more = [EdgeProcess(folder, config, name=name).launch() for name in ("users-1", "users-2")]
+        for edge in more:
+            stack.push(edge)
+        yield Mesh(running.nats, [*running.edges, *(edge.wait_ready() for edge in more)])
 
 
 @contextlib.asynccontextmanager
-async def responder(mesh: Mesh) -> AsyncIterator[None]:
-    """Answer the clients' calls on NATS, and publish what they send."""
+async def running_backend(mesh: Mesh) -> AsyncIterator[NatsClient]:
+    """Answer the clients' calls on NATS, and publish what they send; the link may publish more."""
     link = await nats.connect(mesh.nats.url)
 
     async def answer(message: Msg) -> None:
@@ -56,7 +63,7 @@ async def responder(mesh: Mesh) -> AsyncIterator[None]:
         await link.subscribe("tw.rpc.fail", cb=refuse)
         await link.subscribe("tw.ev.message", cb=send_back)
         await link.flush()
-        yield
+        yield link
     finally:
         await link.close()
 
@@ -64,7 +71,7 @@ async def responder(mesh: Mesh) -> AsyncIterator[None]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cast(mesh: Mesh) -> AsyncIterator[Cast]:
     """All SDKs, for all tests of this module."""
-    async with responder(mesh), running_cast(mesh) as running:
+    async with running_backend(mesh) as backend, running_cast(mesh, backend) as running:
         yield running
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 
 import nats
 import pytest
@@ -18,6 +18,7 @@ from tests.support.sdk import (
     FORMATS,
     Make,
     SdkClient,
+    Tokens,
     connected,
     error_of,
     event,
@@ -66,7 +67,7 @@ async def maker(kind: str) -> AsyncIterator[Make]:
         if language == "js":
             node = await stack.enter_async_context(running_node())
 
-        async def make(url: str, *, token: str = "", tokens: Sequence[str] | None = None) -> SdkClient:
+        async def make(url: str, *, token: str = "", tokens: Tokens = None) -> SdkClient:
             client: SdkClient
             if node is not None:
                 client = await node.create(url, wire=wire, token=token, tokens=tokens)

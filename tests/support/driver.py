@@ -15,13 +15,13 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from tests.support.sdk import Event, Json, OnEvent, SdkError
+from tests.support.sdk import Event, Json, OnEvent, SdkError, Tags, Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 CALL_TIMEOUT = 20.0
@@ -47,7 +47,7 @@ class Driver(Generic[C]):
         *,
         wire: str = "json",
         token: str = "",
-        tokens: Sequence[str] | None = None,
+        tokens: Tokens = None,
         name: str = "",
         **options: object,
     ) -> C:
@@ -139,10 +139,16 @@ class DriverClient:
         await self.disconnect()
 
     async def subscribe(
-        self, channel: str, *, token: str = "", tokens: Sequence[str] | None = None, quiet: bool = False
+        self,
+        channel: str,
+        *,
+        token: str = "",
+        tokens: Tokens = None,
+        tags: Tags = None,
+        quiet: bool = False,
     ) -> None:
         """See SdkClient."""
-        await self.ask("subscribe", channel=channel, token=token, tokens=tokens, quiet=quiet)
+        await self.ask("subscribe", channel=channel, token=token, tokens=tokens, tags=tags, quiet=quiet)
 
     async def unsubscribe(self, channel: str) -> None:
         """See SdkClient."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -16,6 +16,11 @@ TIMED_OUT = 1
 
 Json = Any
 """A JSON value."""
+Tokens = Sequence[str | None] | None
+"""What an application answers when it is asked for a token, one after the other, until it fails; None among them: that
+its user may not. Without any it cannot be asked."""
+Tags = Mapping[str, str] | None
+"""A filter: all these tags and their values."""
 
 FORMATS = ("json", "protobuf")
 
@@ -34,7 +39,8 @@ class Event(msgspec.Struct, frozen=True):
     """What the SDK reported to its application. Fields that do not belong to its kind keep their defaults.
 
     `connection` is the client id that the edge gave; `token_wanted` and `subscription_token_wanted` tell that the SDK
-    asked its application for a token; `published` is the outcome of one publication of a stream, code 0 for an ack.
+    asked its application for a token; `published` is the outcome of one publication of a stream, code 0 for an ack. What
+    belongs to a subscription that the server made begins with `server_`.
     """
 
     event: str
@@ -76,9 +82,18 @@ class SdkClient(Protocol):
         """End the client for good and wait until nothing of it is left."""
 
     async def subscribe(
-        self, channel: str, *, token: str = "", tokens: Sequence[str] | None = None, quiet: bool = False
+        self,
+        channel: str,
+        *,
+        token: str = "",
+        tokens: Tokens = None,
+        tags: Tags = None,
+        quiet: bool = False,
     ) -> None:
-        """Begin to subscribe, or begin again; the outcome is an event. `quiet`: publications are no events."""
+        """Begin to subscribe, or begin again; the outcome is an event. `quiet`: publications are no events.
+
+        With `tags` the edge is to deliver only publications that have all of them, where the SDK has filters.
+        """
 
     async def unsubscribe(self, channel: str) -> None:
         """End a subscription."""
@@ -96,9 +111,7 @@ class SdkClient(Protocol):
 class Make(Protocol):
     """Creates a client of one SDK and format; `tokens` are what its application answers when asked for a token."""
 
-    def __call__(
-        self, url: str, *, token: str = "", tokens: Sequence[str] | None = None
-    ) -> Awaitable[SdkClient]:
+    def __call__(self, url: str, *, token: str = "", tokens: Tokens = None) -> Awaitable[SdkClient]:
         """Create a client that is not connected yet."""
 
 
@@ -138,12 +151,13 @@ async def subscribed(
     channel: str,
     *,
     token: str = "",
-    tokens: Sequence[str] | None = None,
+    tokens: Tokens = None,
+    tags: Tags = None,
     quiet: bool = False,
 ) -> Event:
     """Subscribe and wait for it."""
     count = len(events_of(client, "subscribed", channel=channel)) + 1
-    await client.subscribe(channel, token=token, tokens=tokens, quiet=quiet)
+    await client.subscribe(channel, token=token, tokens=tokens, tags=tags, quiet=quiet)
     return await event(client, "subscribed", channel=channel, count=count)
 
 

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 import msgspec
+from nats.aio.client import Client as NatsClient
 
 from tests.support.driver import ROOT, Driver, DriverClient, running_driver
 from tests.support.edges import Mesh, token
 from tests.support.node import running_node
-from tests.support.sdk import FORMATS, connected
+from tests.support.sdk import FORMATS, Tags, Tokens, connected
+from tidewire.kernel.subjects import control_subject, encode_channel
 
 SDKS = ROOT / ".venv" / "sdks"
 """What `make setup-sdks` installs."""
@@ -38,11 +40,12 @@ KINDS = [f"{sdk}-{wire}" for sdk in DRIVERS for wire in FORMATS]
 
 
 class Player:
-    """One SDK and format in one scenario: a maker of clients, with users and channels of its own."""
+    """One SDK and format in one scenario: a maker of clients, with users and channels of its own, and their backend."""
 
-    def __init__(self, kind: str, driver: Driver[Any], mesh: Mesh) -> None:
+    def __init__(self, kind: str, driver: Driver[Any], mesh: Mesh, backend: NatsClient) -> None:
         self.kind = kind
         self.mesh = mesh
+        self._backend = backend
         self._wire = kind.rpartition("-")[2]
         self._driver = driver
         self._clients: list[DriverClient] = []
@@ -67,7 +70,7 @@ class Player:
         edge: int = 0,
         url: str = "",
         token: str = "",
-        tokens: Sequence[str] | None = None,
+        tokens: Tokens = None,
     ) -> DriverClient:
         """Create a client, not connected yet, of an edge of the mesh or of `url`; see sdk.Make."""
         url = url or self.mesh.edges[edge].ws_url
@@ -80,6 +83,17 @@ class Player:
         client = await self.make(edge=edge, url=url, token=token(self.user, **claims))
         await connected(client)
         return client
+
+    async def publish(self, channel: str, data: object, tags: Tags = None) -> None:
+        """Publish on NATS, as a backend does."""
+        headers = {"Tw-Tags": msgspec.json.encode(tags).decode()} if tags else None
+        subject = f"tw.pub.{encode_channel(channel)}"
+        await self._backend.publish(subject, msgspec.json.encode(data), headers=headers)
+
+    async def order(self, kind: str, **fields: object) -> None:
+        """Give the edges an order about its user."""
+        order = {"v": 1, "type": kind, "user": self.user, **fields}
+        await self._backend.publish(control_subject("all").decode(), msgspec.json.encode(order))
 
     async def close(self) -> None:
         """End its clients."""
@@ -107,15 +121,18 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 class Cast(msgspec.Struct, frozen=True):
-    """All drivers, started once, and the mesh that they play on."""
+    """All drivers, started once, the mesh that they play on, and a plain NATS client beside it."""
 
     drivers: Mapping[str, Driver[Any]]
     mesh: Mesh
+    backend: NatsClient
 
     @contextlib.asynccontextmanager
     async def players(self, kinds: Sequence[str] = KINDS) -> AsyncIterator[list[Player]]:
         """Yield a player of each kind, and end all their clients afterwards."""
-        players = [Player(kind, self.drivers[kind.rpartition("-")[0]], self.mesh) for kind in kinds]
+        players = [
+            Player(kind, self.drivers[kind.rpartition("-")[0]], self.mesh, self.backend) for kind in kinds
+        ]
         try:
             yield players
         finally:
@@ -136,8 +153,9 @@ class Cast(msgspec.Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def running_cast(mesh: Mesh) -> AsyncIterator[Cast]:
+async def running_cast(mesh: Mesh, backend: NatsClient) -> AsyncIterator[Cast]:
     """Run a driver of each SDK; blocks a second at the start, where all of them start at once."""
     async with contextlib.AsyncExitStack() as stack:
         entering = (stack.enter_async_context(start()) for start in DRIVERS.values())
-        yield Cast(dict(zip(DRIVERS, [await each for each in entering], strict=True)), mesh)
+        drivers = dict(zip(DRIVERS, [await each for each in entering], strict=True))
+        yield Cast(drivers, mesh, backend)

@@ -6,10 +6,11 @@ import asyncio
 import inspect
 import json
 from collections.abc import Sequence
+from itertools import starmap
 
 import centrifuge
 
-from tests.support.sdk import CLOSED, TIMED_OUT, Event, Json, OnEvent, SdkError
+from tests.support.sdk import CLOSED, TIMED_OUT, Event, Json, OnEvent, SdkError, Tags, Tokens
 
 NO_PROXY = {"proxy": None} if "proxy" in inspect.signature(centrifuge.Client).parameters else {}
 """Version 0.5 has no such option; its driver has no proxy in the environment instead."""
@@ -24,7 +25,7 @@ class PythonClient:
         *,
         wire: str = "json",
         token: str = "",
-        tokens: Sequence[str] | None = None,
+        tokens: Tokens = None,
     ) -> None:
         """Create a client that is not connected yet."""
         self.events: list[Event] = []
@@ -56,7 +57,13 @@ class PythonClient:
             await asyncio.wait(tasks, timeout=5)
 
     async def subscribe(
-        self, channel: str, *, token: str = "", tokens: Sequence[str] | None = None, quiet: bool = False
+        self,
+        channel: str,
+        *,
+        token: str = "",
+        tokens: Tokens = None,
+        tags: Tags = None,
+        quiet: bool = False,
     ) -> None:
         """See SdkClient."""
         subscription = self._subscriptions.get(channel)
@@ -68,6 +75,7 @@ class PythonClient:
                 get_token=(
                     None if tokens is None else _Provider(self, "subscription_token_wanted", tokens, channel)
                 ),
+                tags_filter=tags and centrifuge.Filter.all(*starmap(centrifuge.Filter.eq, tags.items())),
             )
             self._subscriptions[channel] = subscription
         await subscription.subscribe()
@@ -105,6 +113,21 @@ class PythonClient:
         """Return a payload of the SDK as a JSON value."""
         return json.loads(value) if isinstance(value, bytes) else value
 
+    def publication(self, pub: centrifuge.Publication) -> dict[str, Json]:
+        """Return what an event tells of a publication."""
+        info = pub.info and {
+            "user": pub.info.user,
+            "client": pub.info.client,
+            "conn_info": self.decode(pub.info.conn_info),
+            "chan_info": self.decode(pub.info.chan_info),
+        }
+        return {
+            "data": self.decode(pub.data),
+            "info": info or None,
+            "tags": dict(pub.tags or {}),
+            "offset": pub.offset,
+        }
+
     def note(self, event: str, **fields: Json) -> None:
         """Keep an event, or pass it on."""
         if self.on_event is None:
@@ -128,7 +151,9 @@ def sdk_error(error: BaseException) -> SdkError:
 class _Provider:
     """Hands out the given tokens one after the other, and fails when there is none left, as a backend would."""
 
-    def __init__(self, client: PythonClient, kind: str, tokens: Sequence[str], channel: str = "") -> None:
+    def __init__(
+        self, client: PythonClient, kind: str, tokens: Sequence[str | None], channel: str = ""
+    ) -> None:
         self._client = client
         self._kind = kind
         self._left = list(tokens)
@@ -138,7 +163,10 @@ class _Provider:
         self._client.note(self._kind, channel=self._channel, left=len(self._left))
         if not self._left:
             raise RuntimeError("no token left")
-        return self._left.pop(0)
+        token = self._left.pop(0)
+        if token is None:
+            raise centrifuge.UnauthorizedError
+        return token
 
 
 class _ClientEvents(centrifuge.ClientEventHandler):
@@ -158,6 +186,18 @@ class _ClientEvents(centrifuge.ClientEventHandler):
         error = sdk_error(ctx.error)
         self._client.note("error", code=error.code or ctx.code, message=error.message)
 
+    async def on_subscribing(self, ctx: centrifuge.ServerSubscribingContext) -> None:
+        self._client.note("server_subscribing", channel=ctx.channel)
+
+    async def on_subscribed(self, ctx: centrifuge.ServerSubscribedContext) -> None:
+        self._client.note("server_subscribed", channel=ctx.channel, data=self._client.decode(ctx.data))
+
+    async def on_unsubscribed(self, ctx: centrifuge.ServerUnsubscribedContext) -> None:
+        self._client.note("server_unsubscribed", channel=ctx.channel)
+
+    async def on_publication(self, ctx: centrifuge.ServerPublicationContext) -> None:
+        self._client.note("server_publication", channel=ctx.channel, **self._client.publication(ctx.pub))
+
 
 class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):
     def __init__(self, client: PythonClient, channel: str, *, quiet: bool) -> None:
@@ -175,23 +215,8 @@ class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):
         self._client.note("unsubscribed", channel=self._channel, code=ctx.code, reason=ctx.reason)
 
     async def on_publication(self, ctx: centrifuge.PublicationContext) -> None:
-        if self._quiet:
-            return
-        pub, decode = ctx.pub, self._client.decode
-        info = pub.info and {
-            "user": pub.info.user,
-            "client": pub.info.client,
-            "conn_info": decode(pub.info.conn_info),
-            "chan_info": decode(pub.info.chan_info),
-        }
-        self._client.note(
-            "publication",
-            channel=self._channel,
-            data=decode(pub.data),
-            info=info or None,
-            tags=dict(pub.tags or {}),
-            offset=pub.offset,
-        )
+        if not self._quiet:
+            self._client.note("publication", channel=self._channel, **self._client.publication(ctx.pub))
 
     async def on_error(self, ctx: centrifuge.SubscriptionErrorContext) -> None:
         error = sdk_error(ctx.error)

@@ -47,8 +47,9 @@ func (c *client) report(event string, fields object) {
 	write(fields)
 }
 
-// provider hands out the given tokens one after the other and fails when there is none left, as a backend would.
-func (c *client) provider(kind, channel string, tokens []string) func() (string, error) {
+// provider hands out the given tokens one after the other and fails when there is none left, as a backend would. A token
+// that is nil is a user who may not.
+func (c *client) provider(kind, channel string, tokens []*string) func() (string, error) {
 	var mu sync.Mutex
 	left := tokens
 	return func() (string, error) {
@@ -60,7 +61,10 @@ func (c *client) provider(kind, channel string, tokens []string) func() (string,
 		}
 		token := left[0]
 		left = left[1:]
-		return token, nil
+		if token == nil {
+			return "", centrifuge.ErrUnauthorized
+		}
+		return *token, nil
 	}
 }
 
@@ -76,6 +80,22 @@ func (c *client) watch() {
 	})
 	c.sdk.OnError(func(e centrifuge.ErrorEvent) {
 		c.report("error", plainError(e.Error))
+	})
+	c.watchServerSubscriptions()
+}
+
+func (c *client) watchServerSubscriptions() {
+	c.sdk.OnSubscribing(func(e centrifuge.ServerSubscribingEvent) {
+		c.report("server_subscribing", object{"channel": e.Channel})
+	})
+	c.sdk.OnSubscribed(func(e centrifuge.ServerSubscribedEvent) {
+		c.report("server_subscribed", object{"channel": e.Channel, "data": raw(e.Data)})
+	})
+	c.sdk.OnUnsubscribed(func(e centrifuge.ServerUnsubscribedEvent) {
+		c.report("server_unsubscribed", object{"channel": e.Channel})
+	})
+	c.sdk.OnPublication(func(e centrifuge.ServerPublicationEvent) {
+		c.report("server_publication", publication(e.Channel, e.Publication))
 	})
 }
 
@@ -98,12 +118,24 @@ func (c *client) watchSubscription(s *centrifuge.Subscription, quiet bool) {
 		return
 	}
 	s.OnPublication(func(e centrifuge.PublicationEvent) {
-		fields := object{"channel": s.Channel, "data": raw(e.Data), "info": info(e.Info), "offset": e.Offset}
-		if e.Tags != nil {
-			fields["tags"] = e.Tags
-		}
-		c.report("publication", fields)
+		c.report("publication", publication(s.Channel, e.Publication))
 	})
+}
+
+func publication(channel string, p centrifuge.Publication) object {
+	fields := object{"channel": channel, "data": raw(p.Data), "info": info(p.Info), "offset": p.Offset}
+	if p.Tags != nil {
+		fields["tags"] = p.Tags
+	}
+	return fields
+}
+
+func filter(tags map[string]string) *centrifuge.FilterNode {
+	var nodes []*centrifuge.FilterNode
+	for key, value := range tags {
+		nodes = append(nodes, centrifuge.FilterEq(key, value))
+	}
+	return centrifuge.FilterAnd(nodes...)
 }
 
 func raw(data []byte) json.RawMessage {
@@ -171,6 +203,9 @@ func (c *client) subscribe(r request) error {
 	s := c.subscriptions[r.Channel]
 	if s == nil {
 		config := centrifuge.SubscriptionConfig{Token: r.Token}
+		if r.Tags != nil {
+			config.TagsFilter = filter(r.Tags)
+		}
 		if r.Tokens != nil {
 			next := c.provider("subscription_token_wanted", r.Channel, r.Tokens)
 			config.GetToken = func(centrifuge.SubscriptionTokenEvent) (string, error) { return next() }

@@ -30,8 +30,9 @@ type request struct {
 	URL     string
 	Format  string
 	Token   string
-	Tokens  []string // what the application answers when it is asked for a token; nil: it cannot be asked
+	Tokens  []*string // what the application answers when it is asked for a token; nil: it cannot be asked
 	Channel string
+	Tags    map[string]string // a filter: all of them
 	Quiet   bool
 	Method  string
 	Data    json.RawMessage

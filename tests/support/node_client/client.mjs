@@ -11,8 +11,8 @@ import { createInterface } from 'node:readline';
 import WebSocket from 'ws';
 
 const sdk = process.argv[2];
-const { Centrifuge: JsonCentrifuge, UnauthorizedError } = await import(sdk);
-const { Centrifuge: ProtobufCentrifuge } = await import(`${sdk}/build/protobuf`);
+// Each build has an UnauthorizedError of its own and takes the other's for a failure that will pass.
+const builds = { json: await import(sdk), protobuf: await import(`${sdk}/build/protobuf`) };
 
 // Up to 5.7 the SDK swaps publications when several frames reach it in one turn of the event loop. In a browser they never
 // do, as each message is a task of its own; `ws` keeps to that only on request.
@@ -46,15 +46,23 @@ const plainInfo = (client, info) =>
     chan_info: decode(client, info.chanInfo),
   };
 
+const plainPublication = (client, ctx) => ({
+  channel: ctx.channel,
+  data: decode(client, ctx.data),
+  info: plainInfo(client, ctx.info) ?? null,
+  tags: ctx.tags ?? {},
+  offset: Number(String(ctx.offset ?? 0)), // 5.7 gives a Long object with Protobuf
+});
+
 // A callback that hands out the given tokens one after the other; each request is an event. When there is none left it
-// fails, as a backend that is down would.
-const provider = (id, kind, tokens, extra = {}) => {
+// fails, as a backend that is down would. A token that is null is a user who may not.
+const provider = (id, format, kind, tokens, extra = {}) => {
   const left = [...tokens];
   return async () => {
     write({ client: id, event: kind, left: left.length, ...extra });
     const token = left.shift();
     if (token === undefined) throw new Error('no token left');
-    if (token === null) throw new UnauthorizedError();
+    if (token === null) throw new builds[format].UnauthorizedError();
     return token;
   };
 };
@@ -65,7 +73,16 @@ function watchClient(id, client) {
   client.sdk.on('connected', (ctx) => report('connected', { connection: ctx.client }));
   client.sdk.on('disconnected', (ctx) => report('disconnected', { code: ctx.code, reason: ctx.reason }));
   client.sdk.on('error', (ctx) => report('error', { type: ctx.type, ...plainError(ctx.error) }));
+  // Of the subscriptions that the server makes.
+  client.sdk.on('subscribing', ({ channel }) => report('server_subscribing', { channel }));
+  client.sdk.on('subscribed', ({ channel, data }) =>
+    report('server_subscribed', { channel, data: decode(client, data) }),
+  );
+  client.sdk.on('unsubscribed', ({ channel }) => report('server_unsubscribed', { channel }));
+  client.sdk.on('publication', (ctx) => report('server_publication', plainPublication(client, ctx)));
 }
+
+const equals = ([key, val]) => ({ key, cmp: 'eq', val });
 
 function watchSubscription(id, client, subscription, channel, quiet) {
   const report = (event, fields) => write({ client: id, event, channel, ...fields });
@@ -74,14 +91,7 @@ function watchSubscription(id, client, subscription, channel, quiet) {
   subscription.on('unsubscribed', (ctx) => report('unsubscribed', { code: ctx.code, reason: ctx.reason }));
   subscription.on('error', (ctx) => report('subscription_error', { type: ctx.type, ...plainError(ctx.error) }));
   if (quiet) return;
-  subscription.on('publication', (ctx) =>
-    report('publication', {
-      data: decode(client, ctx.data),
-      info: plainInfo(client, ctx.info) ?? null,
-      tags: ctx.tags ?? {},
-      offset: Number(String(ctx.offset ?? 0)), // 5.7 gives a Long object with Protobuf
-    }),
-  );
+  subscription.on('publication', (ctx) => report('publication', plainPublication(client, ctx)));
 }
 
 // Publishes one after the other until stopped; what became of each is an event.
@@ -104,23 +114,24 @@ async function stream(id, client, { channel, publisher, limit, pause }) {
 
 const operations = {
   create({ client: id, url, format, token, tokens, options }) {
-    const Centrifuge = format === 'protobuf' ? ProtobufCentrifuge : JsonCentrifuge;
+    const { Centrifuge } = builds[format];
     const settings = { websocket: Socket, ...options };
     if (token) settings.token = token;
-    if (tokens) settings.getToken = provider(id, 'token_wanted', tokens);
+    if (tokens) settings.getToken = provider(id, format, 'token_wanted', tokens);
     const client = { sdk: new Centrifuge(url, settings), format, subscriptions: new Map(), streams: new Set() };
     clients.set(id, client);
     watchClient(id, client);
   },
   connect: ({ client }) => clients.get(client).sdk.connect(),
   disconnect: ({ client }) => clients.get(client).sdk.disconnect(),
-  subscribe({ client: id, channel, token, tokens, quiet, options }) {
+  subscribe({ client: id, channel, token, tokens, tags, quiet }) {
     const client = clients.get(id);
     let subscription = client.subscriptions.get(channel);
     if (subscription === undefined) {
-      const settings = { ...options };
+      const settings = {};
+      if (tags) settings.tagsFilter = { op: 'and', nodes: Object.entries(tags).map(equals) };
       if (token) settings.token = token;
-      if (tokens) settings.getToken = provider(id, 'subscription_token_wanted', tokens, { channel });
+      if (tokens) settings.getToken = provider(id, client.format, 'subscription_token_wanted', tokens, { channel });
       subscription = client.sdk.newSubscription(channel, settings);
       client.subscriptions.set(channel, subscription);
       watchSubscription(id, client, subscription, channel, quiet);
