@@ -41,7 +41,7 @@ class TagsFilter:
 
     def __init__(self, node: FilterNode) -> None:
         """Check a filter. Raises FilterError."""
-        self.size = _size(node)
+        self.size = size_of(node, MAX_NODES)
         """Nodes and values."""
         if self.size > MAX_NODES:
             raise FilterError(f"more than {MAX_NODES} nodes and values")
@@ -57,10 +57,10 @@ class TagsFilter:
         return self._hash
 
 
-def _size(node: FilterNode) -> int:
-    """Count without recursion: the depth is not checked yet."""
+def size_of(node: FilterNode, most: int) -> int:
+    """Return the number of nodes and values, any number over `most` for more. No recursion: the depth is not checked yet."""
     count, waiting = 0, [node]
-    while waiting and count <= MAX_NODES:
+    while waiting and count <= most:
         each = waiting.pop()
         count += 1 + len(each.vals)
         waiting += each.nodes
