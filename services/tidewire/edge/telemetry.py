@@ -268,7 +268,7 @@ class Telemetry:
             "connection.closed",
             client=session.party.client,
             user=session.party.user,
-            token_id=session.party.token_id,
+            jti=session.party.token_id,
             sdk=session.party.name,
             format=transport.framing.codec.name,
             peer=transport.peer,

@@ -29,6 +29,7 @@ from tidewire.edge.wire.json_codec import JSON
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect
 from tidewire.kernel.ids import ConnectionId
+from tidewire.platform.logs import hide_secrets
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkState
@@ -266,13 +267,19 @@ def test_one_line_tells_the_whole_connection(edge: Edge) -> None:
         "code": 3001,
         "reason": "shutdown",
         "detail": "",
-        "token_id": "",
+        "jti": "",
         "closed_by": "edge",
         "commands": 3,
         "bytes_in": 11,
         "bytes_out": 22,
     }
     assert edge.value("tidewire_connections_closed_total", code="3001") == 1
+
+
+def test_the_line_has_no_field_that_the_log_would_hide(edge: Edge) -> None:
+    """Secrets are told by the names of fields."""
+    fields = edge.ended(None)
+    assert hide_secrets(None, "info", dict(fields)) == fields
 
 
 def test_peer_that_went_is_told_apart(edge: Edge) -> None:
