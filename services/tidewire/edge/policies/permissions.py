@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 MAX_STARS = 3
-MAX_PARTS = 8
-"""Of a pattern. NATS sends a publication once for each pattern that covers it: these bounds make that 92 at most."""
+MAX_PARTS = 6
+"""Of a pattern. NATS sends a publication once for each pattern that covers it: with these bounds there are at most 41."""
 
 
 class Namespace:
