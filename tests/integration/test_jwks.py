@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.support.jwks_server import JwksServer, serving
 from tests.support.keys import KINDS, jwk, jwks, signed
 from tests.support.protocol import protocol
 from tests.support.wait import eventually
-from tidewire.edge.adapters.jwks import JwksFetcher
+from tidewire.edge.adapters.jwks import TOLD_AT_ONCE, JwksFetcher
 from tidewire.edge.policies import key_cache
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.policies.key_cache import KeyCache
@@ -284,6 +285,27 @@ async def test_done_comes_once_and_never_at_once() -> None:
         assert calls == []
         await eventually(lambda: len(calls) == 3)
         assert server.requests == 1
+
+
+async def test_loop_serves_others_while_very_many_are_told() -> None:
+    """Thousands of tokens may wait for one fetch, and each of them takes its time to be judged."""
+    async with serving(jwks(ONE)) as issuer:
+        edge = Edge(issuer.url)
+        turns: list[int] = []
+        turn, all_told = 0, asyncio.Event()
+
+        def told() -> None:
+            turns.append(turn)
+            if len(turns) == 5 * TOLD_AT_ONCE:
+                all_told.set()
+
+        for _ in range(5 * TOLD_AT_ONCE):
+            edge.fetcher.fetch(issuer.url, told)
+        async with asyncio.timeout(10):
+            while not all_told.is_set():
+                turn += 1
+                await asyncio.sleep(0)
+        assert max(Counter(turns).values()) <= TOLD_AT_ONCE
 
 
 async def test_keys_outlive_a_change_of_configuration() -> None:

@@ -126,17 +126,21 @@ def plain(value: object, payload: Callable[[bytes], object] = json.loads) -> obj
     return [plain(item, payload) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+NOT_READ = frozenset({"subs", "headers"})
+"""Fields of a connect command that the edge skips."""
+
+
 def without_defaults(message: Plain, *, keep: tuple[str, ...] = ()) -> Plain:
-    """Return a message without the scalars, lists and maps at their default; payloads named in `keep` stay."""
+    """Return a message without what is skipped, and what is at its default; payloads named in `keep` stay."""
     found: Plain = {}
     for name, value in message.items():
+        if name in NOT_READ:
+            continue
         if name in keep:
             found[name] = value
-        elif name in {"subs", "headers", "tags"}:
+        elif name == "tags":
             if value:
-                found[name] = {
-                    k: without_defaults(v, keep=keep) if isinstance(v, dict) else v for k, v in value.items()
-                }
+                found[name] = value
         elif isinstance(value, dict):
             found[name] = without_defaults(value, keep=keep)
         elif name == "nodes" and value:

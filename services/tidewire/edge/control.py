@@ -94,19 +94,26 @@ class Control:
     def _replace(self, order: orders.Replace) -> str:
         """Of a user's connections the latest stays, by (time, client id): every edge decides the same, whatever comes first.
 
-        Where the latest is ours, we say so: the order's connection is then closed by its own edge.
+        Where the latest is ours, it says so: the order's connection is then closed by its own edge. It speaks for all of
+        ours, since an answer of each would make as many orders as their number squared.
         """
+        connections, latest = self._dispatcher.users.of(order.user), (order.since, order.client)
         outcome = "nobody"
-        for connection in self._dispatcher.users.of(order.user):
-            party = connection.session.party
-            rank, theirs = (party.since, party.client), (order.since, order.client)
-            if rank < theirs:
+        speaker = max((each for each in connections if each.session.greeted), key=_rank, default=None)
+        if speaker is not None and _rank(speaker) > latest:
+            latest = _rank(speaker)
+            self.announce(speaker)
+            outcome = "refused"
+        for connection in connections:
+            if _rank(connection) < latest:
                 self._dispatcher.perform(connection, connection.session.close(REPLACED))
                 outcome = "done"
-            elif rank > theirs and connection.session.greeted:
-                self.announce(connection)
-                outcome = "refused"
         return outcome
+
+
+def _rank(connection: Connection) -> tuple[int, str]:
+    party = connection.session.party
+    return party.since, party.client
 
 
 def _clean(value: Raw) -> Raw:

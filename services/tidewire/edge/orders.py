@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from tidewire.edge.policies.claims import LONGEST_USER
 from tidewire.edge.wire.commands import NO_DATA
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel import errors
@@ -19,7 +20,7 @@ from tidewire.kernel.errors import TidewireError
 MAX_ORDER: Final = 64 * 1024
 """Bytes of one order."""
 
-User = Annotated[str, Meta(min_length=1, max_length=1024)]
+User = Annotated[str, Meta(min_length=1, max_length=LONGEST_USER)]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Reason = Annotated[
     str, Meta(pattern=r"^(?!(true|false|null)$)[^\W\d_]", min_length=1, max_length=errors.MAX_REASON)

@@ -189,8 +189,10 @@ class Session:
         if isinstance(outcome, Disconnect):
             return self.close(outcome)
         if isinstance(outcome, KeyWanted):
-            self._backlog = Backlog(self._rules.inflight_limit)
-            self._backlog.add([command], 0)
+            backlog = Backlog(self._rules.inflight_limit)
+            if backlog.add([command], 0):
+                return [self._turn_away(command)]
+            self._backlog = backlog
             return [FetchKeys(outcome.source)]
         return outcome
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tidewire.edge.admission import COMPACTION, DELTA_TYPES, Grant, admit, admit_by_server, renew, tags_filter
 from tidewire.edge.effects import Effect, Enter, Join, Leave, Push, SubscriptionsExpireIn, Traits
 from tidewire.edge.policies.claims import SubscriptionClaims
+from tidewire.edge.policies.filters import MAX_NODES_OF_CONNECTION
 from tidewire.edge.policies.tokens import KeyWanted
 from tidewire.edge.wire import replies
 from tidewire.edge.wire.replies import Reply, SubRefreshResult, SubscribeResult, UnsubscribeResult
@@ -110,7 +111,14 @@ class Subscriptions(Mapping[str, Subscription]):
         compact = bool(request.flag & COMPACTION) and self._party.takes_ids
         if wanted is None:
             return COMPACT if compact else PLAIN
+        if wanted.size + self._filter_nodes() > MAX_NODES_OF_CONNECTION:
+            return errors.LIMIT_EXCEEDED.saying(
+                f"limit exceeded: {MAX_NODES_OF_CONNECTION} nodes and values in the tags filters of one connection"
+            )
         return Traits(compact, wanted)
+
+    def _filter_nodes(self) -> int:
+        return sum(each.traits.wanted.size for each in self.values() if each.traits.wanted is not None)
 
     def unsubscribe(self, number: int, request: UnsubscribeRequest) -> Outcome:
         """Carry out an unsubscribe command; of a channel that is not subscribed it is a success."""

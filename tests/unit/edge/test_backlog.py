@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from tidewire.edge.backlog import MAX_BYTES, Backlog
-from tidewire.edge.wire.commands import Command, PingRequest
+from tidewire.edge.backlog import MAX_BYTES, NODE_COST, Backlog
+from tidewire.edge.wire.commands import Command, FilterNode, PingRequest, SubscribeRequest
 
 
 def commands(*numbers: int) -> list[Command]:
@@ -35,3 +35,14 @@ def test_frame_that_does_not_fit_waits_with_none_of_its_commands() -> None:
     assert backlog.add(commands(5), 10) == []
     assert backlog.add(commands(6), 1) == commands(6)
     assert backlog.take() == (commands(1, 5), MAX_BYTES)
+
+
+def test_filters_count_with_what_they_take_in_memory() -> None:
+    """A node takes three bytes in a frame. What is taken has the size of its frames, since it is counted anew."""
+    backlog = Backlog(100)
+    for nodes, fits in ((MAX_BYTES, False), (MAX_BYTES // NODE_COST, False), (20, True)):
+        tf = FilterNode(op="or", nodes=(FilterNode(),) * nodes)
+        command = Command(id=1, subscribe=SubscribeRequest(channel="a", tf=tf))
+        assert backlog.add([command], 90) == ([] if fits else [command])
+    assert backlog.add(commands(2), MAX_BYTES - 90 - 20 * NODE_COST) == commands(2)
+    assert backlog.take()[1] == 90

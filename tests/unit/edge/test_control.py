@@ -262,6 +262,17 @@ def test_connection_that_is_not_there_yet_contradicts_nobody() -> None:
     assert (joining.closed, len(edge.core.broker.orders)) == (0, 1)
 
 
+def test_connections_that_come_all_at_once_cost_orders_by_their_number_and_not_by_its_square() -> None:
+    """One user can have very many: each says once that it has come, and is answered once. The first order closes all but one."""
+    edge = Commanded(**REPLACE)
+    clients = [edge.core.client() for _ in range(50)]
+    orders_given = edge.core.broker.orders
+    for taken, (_, data) in enumerate(orders_given):  # grows by the answers
+        assert taken < 2 * len(clients)
+        edge.control.obey(data)
+        assert [client for client in clients if not client.closed] == [max(clients, key=rank)]
+
+
 class Mesh:
     """Edges whose orders to all take their time: in order from one edge to another, in any order among these ways."""
 

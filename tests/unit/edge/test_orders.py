@@ -12,6 +12,7 @@ from msgspec import Raw
 from tests.support.protocol import protocol
 from tidewire.edge import orders
 from tidewire.edge.orders import LONGEST_WHY, MAX_ORDER, AnyOrder, OrderError
+from tidewire.edge.policies.claims import LONGEST_USER
 from tidewire.kernel import errors
 
 ALICE: dict[str, Any] = {"v": 1, "user": "alice"}
@@ -25,6 +26,7 @@ def order(kind: str, **fields: Any) -> AnyOrder:
 EVERY = [
     orders.Disconnect(v=1, user="alice"),
     orders.Disconnect(v=1, user="alice", client="c1", code=4000, reason="bye", spare=("c2", "c3")),
+    orders.Disconnect(v=1, user="\u20ac" * LONGEST_USER),
     orders.Replace(v=1, user="alice", client="c1", since=1_800_000_000_000_000),
     orders.Subscribe(v=1, user="alice", channel="chat:a"),
     orders.Subscribe(v=1, user="alice", channel="chat:a", info=Raw(b'{"a":1}'), data=Raw(b"[1]")),

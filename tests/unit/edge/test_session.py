@@ -885,6 +885,16 @@ def test_connect_waits_for_a_key_and_all_behind_it_waits_in_order() -> None:
     assert [effect.id for effect in effects if isinstance(effect, Publish)] == [5, 6]
 
 
+@protocol("error.111")
+def test_command_that_takes_too_much_memory_to_wait_is_turned_away() -> None:
+    """No key is fetched for it, and nothing waits."""
+    client = Waiting(owner())
+    client.frame(CONNECT)
+    subscribe = {"channel": "closed:a", "token": "w", "tf": {"nodes": [{}] * 1000}}
+    assert client.error({"id": 2, "subscribe": subscribe}) == 111
+    assert kinds(client.frame(PUBLISH)) == [Publish]
+
+
 @protocol("token.subscription", "command.refresh", "command.sub_refresh")
 @pytest.mark.parametrize(
     ("command", "then", "expected"),

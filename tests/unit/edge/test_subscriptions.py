@@ -13,7 +13,7 @@ from tidewire.edge.effects import Answer, Effect, Enter, Join, Leave, Push, Subs
 from tidewire.edge.party import Party
 from tidewire.edge.policies.capabilities import Capabilities, Capability
 from tidewire.edge.policies.claims import SubscriptionClaims
-from tidewire.edge.policies.filters import TagsFilter
+from tidewire.edge.policies.filters import MAX_NODES, MAX_NODES_OF_CONNECTION, TagsFilter
 from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
 from tidewire.edge.subscriptions import COMPACT, PLAIN, Subscriptions, SubscriptionState
 from tidewire.edge.wire.commands import FilterNode, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
@@ -131,6 +131,21 @@ def test_traits_follow_the_subscription_to_its_end() -> None:
     assert desk.unsubscribe("stocks:a")[0] == Leave("stocks:a", traits)
     desk.subscribe(flag=1)
     assert desk.join()[1] == Enter("chat:a", COMPACT)
+
+
+@protocol("subscribe.tags_filter", "error.106")
+def test_filters_of_a_connection_have_a_bound_together() -> None:
+    """What ends makes room again, and subscriptions without a filter need none."""
+    desk = Desk()
+    node = FilterNode(op="or", nodes=(FilterNode(key="k", cmp="ex"),) * (MAX_NODES - 1))
+    for number in range(MAX_NODES_OF_CONNECTION // MAX_NODES):
+        desk.live(f"stocks:{number}", tf=node)
+    (refused,) = desk.subscribe("stocks:more", tf=FilterNode(key="k", cmp="ex"))
+    assert refused.reply.error.code == 106
+    assert "512 nodes" in refused.reply.error.message
+    desk.live("stocks:more")
+    desk.unsubscribe("stocks:0")
+    desk.live("stocks:0", tf=node)
 
 
 @protocol("subscribe.tags_filter", "error.107")

@@ -281,6 +281,12 @@ def test_one_line_tells_the_whole_connection(edge: Edge) -> None:
     assert edge.value("tidewire_connections_closed_total", code="3001") == 1
 
 
+def test_the_line_has_no_field_that_the_log_would_hide(edge: Edge) -> None:
+    """Secrets are told by the names of fields."""
+    fields = edge.ended(None)
+    assert hide_secrets(None, "info", dict(fields)) == fields
+
+
 def test_peer_that_went_is_told_apart(edge: Edge) -> None:
     """Without a close frame the code is 1006."""
     fields = edge.ended(None)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from tidewire.edge.policies.capabilities import NONE, Capabilities
 from tidewire.edge.wire.commands import NO_DATA
+
+LONGEST_USER: Final = 1024
+"""Characters of a user id: whoever is connected can be named in an order."""
 
 
 class Override(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tidewire.kernel.errors import TidewireError
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 
 MAX_NODES: Final = 64
 """Nodes and values of one filter: it is evaluated for each publication, in the loop that serves everybody."""
+MAX_NODES_OF_CONNECTION: Final = 512
+"""Of all filters of one connection: each may take 3 KiB of memory."""
 MAX_DEPTH: Final = 8
 MAX_TEXT: Final = 256
 """Characters of a key or a value."""
 
 Tags = Mapping[str, str]
+LONGEST_NUMBER: Final = 62
 _NUMBER: Final = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?", re.ASCII)
 
 
@@ -33,11 +37,13 @@ class FilterError(TidewireError):
 class TagsFilter:
     """A checked filter. Two that were made of equal nodes are equal, so that subscriptions with them share the work."""
 
-    __slots__ = ("_hash", "_node", "passes")
+    __slots__ = ("_hash", "_node", "passes", "size")
 
     def __init__(self, node: FilterNode) -> None:
         """Check a filter. Raises FilterError."""
-        if _size(node) > MAX_NODES:
+        self.size = size_of(node, MAX_NODES)
+        """Nodes and values."""
+        if self.size > MAX_NODES:
             raise FilterError(f"more than {MAX_NODES} nodes and values")
         self._node = node
         self._hash = hash(node)
@@ -51,10 +57,10 @@ class TagsFilter:
         return self._hash
 
 
-def _size(node: FilterNode) -> int:
-    """Count without recursion: the depth is not checked yet."""
+def size_of(node: FilterNode, most: int) -> int:
+    """Return the number of nodes and values, any number over `most` for more. No recursion: the depth is not checked yet."""
     count, waiting = 0, [node]
-    while waiting and count <= MAX_NODES:
+    while waiting and count <= most:
         each = waiting.pop()
         count += 1 + len(each.vals)
         waiting += each.nodes
@@ -106,6 +112,11 @@ def _ordered(node: FilterNode, holds: Callable[[Decimal, Decimal], bool]) -> Cal
 
 
 def _number(text: str) -> Decimal | None:
+    return _parsed(text) if len(text) <= LONGEST_NUMBER else None
+
+
+@lru_cache(256)  # the filters of a channel all ask for the numbers of the same few tags
+def _parsed(text: str) -> Decimal | None:
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 

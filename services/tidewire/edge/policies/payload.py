@@ -5,13 +5,19 @@ from __future__ import annotations
 import binascii
 import math
 from base64 import b64decode
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from tidewire.edge.policies.capabilities import NONE, Capabilities, Capability, Entry, flaw
-from tidewire.edge.policies.claims import ConnectionClaims, Override, ServerSubscription, SubscriptionClaims
+from tidewire.edge.policies.claims import (
+    LONGEST_USER,
+    ConnectionClaims,
+    Override,
+    ServerSubscription,
+    SubscriptionClaims,
+)
 from tidewire.edge.policies.verdicts import Refused
 from tidewire.edge.wire.commands import NO_DATA
 from tidewire.edge.wire.json_codec import clean_json
@@ -44,7 +50,7 @@ class _Subscription(msgspec.Struct):
 class Payload(msgspec.Struct):
     """The claims that are read."""
 
-    sub: str = ""
+    sub: Annotated[str, Meta(max_length=LONGEST_USER)] = ""
     channel: str = ""
     client: str = ""
     aud: Any = None

@@ -13,6 +13,7 @@ import re2
 
 from tidewire.kernel import errors
 from tidewire.kernel.channels import (
+    PART_BOUNDARY,
     WILDCARD,
     ends_in_rest,
     is_pattern,
@@ -24,6 +25,11 @@ from tidewire.kernel.channels import (
 if TYPE_CHECKING:
     from tidewire.edge.config import ChannelConfig, ChannelOptions
     from tidewire.kernel.errors import ReplyError
+
+
+MAX_STARS = 3
+MAX_PARTS = 6
+"""Of a pattern. NATS sends a publication once for each pattern that covers it: with these bounds there are at most 41."""
 
 
 class Namespace:
@@ -56,6 +62,11 @@ class Namespace:
         if not is_pattern(channel):
             return errors.BAD_REQUEST.saying(
                 "bad request: a * stands for a whole part of the name between dots, as in prices:nasdaq.*"
+            )
+        parts = split_channel(channel).name.split(PART_BOUNDARY)
+        if len(parts) > MAX_PARTS or parts.count(WILDCARD) > MAX_STARS:
+            return errors.BAD_REQUEST.saying(
+                f"bad request: a wildcard has at most {MAX_PARTS} parts between dots, {MAX_STARS} of them a *"
             )
         if is_restricted(channel):
             return errors.PERMISSION_DENIED.saying(

@@ -50,14 +50,12 @@ class SubscribeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Authenticate; `subs` echoes positions of server-side subscriptions."""
+    """Authenticate. `subs` and `headers`, which nobody reads yet, are not decoded: few bytes of them make many objects."""
 
     token: str = ""
     data: Raw = NO_DATA
-    subs: dict[str, SubscribeRequest] = {}
     name: str = ""
     version: str = ""
-    headers: dict[str, str] = {}
     flag: int = 0
 
 

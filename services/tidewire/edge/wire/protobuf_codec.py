@@ -21,7 +21,6 @@ from tidewire.edge.wire.replies import Reply
 from tidewire.kernel.errors import ReplyError
 from tidewire.rpc.centrifuge.v2 import client_pb2 as pb
 
-MAX_POSITIONS = 1024
 MAX_FILTER_NODES = 1024
 MAX_PREFIX = 5  # bytes of a length prefix, enough for 32 GiB
 _PONG = Command()
@@ -154,18 +153,10 @@ def _connect(message: pb.ConnectRequest) -> commands.ConnectRequest:
     return commands.ConnectRequest(
         token=message.token,
         data=_raw(message.data),
-        subs=_positions(message),
         name=message.name,
         version=message.version,
-        headers=dict(message.headers),
         flag=message.flag,
     )
-
-
-def _positions(message: pb.ConnectRequest) -> dict[str, commands.SubscribeRequest]:
-    if len(message.subs) > MAX_POSITIONS:
-        raise MalformedFrame(f"positions of more than {MAX_POSITIONS} channels")
-    return {channel: _subscribe(message.subs[channel]) for channel in message.subs}
 
 
 def _subscribe(message: pb.SubscribeRequest) -> commands.SubscribeRequest:

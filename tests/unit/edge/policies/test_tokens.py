@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fakes.clock import ManualClock
 from tests.fakes.edge import KEY, edge_config, token
 from tests.support.protocol import protocol
-from tidewire.edge.policies.claims import ConnectionClaims, SubscriptionClaims
+from tidewire.edge.policies.claims import LONGEST_USER, ConnectionClaims, SubscriptionClaims
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.tokens import KeyWanted, TokenProblem, TokenVerifier
 
@@ -142,6 +142,7 @@ def test_times(claims: dict[str, int], leeway: str, verdict: TokenProblem | None
         {"expire_at": "x"},
         {"expire_at": -1},
         {"sub": 7},
+        {"sub": "u" * (LONGEST_USER + 1)},
         {"sub": None},
         {"meta": [1]},
         {"channel": 1},

@@ -275,7 +275,7 @@ class TestDecode:
             b'{"id":"secret"}',
             b'{"secret"',
             b'{"connect":{"token":"secret\xff"}}',
-            b'{"connect":{"subs":{"secret":1}}}',
+            b'{"subscribe":{"tf":{"nodes":["secret"]}}}',
         ],
     )
     def test_the_problem_never_repeats_what_the_client_sent(self, frame: bytes) -> None:
