@@ -25,6 +25,7 @@ from nats.protocol.parser import PERMISSIONS_ERR
 
 from tidewire.platform.nats_addresses import Server
 from tidewire.platform.nats_parser import FastParser
+from tidewire.platform.nats_server import ServerInfo
 from tidewire.platform.nats_types import LinkError, LinkOptions, RawSubscription, Traffic
 
 PING = PING_PROTO
@@ -147,6 +148,11 @@ class LinkClient(Client):
     def server_name(self) -> str:
         """The server's name for itself; "" before the handshake."""
         return str(self._server_info.get("server_name", ""))
+
+    @property
+    def server_info(self) -> ServerInfo:
+        """What the server said of itself; only after the handshake."""
+        return ServerInfo.read(self._server_info)
 
     @property
     def wire(self) -> asyncio.WriteTransport:
