@@ -19,6 +19,7 @@ from tidewire.edge.adapters.mapping import Mapping, Sample, sample
 from tidewire.edge.app import ANONYMOUS, link_options
 from tidewire.edge.config import NatsConfig
 from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_server import ServerInfo
 from tidewire.platform.nats_types import LinkError
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ async def _read_server(config: NatsConfig, url: str) -> NatsFacts:
 
 
 async def _ask(link: NatsLink, url: str, config: NatsConfig) -> NatsFacts:
-    info = link.nc.server_info
+    info = ServerInfo.read(link.nc.server_info)
     missing, untried = await _rights(link, config.user or ANONYMOUS, traces=_traces(info.version))
     skew, skew_error = await _skew(link)
     return NatsFacts(

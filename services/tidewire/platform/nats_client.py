@@ -25,7 +25,6 @@ from nats.protocol.parser import PERMISSIONS_ERR
 
 from tidewire.platform.nats_addresses import Server
 from tidewire.platform.nats_parser import FastParser
-from tidewire.platform.nats_server import ServerInfo
 from tidewire.platform.nats_types import LinkError, LinkOptions, RawSubscription, Traffic
 
 PING = PING_PROTO
@@ -145,14 +144,9 @@ class LinkClient(Client):
         return self._sid
 
     @property
-    def server_name(self) -> str:
-        """The server's name for itself; "" before the handshake."""
-        return str(self._server_info.get("server_name", ""))
-
-    @property
-    def server_info(self) -> ServerInfo:
-        """What the server said of itself; only after the handshake."""
-        return ServerInfo.read(self._server_info)
+    def server_info(self) -> Mapping[str, Any]:
+        """What the server says of itself (INFO of the NATS protocol); nothing before the handshake."""
+        return self._server_info
 
     @property
     def wire(self) -> asyncio.WriteTransport:
