@@ -20,10 +20,12 @@ from tests.support.certificates import write_certificate
 from tests.support.edges import SECRET, SERVICES, EdgeProcess, mapping
 from tests.support.edges import edge_config as process_config
 from tests.support.least_rights import PASSWORDS, VARIABLES, logged_in, printed
+from tests.support.links import started
 from tests.support.nats_server import NatsServer
 from tidewire.doctor import nats_facts
 from tidewire.doctor.facts import NatsFacts
 from tidewire.doctor.nats_facts import read_nats
+from tidewire.doctor.rights import needed
 
 EDGE = {"user": "edge", "password": PASSWORDS["edge"]}
 
@@ -146,6 +148,20 @@ async def test_a_server_that_hangs_is_given_up(
     monkeypatch.setattr(nats_facts, "SERVER_TIMEOUT", 0.0)
     (found,) = await ask(nats_server.url)
     assert found.problem == "did not answer every question within 0 s"
+
+
+async def test_a_right_is_not_missing_because_nobody_answers(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs between two questions has refused nothing."""
+    monkeypatch.setattr(nats_facts, "ANSWER_TIMEOUT", 0.1)
+    async with started(nats_server.url) as (link, _):
+        rights = list(needed("edge"))
+        assert await nats_facts._may(link, rights[0])
+        nats_server.pause()
+        assert await nats_facts._may(link, rights[0]) is None
+        assert await nats_facts._may(link, rights[-1]) is None
+        nats_server.resume()
 
 
 async def test_a_certificate_that_ends_soon(tmp_path: Path) -> None:
