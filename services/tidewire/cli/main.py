@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "check-config": Entry(
         "tidewire.cli.check_config:command", "Check a configuration and name every problem."
     ),
+    "doctor": Entry("tidewire.cli.doctor:command", "Check machine, NATS, keys and ports before production."),
     "token": Entry("tidewire.cli.token:command", "Print a connection or subscription token."),
     "nats-config": Entry(
         "tidewire.cli.nats_config:command", "Print a configuration for your own NATS server."

@@ -229,7 +229,7 @@ class Edge:
     # NATS
 
     async def _prove_nats(self) -> None:
-        largest = 2 * self._config.websocket.message_size_limit + HEADER_ROOM
+        largest = needed_payload(self._config)
         if self._link.max_payload < largest:
             raise StartError(
                 f"nats-server's max_payload is {self._link.max_payload} bytes: it must be at least {largest} "
@@ -273,6 +273,11 @@ MAPPING_PROBLEMS = {
     Mapping.OTHER_PARTITIONS: "nats-server maps tw.pub.> to another number of partitions than this edge",
     Mapping.UNKNOWN: "nats-server did not take the probe of its mapping",
 }
+
+
+def needed_payload(config: EdgeConfig) -> int:
+    """Return the least max_payload of a nats-server: a client's data, its connection info, and headers."""
+    return 2 * config.websocket.message_size_limit + HEADER_ROOM
 
 
 def _timing(config: EdgeConfig) -> Timing:

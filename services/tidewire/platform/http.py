@@ -10,6 +10,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from tidewire.platform.ports import BACKLOG
+
 KEEP_ALIVE_SECONDS = 5
 LIFETIME = 30.0
 """Seconds that a connection may live: requests here are short, and a slow or idle peer must not hold a socket."""
@@ -63,7 +65,7 @@ async def listen(
 ) -> asyncio.Server:
     """Listen, or raise ListenError naming the setting that chose the port."""
     try:
-        return await asyncio.get_running_loop().create_server(factory, address, port, backlog=4096)
+        return await asyncio.get_running_loop().create_server(factory, address, port, backlog=BACKLOG)
     except OSError as error:
         raise ListenError(
             f"cannot listen on {address}:{port} ({setting}): {error.strerror or error}"

@@ -144,9 +144,9 @@ class LinkClient(Client):
         return self._sid
 
     @property
-    def server_name(self) -> str:
-        """The server's name for itself; "" before the handshake."""
-        return str(self._server_info.get("server_name", ""))
+    def server_info(self) -> Mapping[str, Any]:
+        """What the server says of itself (INFO of the NATS protocol); nothing before the handshake."""
+        return self._server_info
 
     @property
     def wire(self) -> asyncio.WriteTransport:

@@ -96,7 +96,7 @@ class NatsLink:
     @property
     def server_name(self) -> str:
         """The name of the server that the link talks to, or tried last."""
-        return self._keeper.client.server_name
+        return str(self._keeper.client.server_info.get("server_name", ""))
 
     @property
     def pending_bytes(self) -> int:

@@ -7,8 +7,9 @@ import contextlib
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -23,6 +24,11 @@ class ServerInfo(msgspec.Struct, frozen=True):
     version: str
     jetstream: bool
     max_payload: int
+
+    @classmethod
+    def read(cls, info: Mapping[str, Any]) -> Self:
+        """Return what an INFO of the protocol says."""
+        return cls(str(info["version"]), bool(info.get("jetstream")), int(info["max_payload"]))
 
 
 def find_program() -> str | None:
@@ -50,4 +56,4 @@ async def _ask(host: str, port: int) -> ServerInfo:
     if not line.startswith(b"INFO "):
         raise ValueError("what listens there is no nats-server")
     info: dict[str, Any] = json.loads(line[5:])
-    return ServerInfo(str(info["version"]), bool(info.get("jetstream")), int(info["max_payload"]))
+    return ServerInfo.read(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 
 RESERVE = 128
@@ -26,3 +27,8 @@ def raise_limit() -> int:
 def connections_within(files: int, wanted: int) -> int:
     """Return how many of the `wanted` connections (at least 1) fit into a number of open files."""
     return max(1, min(wanted, int((files - RESERVE - SPARE) / HEADROOM)))
+
+
+def files_for(connections: int) -> int:
+    """Return the number of open files that so many connections need: the least in which they all fit."""
+    return math.ceil(connections * HEADROOM) + RESERVE + SPARE

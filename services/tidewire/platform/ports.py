@@ -1,9 +1,12 @@
-"""Tells before a start whether a listener would get its address."""
+"""What listeners ask for, and before a start whether one would get its address."""
 
 from __future__ import annotations
 
 import errno
 import socket
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted, where the kernel allows so many (net.core.somaxconn)."""
 
 _WHY = {
     errno.EADDRINUSE: "is taken",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidewire.kernel.subjects import PROBE, in_subject_of_tokens
 from tidewire.platform.nats_types import LinkError
@@ -38,19 +38,38 @@ class Mapping(enum.Enum):
     UNKNOWN = "unknown"
 
 
+class Sample(NamedTuple):
+    """The channels that were probed, as subject tokens, and the subjects on which they came out."""
+
+    probed: frozenset[str]
+    seen: frozenset[bytes]
+
+    def verdict(self, partitions: int) -> Mapping:
+        """Return what this means for who computes so many partitions."""
+        expected = {in_subject_of_tokens(tokens.encode(), partitions) for tokens in self.probed}
+        if self.seen == expected:
+            return Mapping.RIGHT
+        return Mapping.OTHER_PARTITIONS if self.seen - expected else Mapping.MISSING
+
+
 async def probe(link: NatsLink, partitions: int) -> Mapping:
-    """Publish 8 nonces on `tw.pub._tw.chk.<nonce>` and judge where they come out, within about 2 s.
+    """Publish 8 nonces on `tw.pub._tw.chk.<nonce>` and judge where they come out, within about 2 s."""
+    found = await sample(link)
+    return Mapping.UNKNOWN if found is None else found.verdict(partitions)
+
+
+async def sample(link: NatsLink) -> Sample | None:
+    """Publish 8 nonces and see where they come out; None where the link was lost or the server does not answer.
 
     The server delivers to this link before it answers the PING behind the nonces: only what is missing after that answer
     is the mapping's fault. Without the answer nothing is known.
     """
-    nonces = {secrets.token_hex(8) for _ in range(NONCES)}
-    expected = {in_subject_of_tokens(f"{PROBE}.{nonce}".encode(), partitions) for nonce in nonces}
+    probed = frozenset(f"{PROBE}.{secrets.token_hex(8)}" for _ in range(NONCES))
     seen: set[bytes] = set()
     processed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def receive(subject: bytes, _reply: bytes, _header: bytes, _payload: bytes) -> None:
-        if subject.rpartition(b".")[2].decode("latin-1") in nonces:
+        if subject.split(b".", 3)[3].decode("latin-1") in probed:
             seen.add(subject)
 
     def answered(passed: bool) -> None:
@@ -59,18 +78,14 @@ async def probe(link: NatsLink, partitions: int) -> Mapping:
 
     handle = link.subscribe(f"tw.in.*.{PROBE}.*".encode(), receive)
     try:
-        for nonce in nonces:
-            link.publish(f"tw.pub.{PROBE}.{nonce}".encode(), b"")
+        for tokens in probed:
+            link.publish(f"tw.pub.{tokens}".encode(), b"")
         link.barrier(answered, TIMEOUT)
-        if not await processed:
-            return Mapping.UNKNOWN
+        return Sample(probed, frozenset(seen)) if await processed else None
     except LinkError:
-        return Mapping.UNKNOWN
+        return None
     finally:
         link.unsubscribe(handle)
-    if seen == expected:
-        return Mapping.RIGHT
-    return Mapping.OTHER_PARTITIONS if seen - expected else Mapping.MISSING
 
 
 def rescue(

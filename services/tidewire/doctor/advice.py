@@ -1,0 +1,20 @@
+"""Judges facts: the one entry to every check. Pure, so that the facts of any machine can be judged anywhere."""
+
+from __future__ import annotations
+
+from tidewire.doctor.edge_advice import advise_edge
+from tidewire.doctor.facts import Facts
+from tidewire.doctor.findings import Finding
+from tidewire.doctor.host_advice import advise_host
+from tidewire.doctor.nats_advice import advise_nats
+from tidewire.doctor.network_advice import advise_network
+
+
+def advise(facts: Facts, connections: int) -> list[Finding]:
+    """Return one finding for each check, for one edge with so many connections on this machine."""
+    return [
+        *advise_host(facts.host, connections),
+        *advise_network(facts.host, facts.edge.listeners, connections),
+        *advise_edge(facts.edge, connections, facts.now),
+        *advise_nats(facts.nats, facts.edge, facts.now),
+    ]
