@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, at_once, rules, token
 from tidewire.edge.connection import Connection
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.hub import Hub
+from tidewire.edge.pacer import Later, Pacer
 from tidewire.edge.ports import Publication, Tracer
-from tidewire.edge.timers import TICK
+from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.ids import ConnectionId
 
@@ -21,7 +22,15 @@ PING = "{}"
 class Core:
     """Dispatcher, hub and sessions, on a fake broker; time passes when the test says so."""
 
-    def __init__(self, *, random: float = 0.0, name: str = "c", tracer: Tracer = OFF, **config: Any) -> None:
+    def __init__(
+        self,
+        *,
+        random: float = 0.0,
+        name: str = "c",
+        tracer: Tracer = OFF,
+        later: Later = at_once,
+        **config: Any,
+    ) -> None:
         self.name = name
         self.opened = 0
         self.clock = ManualClock()
@@ -37,8 +46,8 @@ class Core:
             self.broker,
             self.keys,
             self.metrics,
-            timing,
-            lambda: random,
+            Timers(timing, lambda: random),
+            Pacer(self.clock, later),
             tracer,
         )
 

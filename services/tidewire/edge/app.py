@@ -16,12 +16,13 @@ from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.control import Control
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.drain import retire_all
 from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
 from tidewire.edge.link_watch import LinkWatch
+from tidewire.edge.pacer import Pacer
 from tidewire.edge.pages import public_app
 from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.edge.policies.key_cache import KeyCache
@@ -30,7 +31,7 @@ from tidewire.edge.reload import Reloader
 from tidewire.edge.rules import Rules
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
-from tidewire.edge.timers import TICK
+from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.edge.untraced import OFF
@@ -108,8 +109,8 @@ class Edge:
             self._broker,
             self._keys,
             self._telemetry,
-            _timing(config),
-            random.random,
+            Timers(_timing(config), random.random),
+            Pacer(clock, _later),
             tracer,
         )
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
@@ -278,6 +279,10 @@ MAPPING_PROBLEMS = {
 def _timing(config: EdgeConfig) -> Timing:
     client = config.client
     return Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
+
+
+def _later(seconds: float, callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, callback)
 
 
 def link_options(nats: NatsConfig, node: str) -> LinkOptions:

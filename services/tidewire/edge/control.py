@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
@@ -16,14 +16,14 @@ from tidewire.kernel import errors
 from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tidewire.edge.connection import Connection
     from tidewire.edge.dispatcher import Dispatcher
     from tidewire.edge.ports import Broker, Metrics
 
 REPLACED = errors.FORCE_DISCONNECT.saying("force disconnect: the user has connected anew elsewhere")
 EVERYBODY = ""
+OUTCOMES = ("refused", "done", "nobody")
+"""What may become of an order; the first that some connection gave is what is counted."""
 
 
 class Control:
@@ -45,7 +45,13 @@ class Control:
         except OrderError:
             self._metrics.order_taken("unknown", "malformed")
             return
-        self._metrics.order_taken(orders.kind(order), self._carry_out(order))
+        if isinstance(order, orders.Reload):
+            self._reload()
+            self._metrics.order_taken(orders.kind(order), "done")
+        elif not self._dispatcher.users.has(order.user):
+            self._metrics.order_taken(orders.kind(order), "nobody")
+        else:
+            self._dispatcher.pacer.add(self._carry_out(order))
 
     def announce(self, connection: Connection) -> None:
         """Tell every edge that this connection of its user is the one to stay."""
@@ -54,24 +60,17 @@ class Control:
         if not self._broker.order(EVERYBODY, orders.encode(order)):
             self._metrics.order_lost()
 
-    def _carry_out(self, order: orders.AnyOrder) -> str:
-        match order:
-            case orders.Reload():
-                self._reload()
-                return "done"
-            case orders.Replace():
-                return self._replace(order)
-            case _:
-                return self._steer(order)
-
-    def _steer(self, order: orders.Targeted) -> str:
-        targets = self._targets(order)
-        outcomes = [self._apply(order, each) for each in targets]
-        return ("done" if all(outcomes) else "refused") if targets else "nobody"
-
-    def _targets(self, order: orders.Targeted) -> Sequence[Connection]:
-        connections = self._dispatcher.users.of(order.user)
-        return [each for each in connections if order.client in {"", each.session.party.client}]
+    def _carry_out(self, order: orders.Targeted) -> Iterator[None]:
+        """Carry out an order, connection by connection: the user may have thousands."""
+        outcomes = {"nobody"}
+        for connection in self._dispatcher.users.of(order.user):
+            if isinstance(order, orders.Replace):
+                outcomes.add(self._replace(order, connection))
+            elif order.client in {"", connection.session.party.client}:
+                outcomes.add("done" if self._apply(order, connection) else "refused")
+            yield
+        outcome = next(each for each in OUTCOMES if each in outcomes)
+        self._metrics.order_taken(orders.kind(order), outcome)
 
     def _apply(self, order: orders.Targeted, connection: Connection) -> bool:
         session, perform = connection.session, self._dispatcher.perform
@@ -91,22 +90,20 @@ class Control:
                 perform(connection, session.expire_at(order.expire_at))
         return True
 
-    def _replace(self, order: orders.Replace) -> str:
+    def _replace(self, order: orders.Replace, connection: Connection) -> str:
         """Of a user's connections the latest stays, by (time, client id): every edge decides the same, whatever comes first.
 
         Where the latest is ours, we say so: the order's connection is then closed by its own edge.
         """
-        outcome = "nobody"
-        for connection in self._dispatcher.users.of(order.user):
-            party = connection.session.party
-            rank, theirs = (party.since, party.client), (order.since, order.client)
-            if rank < theirs:
-                self._dispatcher.perform(connection, connection.session.close(REPLACED))
-                outcome = "done"
-            elif rank > theirs and connection.session.greeted:
-                self.announce(connection)
-                outcome = "refused"
-        return outcome
+        party = connection.session.party
+        rank, theirs = (party.since, party.client), (order.since, order.client)
+        if rank < theirs:
+            self._dispatcher.perform(connection, connection.session.close(REPLACED))
+            return "done"
+        if rank > theirs and connection.session.greeted:
+            self.announce(connection)
+            return "refused"
+        return "nobody"
 
 
 def _clean(value: Raw) -> Raw:

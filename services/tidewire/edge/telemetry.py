@@ -176,6 +176,12 @@ class Telemetry:
                     lambda: float(len(gate.dispatcher.users)),
                 ),
                 Gauge(
+                    "tidewire_paced_work",
+                    "Pieces of work for many connections that wait for their time slice: orders, deadlines, commands whose "
+                    "keys have come. For long above 0: more of it than a quarter of the loop does.",
+                    lambda: float(len(gate.dispatcher.pacer)),
+                ),
+                Gauge(
                     "tidewire_pending_bytes",
                     "Bytes that wait for slow connections.",
                     lambda: float(sum(transport.pending for transport in gate.transports)),

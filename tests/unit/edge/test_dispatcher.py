@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,16 +11,37 @@ from tests.fakes.core import PING, Core
 from tests.fakes.edge import NAMESPACES, OPEN, RecordingTransport, believing, edge_config, token
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
-from tidewire.edge import dispatcher as dispatcher_module
-from tidewire.edge.dispatcher import Timing
 from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing
+from tidewire.edge.pacer import SLICE
 from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription, SubscriptionClaims
 from tidewire.edge.policies.tokens import KeyWanted
 from tidewire.edge.ports import Publication
+from tidewire.edge.timers import Timing
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
 RPC = {"enabled": True, "methods": [{"name": "*"}]}
+
+
+class Turns(list[Callable[[], None]]):
+    """What a pacer wants to do in the loop's next turn."""
+
+    def later(self, _seconds: float, turn: Callable[[], None]) -> None:
+        """See pacer.Later."""
+        self.append(turn)
+
+    def turn(self) -> None:
+        """Have it."""
+        waiting = list(self)
+        self.clear()
+        for each in waiting:
+            each()
+
+
+@pytest.fixture
+def turns() -> Turns:
+    """Of a core, as its `later`."""
+    return Turns()
 
 
 @pytest.fixture
@@ -522,12 +544,9 @@ def test_pattern_is_heard_as_one_where_the_namespace_has_wildcards(core: Core) -
 
 
 @protocol("unsubscribe.2000")
-def test_subscriptions_of_a_namespace_that_is_gone_end_some_in_each_tick(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_subscriptions_of_a_namespace_that_is_gone_end_in_slices(turns: Turns) -> None:
     """The others stay, and so do those of a namespace that is back before its turn."""
-    monkeypatch.setattr(dispatcher_module, "ENDINGS", 2)
-    core = Core()
+    core = Core(later=turns.later)
     clients = [core.client() for _ in range(4)]
     for client in clients:
         client.subscribe("chat:a").subscribe("public:a", 3)
@@ -536,16 +555,55 @@ def test_subscriptions_of_a_namespace_that_is_gone_end_some_in_each_tick(
     without = [each for each in NAMESPACES if each["name"] != "chat"]
     core.rules.configure(edge_config(channel={"namespaces": without, "without_namespace": OPEN}))
     core.dispatcher.reconfigured(timing)
-    core.dispatcher.tick()
+    core.clock.costs = SLICE / 2
+    turns.turn()
     gone = {"channel": "chat:a", "unsubscribe": {"code": 2000, "reason": "the channel's namespace is gone"}}
-    assert [client.heard() for client in clients] == [[{"push": gone}], [{"push": gone}], [], []]
+    heard = [client.heard() for client in clients]
+    assert heard[0] == [{"push": gone}]
+    assert heard[-1] == []
     core.rules.configure(edge_config())
     core.dispatcher.reconfigured(timing)
-    core.dispatcher.tick()
+    core.clock.costs = 0.0
+    turns.turn()
     assert [client.heard() for client in clients] == [[], [], [], []]
     core.deliver("chat:a", 1)
     core.deliver("public:a", 2)
-    assert [len(client.heard()) for client in clients] == [1, 1, 2, 2]
+    assert [len(client.heard()) for client in (clients[0], clients[-1])] == [1, 2]
+
+
+def test_deadlines_of_one_tick_are_met_in_slices(turns: Turns) -> None:
+    """Thousands of connections may expire in one second. One that is gone before its turn is left alone."""
+    core = Core(later=turns.later, client={"expired_close_delay": "0s"})
+    expiry = int(core.clock.wall()) + 1
+    clients = [core.client(exp=expiry) for _ in range(4)]
+    core.run(1.1)
+    core.clock.costs = SLICE / 2
+    assert [client.closed for client in clients] == [0, 0, 0, 0]
+    turns.turn()
+    assert [client.closed for client in clients] == [3005, 0, 0, 0]
+    core.dispatcher.lost(clients[1].connection)
+    core.clock.costs = 0.0
+    turns.turn()
+    assert [client.closed for client in clients] == [3005, 0, 3005, 3005]
+
+
+def test_commands_that_waited_for_keys_go_on_in_slices(turns: Turns) -> None:
+    """Each checks a signature, and thousands may have waited for the same keys."""
+    core = Core(later=turns.later)
+    tokens = believing(core.rules, t=KeyWanted("https://issuer"))
+    clients = [core.client(None) for _ in range(3)]
+    for client in clients:
+        client.say({"id": 1, "connect": {"token": "t"}})
+    tokens.verdicts["t"] = ConnectionClaims("alice")
+    for _, done in core.keys.wanted:
+        done()
+    core.clock.costs = SLICE / 2
+    assert [client.heard() for client in clients] == [[], [], []]
+    turns.turn()
+    assert [len(client.heard()) for client in clients] == [1, 0, 0]
+    core.clock.costs = 0.0
+    turns.turn()
+    assert [len(client.heard()) for client in clients] == [0, 1, 1]
 
 
 def test_reconfigured_times_count_for_who_comes() -> None:

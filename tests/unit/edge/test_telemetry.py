@@ -9,20 +9,22 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.typing import FilteringBoundLogger
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import FakeBroker, FakeKeys, RecordingTransport, rules, token
+from tests.fakes.edge import FakeBroker, FakeKeys, RecordingTransport, at_once, rules, token
 from tests.fakes.log import RecordingLog
 from tests.fakes.nats import FakeLink
 from tests.fakes.tcp import FakeTcp
 from tidewire.edge import gate as gate_module
 from tidewire.edge import ports
 from tidewire.edge.connection import Connection
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
+from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.session import Session
 from tidewire.edge.subscriptions import PLAIN
 from tidewire.edge.telemetry import Telemetry
+from tidewire.edge.timers import Timers, Timing
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.edge.users import Users
 from tidewire.edge.wire.json_codec import JSON
@@ -53,8 +55,8 @@ class Edge:
             self.broker,
             FakeKeys(),
             self.telemetry,
-            Timing(25, 8, 10),
-            lambda: 0.0,
+            Timers(Timing(25, 8, 10), lambda: 0.0),
+            Pacer(self.clock, at_once),
         )
         self.gate = Gate(
             Limits(7, 1000, 1000, 5.0, 5.0),
@@ -214,6 +216,9 @@ def test_gauges_read_the_live_parts(edge: Edge) -> None:
     assert edge.value("tidewire_sockets") == 1
     tcp.buffered = b"12345"
     assert edge.value("tidewire_pending_bytes") == 5
+    waiting: list[float] = []
+    edge.dispatcher.pacer.add(waiting.append(edge.value("tidewire_paced_work")) for _ in range(2))
+    assert waiting == [1, 1]
     connection = edge.dispatcher.opened(ConnectionId("c"), RecordingTransport(), json=True)
     edge.hub.join(connection, CHANNEL, 1, binary=False)
     edge.broker.confirm(CHANNEL)
