@@ -75,6 +75,11 @@ class SessionState(enum.Enum):
     CLOSED = "closed"
 
 
+# Tuples, since a set asks for hashes, which are slow for enums.
+TAKING_COMMANDS = (SessionState.CONNECTING, SessionState.CONNECTED)
+AUTHENTICATED = (SessionState.JOINING, SessionState.CONNECTED)
+
+
 class Session:
     """One client's conversation, from its connect command to its close."""
 
@@ -126,7 +131,7 @@ class Session:
         for index, command in enumerate(commands):
             if self._backlog is not None:
                 return effects + self._hold(commands[index:], size)
-            if self.state not in {SessionState.CONNECTING, SessionState.CONNECTED}:
+            if self.state not in TAKING_COMMANDS:
                 # After an error reply to connect, what stands behind it in the frame is dropped silently: it was sent
                 # before the refusal could be known.
                 return effects + ([] if self._is(SessionState.REFUSED) else self._drop(commands[index:]))
@@ -366,7 +371,7 @@ class Session:
     @property
     def connected(self) -> bool:
         """Whether the client is authenticated and not yet on its way out."""
-        return self.state in {SessionState.JOINING, SessionState.CONNECTED}
+        return self.state in AUTHENTICATED
 
     @property
     def greeted(self) -> bool:
@@ -403,4 +408,7 @@ class Session:
 
 def _method(command: Command) -> str:
     """Return the name of the first field that is set (the protocol has no oneof), "" for none."""
-    return next((name for name in METHODS if getattr(command, name) is not None), "")
+    for name in METHODS:
+        if getattr(command, name) is not None:
+            return name
+    return ""
