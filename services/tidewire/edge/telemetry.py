@@ -178,7 +178,7 @@ class Telemetry:
                 Gauge(
                     "tidewire_paced_work",
                     "Pieces of work for many connections that wait for their time slice: orders, deadlines, commands whose "
-                    "keys have come. For long above 0: more of it than a quarter of the loop does.",
+                    "keys have come. For long above 0: more of it than half of the loop does.",
                     lambda: float(len(gate.dispatcher.pacer)),
                 ),
                 Gauge(
