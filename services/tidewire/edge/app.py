@@ -22,6 +22,8 @@ from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
 from tidewire.edge.link_watch import LinkWatch
+from tidewire.edge.nats_options import link_options
+from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.pages import public_app
 from tidewire.edge.policies.issuer import TokenIssuer
@@ -29,6 +31,7 @@ from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.reload import Reloader
 from tidewire.edge.rules import Rules
+from tidewire.edge.socket_telemetry import SocketTelemetry
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
 from tidewire.edge.timers import TICK, Timers, Timing
@@ -36,25 +39,22 @@ from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
-from tidewire.kernel.nats_config import inbox_prefix
 from tidewire.platform import logs
 from tidewire.platform.health import internal_app
 from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
 from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkError, LinkOptions, LinkState
+from tidewire.platform.nats_types import LinkError, LinkState
 from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from tidewire.edge.config import EdgeConfig, NatsConfig
+    from tidewire.edge.config import EdgeConfig
     from tidewire.edge.ports import Done
     from tidewire.kernel.errors import ReplyError
 
-ANONYMOUS = "edge"
-"""The name that the inbox of an edge without a NATS user is called by."""
 HEADER_ROOM = 4096
 """Bytes of a NATS message beside data and connection info."""
 SHORTEST_LINGER = 1
@@ -74,8 +74,10 @@ class Edge:
         self._public: asyncio.Server | None = None
         clock = SystemClock()
         self._reloader = Reloader(config, load, self._configure, self._log, clock.wall)
-        self._telemetry = Telemetry(self._log, clock.monotonic)
-        self._watch = LinkWatch(self._telemetry, self._log)
+        self._telemetry = Telemetry()
+        self._sockets = SocketTelemetry(self._log, clock.monotonic)
+        self._nats = NatsTelemetry()
+        self._watch = LinkWatch(self._nats, self._log)
         try:
             self._link = NatsLink(link_options(config.nats, self._node), self._watch)
         except LinkError as error:
@@ -119,6 +121,7 @@ class Edge:
         self._ticker = Ticker(
             [self._dispatcher.tick, self._gate.tick, self._keys.tick],
             self._telemetry,
+            self._nats,
             self._link,
             clock.monotonic,
         )
@@ -148,7 +151,7 @@ class Edge:
             OriginPolicy(config.client.allowed_origins),
             config.client.token.cookie,
             self._dispatcher,
-            self._telemetry,
+            self._sockets,
             lambda: self._broker.available,
             http_protocol(public_app(pages, self._node, ports, issue)),
         )
@@ -165,7 +168,9 @@ class Edge:
         """Reach NATS, prove its mapping, listen. Raises StartError with one clear line."""
         http = self._config.http
         registry = Registry()
-        self._telemetry.register(registry, self._hub, self._gate, self._link, __version__)
+        self._telemetry.register(registry, self._hub, self._dispatcher, __version__)
+        self._sockets.register(registry, self._gate)
+        self._nats.register(registry, self._link)
         self._key_telemetry.register(registry)
         registry.add(self._reloader.metrics())
         if self._tracing is not None:
@@ -262,7 +267,7 @@ class Edge:
             found = await probe(self._link, self._config.nats.partitions)
         self._broker.mapped = found is Mapping.RIGHT
         if found in {Mapping.MISSING, Mapping.OTHER_PARTITIONS}:
-            self._telemetry.mapping_failed()
+            self._nats.mapping_failed()
             self._log.error(
                 "nats.mapping_failed", problem=MAPPING_PROBLEMS[found], nats=self._link.server_name
             )
@@ -283,20 +288,3 @@ def _timing(config: EdgeConfig) -> Timing:
 
 def _later(seconds: float, callback: Callable[[], None]) -> None:
     asyncio.get_running_loop().call_later(seconds, callback)
-
-
-def link_options(nats: NatsConfig, node: str) -> LinkOptions:
-    """Return the link's options for a configuration."""
-    return LinkOptions(
-        urls=tuple(nats.urls),
-        user=nats.user,
-        password=nats.password.reveal(),
-        credentials_file=nats.credentials_file,
-        tls_ca_file=nats.tls.ca_file,
-        tls_cert_file=nats.tls.cert_file,
-        tls_key_file=nats.tls.key_file,
-        connect_timeout=nats.connect_timeout,
-        max_pending=nats.max_pending,
-        name=f"tidewire-edge {node}",
-        inbox_prefix=inbox_prefix(nats.user or ANONYMOUS),
-    )

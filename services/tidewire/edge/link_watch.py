@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from tidewire.edge.telemetry import Telemetry
+    from tidewire.edge.nats_telemetry import NatsTelemetry
 
 QUIET_SECONDS = 60.0
 """At most one warning of a kind in this time; the metrics count every case."""
@@ -18,7 +18,7 @@ QUIET_SECONDS = 60.0
 class LinkWatch:
     """Implements `platform.nats_types.LinkListener`."""
 
-    def __init__(self, telemetry: Telemetry, log: FilteringBoundLogger) -> None:
+    def __init__(self, telemetry: NatsTelemetry, log: FilteringBoundLogger) -> None:
         self._telemetry = telemetry
         self._log = log
         self._flush: Callable[[], None] = _nothing

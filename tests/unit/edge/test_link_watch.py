@@ -11,7 +11,7 @@ from tests.fakes.log import RecordingLog
 from tests.support.wait import eventually
 from tidewire.edge import link_watch
 from tidewire.edge.link_watch import LinkWatch
-from tidewire.edge.telemetry import Telemetry
+from tidewire.edge.nats_telemetry import NatsTelemetry
 
 
 class Watch:
@@ -20,7 +20,7 @@ class Watch:
     def __init__(self) -> None:
         self.metrics = CountingMetrics()
         self.log = RecordingLog()
-        self.watch = LinkWatch(cast("Telemetry", self.metrics), cast("FilteringBoundLogger", self.log))
+        self.watch = LinkWatch(cast("NatsTelemetry", self.metrics), cast("FilteringBoundLogger", self.log))
         self.error = RuntimeError("what happened")
         self.flushes = 0
         self.begun = 0
