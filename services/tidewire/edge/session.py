@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tidewire.edge import requests
-from tidewire.edge.admission import Grant
+from tidewire.edge.admission import PLAIN_GRANT, Grant
 from tidewire.edge.backlog import Backlog
 from tidewire.edge.credentials import Credentials
 from tidewire.edge.effects import (
@@ -254,7 +254,7 @@ class Session:
         if isinstance(personal, ReplyError):
             return personal
         if personal is not None:
-            grants.setdefault(personal, Grant())
+            grants.setdefault(personal, PLAIN_GRANT)
         if len(grants) > self._rules.channel_limit:
             return errors.CHANNEL_LIMIT
         effects: list[Effect] = []
