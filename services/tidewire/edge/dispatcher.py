@@ -30,6 +30,7 @@ from tidewire.edge.effects import (
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.timers import Timer
 from tidewire.edge.untraced import OFF
+from tidewire.edge.upstream import Upstream
 from tidewire.edge.users import Users
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.replies import Reply
@@ -40,7 +41,7 @@ from tidewire.kernel.errors import ReplyError
 if TYPE_CHECKING:
     from tidewire.edge.hub import Hub
     from tidewire.edge.pacer import Pacer
-    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Span, Tracer, Transport
+    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Tracer, Transport
     from tidewire.edge.rules import Rules
     from tidewire.edge.timers import Timers, Timing
     from tidewire.kernel.errors import Disconnect
@@ -66,7 +67,6 @@ class Dispatcher:
     ) -> None:
         self._rules = rules
         self._hub = hub
-        self._broker = broker
         self._keys = keys
         self._metrics = metrics
         self._tracer = tracer
@@ -78,15 +78,16 @@ class Dispatcher:
         self.users = Users()
         self.replacing: Callable[[Connection], None] = _nobody
         """Told of each connection that replaces the others of its user."""
+        upstream = Upstream(broker, metrics, tracer, self.perform)
         self._acts: dict[type[Effect], Callable[[Connection, Any], Iterable[Effect]]] = {
-            Publish: self._publish,
+            Publish: upstream.publish,
             Join: self._join,
             Enter: self._enter,
             Leave: self._leave,
             FetchKeys: self._fetch,
             Identified: self._identify,
-            Call: self._call,
-            Send: self._send,
+            Call: upstream.call,
+            Send: upstream.send,
             Opened: self._begin,
             ExpireIn: self._expire,
             SubscriptionsExpireIn: self._expire_subscriptions,
@@ -199,16 +200,6 @@ class Dispatcher:
     def _go_on(self, connection: Connection) -> None:
         self.perform(connection, connection.session.keys_arrived())
 
-    def _published(
-        self, connection: Connection, effect: Publish, span: Span, error: ReplyError | None
-    ) -> None:
-        span.end(error.code if error is not None else 0)
-        self.perform(connection, connection.session.published(effect.id, effect.started, error))
-
-    def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:
-        span.end(0 if isinstance(answer, bytes) else answer.code)
-        self.perform(connection, connection.session.called(effect.id, effect.started, answer))
-
     # Effects.
 
     def perform(self, connection: Connection, effects: Iterable[Effect]) -> None:
@@ -228,15 +219,6 @@ class Dispatcher:
             else:
                 queue += self._acts[type(effect)](connection, effect)
         self._reply(connection, replies)
-
-    def _publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
-        span = self._tracer.publish(effect.channel, effect.started)
-        done = partial(self._published, connection, effect, span)
-        error = self._broker.publish(effect.channel, effect.data, effect.info, done, span.header)
-        if error is None:
-            return ()
-        span.end(error.code)
-        return connection.session.published(effect.id, effect.started, error)
 
     def _join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
         name, attempt = effect.channel, effect.attempt
@@ -261,23 +243,6 @@ class Dispatcher:
 
     def _identify(self, connection: Connection, effect: Identified) -> Iterable[Effect]:
         self.users.add(effect.user, connection)
-        return ()
-
-    def _call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
-        session = connection.session
-        party = session.party
-        span = self._tracer.call(effect.method, effect.started)
-        done = partial(self._called, connection, effect, span)
-        error = self._broker.call(effect.method, party.user, party.client, effect.data, done, span.header)
-        if error is None:
-            return ()
-        span.end(error.code)
-        return session.called(effect.id, effect.started, error)
-
-    def _send(self, connection: Connection, effect: Send) -> Iterable[Effect]:
-        party = connection.session.party
-        if not self._broker.send(party.user, party.client, effect.data):
-            self._metrics.messages_unsent(1)
         return ()
 
     def _begin(self, connection: Connection, effect: Opened) -> Iterable[Effect]:
