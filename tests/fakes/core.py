@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from tests.fakes.clock import ManualClock
@@ -17,6 +18,21 @@ from tidewire.edge.untraced import OFF
 from tidewire.kernel.ids import ConnectionId
 
 PING = "{}"
+
+
+class Turns(list[Callable[[], None]]):
+    """What a pacer wants to do in the loop's next turn."""
+
+    def later(self, _seconds: float, turn: Callable[[], None]) -> None:
+        """See pacer.Later."""
+        self.append(turn)
+
+    def turn(self) -> None:
+        """Have it."""
+        waiting = list(self)
+        self.clear()
+        for each in waiting:
+            each()
 
 
 class Core:
@@ -38,7 +54,7 @@ class Core:
         self.keys = FakeKeys()
         self.metrics = CountingMetrics()
         self.hub = Hub(self.broker, self.metrics, self.clock, 100)
-        timing = Timing(ping=25.0, pong=8.0, stale=10.0)
+        self.timers = Timers(Timing(ping=25.0, pong=8.0, stale=10.0), lambda: random)
         self.rules = rules(self.clock, **config)
         self.dispatcher = Dispatcher(
             self.rules,
@@ -46,7 +62,7 @@ class Core:
             self.broker,
             self.keys,
             self.metrics,
-            Timers(timing, lambda: random),
+            self.timers,
             Pacer(self.clock, later),
             tracer,
         )

@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.ports import Done
+    from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
+    from tidewire.platform.tracing import Tracer
 
 HEADER_ROOM = 4096
 """Bytes of a NATS message beside data and connection info."""
@@ -78,18 +80,11 @@ class Edge:
         self._sockets = SocketTelemetry(self._log, clock.monotonic)
         self._nats = NatsTelemetry()
         self._watch = LinkWatch(self._nats, self._log)
-        try:
-            self._link = NatsLink(link_options(config.nats, self._node), self._watch)
-        except LinkError as error:
-            raise StartError(str(error)) from error
+        self._link = self._create_link(config)
         keys = KeyCache()
         self._key_telemetry = KeyTelemetry(keys, clock)
         self._rules = Rules(config, clock, __version__, keys)
-        resource = {"service.instance.id": self._node, "service.version": __version__}
-        try:
-            self._tracing = create_tracer(config.tracing, resource, clock, self._log)
-        except OSError as error:
-            raise StartError(f"tracing.ca_file cannot be used ({error})") from error
+        self._tracing = self._create_tracing(config, clock)
         tracer = EdgeTracer(self._tracing, clock) if self._tracing is not None else OFF
         nats = config.nats
         self._broker = NatsBroker(
@@ -140,6 +135,19 @@ class Edge:
         self._broker.call_timeout = config.rpc.timeout
         self._dispatcher.reconfigured(_timing(config))
         logs.set_level(config.log.level)
+
+    def _create_link(self, config: EdgeConfig) -> NatsLink:
+        try:
+            return NatsLink(link_options(config.nats, self._node), self._watch)
+        except LinkError as error:
+            raise StartError(str(error)) from error
+
+    def _create_tracing(self, config: EdgeConfig, clock: Clock) -> Tracer | None:
+        resource = {"service.instance.id": self._node, "service.version": __version__}
+        try:
+            return create_tracer(config.tracing, resource, clock, self._log)
+        except OSError as error:
+            raise StartError(f"tracing.ca_file cannot be used ({error})") from error
 
     def _create_gate(self) -> Gate:
         config, http = self._config, self._config.http

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.core import PING, Core
+from tests.fakes.core import PING, Core, Turns
 from tests.fakes.edge import NAMESPACES, OPEN, RecordingTransport, believing, edge_config, token
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
@@ -21,21 +20,6 @@ from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
 RPC = {"enabled": True, "methods": [{"name": "*"}]}
-
-
-class Turns(list[Callable[[], None]]):
-    """What a pacer wants to do in the loop's next turn."""
-
-    def later(self, _seconds: float, turn: Callable[[], None]) -> None:
-        """See pacer.Later."""
-        self.append(turn)
-
-    def turn(self) -> None:
-        """Have it."""
-        waiting = list(self)
-        self.clear()
-        for each in waiting:
-            each()
 
 
 @pytest.fixture
@@ -535,6 +519,21 @@ def test_deadlines_of_one_tick_are_met_in_slices(turns: Turns) -> None:
     core.clock.costs = 0.0
     turns.turn()
     assert [client.closed for client in clients] == [3005, 0, 3005, 3005]
+
+
+def test_deadline_of_a_connection_that_is_gone_before_its_turn_is_nobodys(turns: Turns) -> None:
+    """It must not be set anew: nothing would ever take it away."""
+    core = Core(later=turns.later)
+    client = core.client()
+    core.run(13)
+    core.dispatcher.lost(client.connection)
+    client.frames()
+    turns.turn()
+    assert client.frames() == []
+    core.run(60)
+    turns.turn()
+    assert len(core.dispatcher.pacer) == 0
+    assert sum(map(len, core.timers._wheels)) == 0
 
 
 def test_commands_that_waited_for_keys_go_on_in_slices(turns: Turns) -> None:
