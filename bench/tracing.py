@@ -86,7 +86,7 @@ class Bench:
         clock = SystemClock()
         self.tracer = tracer
         spans = EdgeTracer(tracer, clock) if tracer is not None else OFF
-        telemetry = Telemetry()
+        telemetry = Telemetry(structlog.get_logger(), clock.monotonic)
         link = cast("NatsLink", LoopbackLink())
         broker = NatsBroker(link, 16, 3.5, 3.0, clock, telemetry, lambda done, error: done(error), spans)
         self.hub = Hub(broker, telemetry, clock, 10)
