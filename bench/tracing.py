@@ -19,13 +19,15 @@ from typing import cast
 
 import structlog
 
-from tests.fakes.edge import edge_config, token
+from tests.fakes.edge import FakeKeys, at_once, edge_config, token
 from tidewire.edge.adapters.nats_broker import NatsBroker
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.framing import WEBSOCKET_JSON, Framing
 from tidewire.edge.hub import Hub
+from tidewire.edge.pacer import Pacer
 from tidewire.edge.rules import Rules
 from tidewire.edge.telemetry import Telemetry
+from tidewire.edge.timers import Timers, Timing
 from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
@@ -90,7 +92,9 @@ class Bench:
         self.hub = Hub(broker, telemetry, clock, 10)
         rules = Rules(edge_config(), clock, "bench")
         timing = Timing(25, 10, 10)
-        self.dispatcher = Dispatcher(rules, self.hub, broker, telemetry, timing, lambda: 0.5, spans)
+        timers = Timers(timing, lambda: 0.5)
+        pacer = Pacer(clock, at_once)
+        self.dispatcher = Dispatcher(rules, self.hub, broker, FakeKeys(), telemetry, timers, pacer, spans)
         self.client = self.dispatcher.opened(ConnectionId("c"), NullTransport(), json=True)
         self.dispatcher.received(self.client, b'{"id":1,"connect":{"token":"%b"}}' % token().encode())
         self.dispatcher.received(self.client, b'{"id":2,"subscribe":{"channel":"chat:room"}}')

@@ -10,10 +10,9 @@ from typing import Any
 
 import nats
 import pytest
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tests.support.edges import EdgeProcess, Mesh, edge_config, mapping, running_mesh, token
+from tests.support.edges import EdgeProcess, Mesh, edge_config, mapping, native, running_mesh, token
 from tests.support.http import upgrade
 from tests.support.nats_server import NatsServer
 from tests.support.node import Node
@@ -33,16 +32,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """Two edges for the tests that leave NATS alone."""
     with running_mesh(tmp_path_factory.mktemp("interop")) as running:
         yield running
-
-
-@contextlib.asynccontextmanager
-async def native(mesh: Mesh) -> AsyncIterator[Client]:
-    """Connect a plain NATS client."""
-    client = await nats.connect(mesh.nats.url, max_reconnect_attempts=0)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 class Reader:

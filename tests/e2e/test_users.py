@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.client import Client
 
-from tests.support.edges import OPEN, Mesh, running_mesh, token
+from tests.support.edges import OPEN, Mesh, native, running_mesh, token
 from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient
 from tests.support.wait import eventually
@@ -43,16 +42,6 @@ def singles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     changes = {"client": {"single_connection": "replace"}}
     with running_mesh(tmp_path_factory.mktemp("singles"), changes) as running:
         yield running
-
-
-@contextlib.asynccontextmanager
-async def native(mesh: Mesh) -> AsyncIterator[Client]:
-    """A plain NATS client."""
-    client = await nats.connect(mesh.nats.url, max_reconnect_attempts=0)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 class Seat:

@@ -9,8 +9,11 @@ class ManualClock:
     def __init__(self, wall: float = 1_800_000_000.0) -> None:
         self.now = 1000.0
         self.epoch = wall
+        self.costs = 0.0
+        """Seconds that pass with each look at the monotonic time."""
 
     def monotonic(self) -> float:
+        self.now += self.costs
         return self.now
 
     def wall(self) -> float:

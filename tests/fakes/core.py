@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, at_once, rules, token
 from tidewire.edge.connection import Connection
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.hub import Hub
+from tidewire.edge.pacer import Later, Pacer
 from tidewire.edge.ports import Publication, Tracer
-from tidewire.edge.timers import TICK
+from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.ids import ConnectionId
 
 PING = "{}"
 
 
+class Turns(list[Callable[[], None]]):
+    """What a pacer wants to do in the loop's next turn."""
+
+    def later(self, _seconds: float, turn: Callable[[], None]) -> None:
+        """See pacer.Later."""
+        self.append(turn)
+
+    def turn(self) -> None:
+        """Have it."""
+        waiting = list(self)
+        self.clear()
+        for each in waiting:
+            each()
+
+
 class Core:
     """Dispatcher, hub and sessions, on a fake broker; time passes when the test says so."""
 
-    def __init__(self, *, random: float = 0.0, name: str = "c", tracer: Tracer = OFF, **config: Any) -> None:
+    def __init__(
+        self,
+        *,
+        random: float = 0.0,
+        name: str = "c",
+        tracer: Tracer = OFF,
+        later: Later = at_once,
+        **config: Any,
+    ) -> None:
         self.name = name
         self.opened = 0
         self.clock = ManualClock()
@@ -29,7 +54,7 @@ class Core:
         self.keys = FakeKeys()
         self.metrics = CountingMetrics()
         self.hub = Hub(self.broker, self.metrics, self.clock, 100)
-        timing = Timing(ping=25.0, pong=8.0, stale=10.0)
+        self.timers = Timers(Timing(ping=25.0, pong=8.0, stale=10.0), lambda: random)
         self.rules = rules(self.clock, **config)
         self.dispatcher = Dispatcher(
             self.rules,
@@ -37,8 +62,8 @@ class Core:
             self.broker,
             self.keys,
             self.metrics,
-            timing,
-            lambda: random,
+            self.timers,
+            Pacer(self.clock, later),
             tracer,
         )
 

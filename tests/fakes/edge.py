@@ -51,6 +51,11 @@ def token(
     return jwt.encode({"sub": user, **claims}, key, algorithm=algorithm, headers=headers)
 
 
+def at_once(_seconds: float, turn: Callable[[], None]) -> None:
+    """A loop whose next turn is now."""
+    turn()
+
+
 class FakeTokens:
     """A verifier whose verdicts the test gives, by token."""
 

@@ -11,14 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import jwt
 import msgspec
+import nats
 import yaml
+from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.http import HttpAnswer, request
@@ -258,6 +260,16 @@ class Mesh(msgspec.Struct, frozen=True):
         """Return a metric's sum over all edges."""
         scrapes = await asyncio.gather(*(edge.metrics() for edge in self.edges))
         return sum(scrape.value(name, **labels) for scrape in scrapes)
+
+
+@contextlib.asynccontextmanager
+async def native(mesh: Mesh) -> AsyncIterator[Client]:
+    """Connect a plain NATS client to the mesh's server."""
+    client = await nats.connect(mesh.nats.url, max_reconnect_attempts=0)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 @contextlib.contextmanager

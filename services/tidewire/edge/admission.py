@@ -38,6 +38,8 @@ class Grant(msgspec.Struct, frozen=True):
     data: Raw = NO_DATA
 
 
+PLAIN_GRANT = Grant()
+"""Yes, and nothing more: what nearly every subscription has, so there is one of it."""
 Verdict = Grant | ReplyError | Disconnect | KeyWanted
 
 
@@ -52,8 +54,8 @@ def admit(request: SubscribeRequest, party: Party, namespace: Namespace) -> Verd
     if request.token:
         return _by_token(request, party)
     if _capable(party, namespace, channel):
-        return Grant()
-    return namespace.may_subscribe(channel, party.user) or Grant()
+        return PLAIN_GRANT
+    return namespace.may_subscribe(channel, party.user) or PLAIN_GRANT
 
 
 def admit_by_server(channel: str, party: Party) -> ReplyError | None:

@@ -16,44 +16,47 @@ from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.control import Control
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.drain import retire_all
 from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
 from tidewire.edge.link_watch import LinkWatch
+from tidewire.edge.nats_options import link_options
+from tidewire.edge.nats_telemetry import NatsTelemetry
+from tidewire.edge.pacer import Pacer
 from tidewire.edge.pages import public_app
 from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.reload import Reloader
 from tidewire.edge.rules import Rules
+from tidewire.edge.socket_telemetry import SocketTelemetry
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
-from tidewire.edge.timers import TICK
+from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
-from tidewire.kernel.nats_config import inbox_prefix
 from tidewire.platform import logs
 from tidewire.platform.health import internal_app
 from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
 from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkError, LinkOptions, LinkState
+from tidewire.platform.nats_types import LinkError, LinkState
 from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from tidewire.edge.config import EdgeConfig, NatsConfig
+    from tidewire.edge.config import EdgeConfig
     from tidewire.edge.ports import Done
+    from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
+    from tidewire.platform.tracing import Tracer
 
-ANONYMOUS = "edge"
-"""The name that the inbox of an edge without a NATS user is called by."""
 HEADER_ROOM = 4096
 """Bytes of a NATS message beside data and connection info."""
 SHORTEST_LINGER = 1
@@ -74,19 +77,14 @@ class Edge:
         clock = SystemClock()
         self._reloader = Reloader(config, load, self._configure, self._log, clock.wall)
         self._telemetry = Telemetry(self._log, clock.monotonic)
-        self._watch = LinkWatch(self._telemetry, self._log)
-        try:
-            self._link = NatsLink(link_options(config.nats, self._node), self._watch)
-        except LinkError as error:
-            raise StartError(str(error)) from error
+        self._sockets = SocketTelemetry(self._log, clock.monotonic)
+        self._nats = NatsTelemetry()
+        self._watch = LinkWatch(self._nats, self._log, clock.monotonic)
+        self._link = self._create_link(config)
         keys = KeyCache()
         self._key_telemetry = KeyTelemetry(keys, clock)
         self._rules = Rules(config, clock, __version__, keys)
-        resource = {"service.instance.id": self._node, "service.version": __version__}
-        try:
-            self._tracing = create_tracer(config.tracing, resource, clock, self._log)
-        except OSError as error:
-            raise StartError(f"tracing.ca_file cannot be used ({error})") from error
+        self._tracing = self._create_tracing(config, clock)
         tracer = EdgeTracer(self._tracing, clock) if self._tracing is not None else OFF
         nats = config.nats
         self._broker = NatsBroker(
@@ -108,8 +106,8 @@ class Edge:
             self._broker,
             self._keys,
             self._telemetry,
-            _timing(config),
-            random.random,
+            Timers(_timing(config), random.random),
+            Pacer(clock, _later),
             tracer,
         )
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
@@ -118,6 +116,7 @@ class Edge:
         self._ticker = Ticker(
             [self._dispatcher.tick, self._gate.tick, self._keys.tick],
             self._telemetry,
+            self._nats,
             self._link,
             clock.monotonic,
         )
@@ -137,6 +136,19 @@ class Edge:
         self._dispatcher.reconfigured(_timing(config))
         logs.set_level(config.log.level)
 
+    def _create_link(self, config: EdgeConfig) -> NatsLink:
+        try:
+            return NatsLink(link_options(config.nats, self._node), self._watch)
+        except LinkError as error:
+            raise StartError(str(error)) from error
+
+    def _create_tracing(self, config: EdgeConfig, clock: Clock) -> Tracer | None:
+        resource = {"service.instance.id": self._node, "service.version": __version__}
+        try:
+            return create_tracer(config.tracing, resource, clock, self._log)
+        except OSError as error:
+            raise StartError(f"tracing.ca_file cannot be used ({error})") from error
+
     def _create_gate(self) -> Gate:
         config, http = self._config, self._config.http
         pages = Path(http.pages) if http.pages else None
@@ -147,7 +159,7 @@ class Edge:
             OriginPolicy(config.client.allowed_origins),
             config.client.token.cookie,
             self._dispatcher,
-            self._telemetry,
+            self._sockets,
             lambda: self._broker.available,
             http_protocol(public_app(pages, self._node, ports, issue)),
         )
@@ -164,7 +176,9 @@ class Edge:
         """Reach NATS, prove its mapping, listen. Raises StartError with one clear line."""
         http = self._config.http
         registry = Registry()
-        self._telemetry.register(registry, self._hub, self._gate, self._link, __version__)
+        self._telemetry.register(registry, self._hub, self._dispatcher, __version__)
+        self._sockets.register(registry, self._gate)
+        self._nats.register(registry, self._link)
         self._key_telemetry.register(registry)
         registry.add(self._reloader.metrics())
         if self._tracing is not None:
@@ -261,7 +275,7 @@ class Edge:
             found = await probe(self._link, self._config.nats.partitions)
         self._broker.mapped = found is Mapping.RIGHT
         if found in {Mapping.MISSING, Mapping.OTHER_PARTITIONS}:
-            self._telemetry.mapping_failed()
+            self._nats.mapping_failed()
             self._log.error(
                 "nats.mapping_failed", problem=MAPPING_PROBLEMS[found], nats=self._link.server_name
             )
@@ -285,18 +299,5 @@ def _timing(config: EdgeConfig) -> Timing:
     return Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
 
 
-def link_options(nats: NatsConfig, node: str) -> LinkOptions:
-    """Return the link's options for a configuration."""
-    return LinkOptions(
-        urls=tuple(nats.urls),
-        user=nats.user,
-        password=nats.password.reveal(),
-        credentials_file=nats.credentials_file,
-        tls_ca_file=nats.tls.ca_file,
-        tls_cert_file=nats.tls.cert_file,
-        tls_key_file=nats.tls.key_file,
-        connect_timeout=nats.connect_timeout,
-        max_pending=nats.max_pending,
-        name=f"tidewire-edge {node}",
-        inbox_prefix=inbox_prefix(nats.user or ANONYMOUS),
-    )
+def _later(seconds: float, callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, callback)

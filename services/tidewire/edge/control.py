@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
@@ -16,14 +16,14 @@ from tidewire.kernel import errors
 from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tidewire.edge.connection import Connection
     from tidewire.edge.dispatcher import Dispatcher
     from tidewire.edge.ports import Broker, Metrics
 
 REPLACED = errors.FORCE_DISCONNECT.saying("force disconnect: the user has connected anew elsewhere")
 EVERYBODY = ""
+OUTCOMES = ("refused", "done", "nobody")
+"""What may become of an order; the first that some connection gave is what is counted."""
 
 
 class Control:
@@ -45,7 +45,13 @@ class Control:
         except OrderError as error:
             self._metrics.order_malformed(str(error))
             return
-        self._metrics.order_taken(orders.kind(order), self._carry_out(order))
+        if isinstance(order, orders.Reload):
+            self._reload()
+            self._metrics.order_taken(orders.kind(order), "done")
+        elif not self._dispatcher.users.has(order.user):
+            self._metrics.order_taken(orders.kind(order), "nobody")
+        else:
+            self._dispatcher.pacer.add(self._carry_out(order))
 
     def announce(self, connection: Connection) -> None:
         """Tell every edge that this connection of its user is the one to stay."""
@@ -54,24 +60,19 @@ class Control:
         if not self._broker.order(EVERYBODY, orders.encode(order)):
             self._metrics.order_lost()
 
-    def _carry_out(self, order: orders.AnyOrder) -> str:
-        match order:
-            case orders.Reload():
-                self._reload()
-                return "done"
-            case orders.Replace():
-                return self._replace(order)
-            case _:
-                return self._steer(order)
+    def _carry_out(self, order: orders.Targeted) -> Iterator[None]:
+        """Carry out an order, connection by connection: the user may have thousands."""
+        steps = self._replace(order) if isinstance(order, orders.Replace) else self._steer(order)
+        outcomes = {"nobody"}
+        for outcome in steps:
+            outcomes.add(outcome)
+            yield
+        self._metrics.order_taken(orders.kind(order), next(each for each in OUTCOMES if each in outcomes))
 
-    def _steer(self, order: orders.Targeted) -> str:
-        targets = self._targets(order)
-        outcomes = [self._apply(order, each) for each in targets]
-        return ("done" if all(outcomes) else "refused") if targets else "nobody"
-
-    def _targets(self, order: orders.Targeted) -> Sequence[Connection]:
-        connections = self._dispatcher.users.of(order.user)
-        return [each for each in connections if order.client in {"", each.session.party.client}]
+    def _steer(self, order: orders.Targeted) -> Iterator[str]:
+        for connection in self._dispatcher.users.of(order.user):
+            if order.client in {"", connection.session.party.client}:
+                yield "done" if self._apply(order, connection) else "refused"
 
     def _apply(self, order: orders.Targeted, connection: Connection) -> bool:
         session, perform = connection.session, self._dispatcher.perform
@@ -91,27 +92,26 @@ class Control:
                 perform(connection, session.expire_at(order.expire_at))
         return True
 
-    def _replace(self, order: orders.Replace) -> str:
-        """Of a user's connections the latest stays, by (time, client id): every edge decides the same, whatever comes first.
+    def _replace(self, order: orders.Replace) -> Iterator[str]:
+        """Of a user's connections the latest stays: every edge decides the same, whatever order comes first.
 
-        Where the latest is ours, it says so: the order's connection is then closed by its own edge. It speaks for all of
+        Where that is one of ours, it says so: the order's connection is then closed by its own edge. It speaks for all of
         ours, since an answer of each would make as many orders as their number squared.
         """
         connections, latest = self._dispatcher.users.of(order.user), (order.since, order.client)
-        outcome = "nobody"
         speaker = max((each for each in connections if each.session.greeted), key=_rank, default=None)
         if speaker is not None and _rank(speaker) > latest:
             latest = _rank(speaker)
             self.announce(speaker)
-            outcome = "refused"
+            yield "refused"
         for connection in connections:
             if _rank(connection) < latest:
                 self._dispatcher.perform(connection, connection.session.close(REPLACED))
-                outcome = "done"
-        return outcome
+                yield "done"
 
 
 def _rank(connection: Connection) -> tuple[int, str]:
+    """What decides among the connections of a user: the later, then the greater client id."""
     party = connection.session.party
     return party.since, party.client
 

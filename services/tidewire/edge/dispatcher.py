@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from tidewire.edge.connection import Connection
 from tidewire.edge.effects import (
@@ -29,8 +28,9 @@ from tidewire.edge.effects import (
     SubscriptionsExpireIn,
 )
 from tidewire.edge.session import Session, SessionState
-from tidewire.edge.timers import Timer, Timers
+from tidewire.edge.timers import Timer
 from tidewire.edge.untraced import OFF
+from tidewire.edge.upstream import Upstream
 from tidewire.edge.users import Users
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.replies import Reply
@@ -40,23 +40,15 @@ from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.hub import Hub
-    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Span, Tracer, Transport
+    from tidewire.edge.pacer import Pacer
+    from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Tracer, Transport
     from tidewire.edge.rules import Rules
+    from tidewire.edge.timers import Timers, Timing
     from tidewire.kernel.errors import Disconnect
     from tidewire.kernel.ids import ConnectionId
 
 
-ENDINGS = 500
-"""Subscriptions that are ended in one tick."""
 NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace is gone")
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """Seconds: pings go out every `ping`, are answered within `pong`; authentication is over within `stale`."""
-
-    ping: float
-    pong: float
-    stale: float
 
 
 class Dispatcher:
@@ -69,35 +61,33 @@ class Dispatcher:
         broker: Broker,
         keys: KeyFetcher,
         metrics: Metrics,
-        timing: Timing,
-        random: Callable[[], float],
+        timers: Timers,
+        pacer: Pacer,
         tracer: Tracer = OFF,
     ) -> None:
         self._rules = rules
         self._hub = hub
-        self._broker = broker
         self._keys = keys
         self._metrics = metrics
-        self._timing = timing
-        self._random = random
         self._tracer = tracer
-        self._timers = Timers()
+        self._timers = timers
         self._namespaces = rules.namespaces.names
-        self._ending: list[tuple[Connection, str]] = []
-        """Subscriptions of namespaces that are gone."""
+        self.pacer = pacer
+        """Does what concerns many connections at once."""
         self.connections: dict[Connection, None] = {}
         self.users = Users()
         self.replacing: Callable[[Connection], None] = _nobody
         """Told of each connection that replaces the others of its user."""
+        upstream = Upstream(broker, metrics, tracer, self.perform)
         self._acts: dict[type[Effect], Callable[[Connection, Any], Iterable[Effect]]] = {
-            Publish: self._publish,
+            Publish: upstream.publish,
             Join: self._join,
             Enter: self._enter,
             Leave: self._leave,
             FetchKeys: self._fetch,
             Identified: self._identify,
-            Call: self._call,
-            Send: self._send,
+            Call: upstream.call,
+            Send: upstream.send,
             Opened: self._begin,
             ExpireIn: self._expire,
             SubscriptionsExpireIn: self._expire_subscriptions,
@@ -116,7 +106,7 @@ class Dispatcher:
         session = Session(client, self._rules, self.users, json=json, bearer=bearer)
         connection = Connection(session, transport, self._rules.clock.monotonic())
         self.connections[connection] = None
-        self._timers.set(connection, Timer.STALE, self._timing.stale)
+        self._timers.opened(connection)
         return connection
 
     def received(self, connection: Connection, payload: bytes) -> None:
@@ -153,13 +143,9 @@ class Dispatcher:
     def tick(self) -> None:
         """Turn the wheels by one tick (`timers.TICK` seconds)."""
         self._hub.tick()
-        ending, self._ending = self._ending[:ENDINGS], self._ending[ENDINGS:]
-        for connection, channel in ending:
-            if self._rules.namespaces.find(channel) is errors.UNKNOWN_CHANNEL:
-                self.perform(connection, connection.session.unsubscribe(channel, NAMESPACE_GONE))
-        for timer, connection in self._timers.advance():
-            if connection in self.connections:  # an earlier timer of this tick may have closed it
-                self.perform(connection, self._due(timer, connection))
+        due = self._timers.advance()
+        if due:
+            self.pacer.add(starmap(self._overdue, due))
 
     def retire(self, connection: Connection, disconnect: Disconnect) -> None:
         """Close a connection as soon as it is owed no reply."""
@@ -169,18 +155,29 @@ class Dispatcher:
         """Follow `timing`, and rules that were replaced.
 
         Connections go on: pings that clients were told of do not change, and the rights that a subscription began
-        with are not asked for again. Only the subscriptions of namespaces that are gone end, some in each tick.
+        with are not asked for again. Only the subscriptions of namespaces that are gone end.
         """
-        self._timing = timing
+        self._timers.timing = timing
         names = self._rules.namespaces.names
         gone, self._namespaces = self._namespaces - names, names
-        self._ending += self._hub.memberships(gone) if gone else []
+        if gone:
+            self.pacer.add(starmap(self._end, self._hub.memberships(gone)))
+
+    def _end(self, connection: Connection, channel: str) -> None:
+        """End a subscription, unless its namespace has come back meanwhile."""
+        if self._rules.namespaces.find(channel) is errors.UNKNOWN_CHANNEL:
+            self.perform(connection, connection.session.unsubscribe(channel, NAMESPACE_GONE))
+
+    def _overdue(self, timer: Timer, connection: Connection) -> None:
+        """Do what a deadline asks for. It may come late, when the connection has moved on: sessions look again."""
+        if connection in self.connections:
+            self.perform(connection, self._due(timer, connection))
 
     def _due(self, timer: Timer, connection: Connection) -> list[Effect]:
         session = connection.session
         match timer:
             case Timer.PING:
-                self._timers.set(connection, Timer.PING, self._timing.ping)
+                self._timers.ping_again(connection)
                 return session.ping()
             case Timer.PONG:
                 return session.check_pong()
@@ -197,17 +194,11 @@ class Dispatcher:
         self.perform(connection, connection.session.joined(channel, attempt, outcome))
 
     def _keys_arrived(self, connection: Connection) -> None:
+        """Go on; thousands may have waited for the same keys."""
+        self.pacer.add(map(self._go_on, (connection,)))
+
+    def _go_on(self, connection: Connection) -> None:
         self.perform(connection, connection.session.keys_arrived())
-
-    def _published(
-        self, connection: Connection, effect: Publish, span: Span, error: ReplyError | None
-    ) -> None:
-        span.end(error.code if error is not None else 0)
-        self.perform(connection, connection.session.published(effect.id, effect.started, error))
-
-    def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:
-        span.end(0 if isinstance(answer, bytes) else answer.code)
-        self.perform(connection, connection.session.called(effect.id, effect.started, answer))
 
     # Effects.
 
@@ -228,15 +219,6 @@ class Dispatcher:
             else:
                 queue += self._acts[type(effect)](connection, effect)
         self._reply(connection, replies)
-
-    def _publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
-        span = self._tracer.publish(effect.channel, effect.started)
-        done = partial(self._published, connection, effect, span)
-        error = self._broker.publish(effect.channel, effect.data, effect.info, done, span.header)
-        if error is None:
-            return ()
-        span.end(error.code)
-        return connection.session.published(effect.id, effect.started, error)
 
     def _join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
         name, attempt = effect.channel, effect.attempt
@@ -263,26 +245,8 @@ class Dispatcher:
         self.users.add(effect.user, connection)
         return ()
 
-    def _call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
-        session = connection.session
-        party = session.party
-        span = self._tracer.call(effect.method, effect.started)
-        done = partial(self._called, connection, effect, span)
-        error = self._broker.call(effect.method, party.user, party.client, effect.data, done, span.header)
-        if error is None:
-            return ()
-        span.end(error.code)
-        return session.called(effect.id, effect.started, error)
-
-    def _send(self, connection: Connection, effect: Send) -> Iterable[Effect]:
-        party = connection.session.party
-        if not self._broker.send(party.user, party.client, effect.data):
-            self._metrics.messages_unsent(1)
-        return ()
-
     def _begin(self, connection: Connection, effect: Opened) -> Iterable[Effect]:
-        interval = self._timing.ping
-        self._timers.set(connection, Timer.PING, interval / 2 + self._random() * interval / 2)
+        self._timers.authenticated(connection)
         self._metrics.connection_opened(connection.transport.framing.codec.name)
         if effect.replaces:
             self.replacing(connection)
@@ -299,7 +263,7 @@ class Dispatcher:
         return ()
 
     def _ping(self, connection: Connection, _effect: Ping) -> Iterable[Effect]:
-        self._timers.set(connection, Timer.PONG, self._timing.pong)
+        self._timers.pinged(connection)
         self._write(connection, connection.transport.framing.ping)
         return ()
 

@@ -24,7 +24,8 @@ async def retire_all(
 ) -> None:
     """Close every connection with 3001, in random order, each once it is owed no reply, so that all are elsewhere in time.
 
-    The last are told RECONNECT_TIME before `window` seconds are over (at half of a short window). Returns when `emptied` says that the last socket is gone, at the latest `grace` seconds after the window.
+    The last are told RECONNECT_TIME before `window` seconds are over (at half of a short window). Returns when `emptied`
+    says that the last socket is gone, at the latest `grace` seconds after the window.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tidewire.edge.wire.json_codec import JSON
@@ -59,13 +60,5 @@ def websocket_frame(first: int, payload: bytes) -> bytes:
     return bytes((first, 127)) + length.to_bytes(8, "big") + payload
 
 
-def _text(payload: bytes) -> bytes:
-    return websocket_frame(FIN_TEXT, payload)
-
-
-def _binary(payload: bytes) -> bytes:
-    return websocket_frame(FIN_BINARY, payload)
-
-
-WEBSOCKET_JSON = Framing(JSON, _text)
-WEBSOCKET_PROTOBUF = Framing(PROTOBUF, _binary)
+WEBSOCKET_JSON = Framing(JSON, partial(websocket_frame, FIN_TEXT))
+WEBSOCKET_PROTOBUF = Framing(PROTOBUF, partial(websocket_frame, FIN_BINARY))

@@ -196,17 +196,17 @@ class Hub:
         deliveries = size = 0
         slow: list[Connection] = []
         encoded: dict[tuple[Framing, bool], list[bytes]] = {}
-        for audience, group in channel.members.items():
-            form = audience[:2]
-            items = encoded.get(form)
+        for (framing, compact, wanted), group in channel.members.items():
+            items = encoded.get((framing, compact))
             if items is None:
-                items = encoded[form] = _encode(channel, publications, *form)
-            if audience.wanted is not None:
-                passes = audience.wanted.passes
+                items = encoded[framing, compact] = _encode(channel, publications, framing, compact)
+            if wanted is not None:
                 items = [
-                    item for item, each in zip(items, publications, strict=True) if passes(each.tags or {})
+                    item
+                    for item, each in zip(items, publications, strict=True)
+                    if wanted.passes(each.tags or {})
                 ]
-            for frame in audience.framing.joined(items) if items else ():
+            for frame in framing.joined(items) if items else ():
                 slow += [connection for connection in group if not connection.transport.send(frame)]
                 size += len(frame) * len(group)
             deliveries += len(items) * len(group)

@@ -6,26 +6,27 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from tidewire.kernel.seldom import Seldom
+
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from tidewire.edge.telemetry import Telemetry
-
-QUIET_SECONDS = 60.0
-"""At most one warning of a kind in this time; the metrics count every case."""
+    from tidewire.edge.nats_telemetry import NatsTelemetry
 
 
 class LinkWatch:
-    """Implements `platform.nats_types.LinkListener`."""
+    """Implements `platform.nats_types.LinkListener`. It warns once a minute of a kind; the metrics count every case."""
 
-    def __init__(self, telemetry: Telemetry, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, telemetry: NatsTelemetry, log: FilteringBoundLogger, monotonic: Callable[[], float]
+    ) -> None:
         self._telemetry = telemetry
         self._log = log
         self._flush: Callable[[], None] = _nothing
         self._check: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._last_error: Callable[[], Exception | None] = _no_error
         self._checking: asyncio.Task[None] | None = None
-        self._warned: dict[str, float] = {}
+        self._seldom = Seldom(monotonic)
 
     def bind(
         self,
@@ -73,10 +74,7 @@ class LinkWatch:
         self._warn("nats.unmapped_lost", error=str(error))
 
     def _warn(self, event: str, **fields: str) -> None:
-        now = asyncio.get_running_loop().time()
-        key = event + fields.get("kind", "")
-        if now - self._warned.get(key, -QUIET_SECONDS) >= QUIET_SECONDS:
-            self._warned[key] = now
+        if self._seldom.allows(event + fields.get("kind", "")):
             self._log.warning(event, **fields)
 
 

@@ -9,6 +9,11 @@ from urllib.parse import urlsplit
 from msgspec import Meta, field
 
 from tidewire.kernel.config import PATH, Duration, Problem, Secret, Section, duration, secret
+from tidewire.kernel.nats_config import inbox_prefix
+from tidewire.platform.nats_types import LinkOptions
+
+ANONYMOUS = "edge"
+"""The name that the inbox of an edge without a NATS user is called by."""
 
 
 def key_with_certificate(tls: NatsTls) -> Iterator[Problem]:
@@ -106,3 +111,20 @@ class NatsConfig(Section, frozen=True, kw_only=True):
             extra={"at_least": "100ms", "below": "4s"},
         ),
     ] = duration("3.5s")
+
+
+def link_options(nats: NatsConfig, node: str) -> LinkOptions:
+    """Return the link's options for a configuration."""
+    return LinkOptions(
+        urls=tuple(nats.urls),
+        user=nats.user,
+        password=nats.password.reveal(),
+        credentials_file=nats.credentials_file,
+        tls_ca_file=nats.tls.ca_file,
+        tls_cert_file=nats.tls.cert_file,
+        tls_key_file=nats.tls.key_file,
+        connect_timeout=nats.connect_timeout,
+        max_pending=nats.max_pending,
+        name=f"tidewire-edge {node}",
+        inbox_prefix=inbox_prefix(nats.user or ANONYMOUS),
+    )

@@ -30,7 +30,7 @@ def publish(
     channel = request.channel
     if not channel:
         return errors.BAD_PROTOCOL
-    subscription = subscriptions.get(channel)
+    subscription = subscriptions.find(channel)
     problem = _publish_problem(request, party, subscription)
     if problem is None and party.crowded:
         problem = errors.TOO_MANY_REQUESTS

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tidewire.edge import requests
-from tidewire.edge.admission import Grant
+from tidewire.edge.admission import PLAIN_GRANT, Grant
 from tidewire.edge.backlog import Backlog
 from tidewire.edge.credentials import Credentials
 from tidewire.edge.effects import (
@@ -76,6 +76,11 @@ class SessionState(enum.Enum):
     CLOSED = "closed"
 
 
+# Tuples, since a set asks for hashes, which are slow for enums.
+TAKING_COMMANDS = (SessionState.CONNECTING, SessionState.CONNECTED)
+AUTHENTICATED = (SessionState.JOINING, SessionState.CONNECTED)
+
+
 class Session:
     """One client's conversation, from its connect command to its close."""
 
@@ -127,7 +132,7 @@ class Session:
         for index, command in enumerate(commands):
             if self._backlog is not None:
                 return effects + self._hold(commands[index:], size)
-            if self.state not in {SessionState.CONNECTING, SessionState.CONNECTED}:
+            if self.state not in TAKING_COMMANDS:
                 # After an error reply to connect, what stands behind it in the frame is dropped silently: it was sent
                 # before the refusal could be known.
                 return effects + ([] if self._is(SessionState.REFUSED) else self._drop(commands[index:]))
@@ -252,7 +257,7 @@ class Session:
         if isinstance(personal, ReplyError):
             return personal
         if personal is not None:
-            grants.setdefault(personal, Grant())
+            grants.setdefault(personal, PLAIN_GRANT)
         if len(grants) > self._rules.channel_limit:
             return errors.CHANNEL_LIMIT
         effects: list[Effect] = []
@@ -369,7 +374,7 @@ class Session:
     @property
     def connected(self) -> bool:
         """Whether the client is authenticated and not yet on its way out."""
-        return self.state in {SessionState.JOINING, SessionState.CONNECTED}
+        return self.state in AUTHENTICATED
 
     @property
     def greeted(self) -> bool:
@@ -406,4 +411,7 @@ class Session:
 
 def _method(command: Command) -> str:
     """Return the name of the first field that is set (the protocol has no oneof), "" for none."""
-    return next((name for name in METHODS if getattr(command, name) is not None), "")
+    for name in METHODS:
+        if getattr(command, name) is not None:
+            return name
+    return ""

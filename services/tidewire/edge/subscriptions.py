@@ -70,6 +70,10 @@ class Subscriptions(Mapping[str, Subscription]):
     def __len__(self) -> int:
         return len(self._by_channel)
 
+    def find(self, channel: str) -> Subscription | None:
+        """Return the subscription to a channel. Mapping's `get` would pay an exception for each channel without one."""
+        return self._by_channel.get(channel)
+
     # What the client asks for.
 
     def subscribe(self, number: int, request: SubscribeRequest) -> Outcome:
@@ -77,7 +81,7 @@ class Subscriptions(Mapping[str, Subscription]):
         verdict = self._judge(request)
         if isinstance(verdict, ReplyError):
             return [self._party.refuse("subscribe", number, verdict)]
-        if isinstance(verdict, Disconnect | KeyWanted):
+        if not isinstance(verdict, tuple):
             return verdict
         grant, traits = verdict
         self._party.owed += 1
@@ -185,7 +189,7 @@ class Subscriptions(Mapping[str, Subscription]):
         now = self._party.rules.clock.wall() - self._party.rules.expired_sub_close_delay
         over = [
             channel
-            for channel, each in self.items()
+            for channel, each in self._by_channel.items()
             if each.grant.expires_at and each.grant.expires_at <= now
         ]
         effects = [effect for channel in over for effect in self.end(channel, errors.EXPIRED_SUBSCRIPTION)]
@@ -209,7 +213,8 @@ class Subscriptions(Mapping[str, Subscription]):
         subscription.state = SubscriptionState.READY
         if subscription.command:
             told: Effect = self._settle(subscription, self._result(subscription, outcome))
-            return [told, self._enter(channel, subscription), *self._watch_expiry()]
+            watch = self._watch_expiry() if subscription.grant.expires_at else []
+            return [told, self._enter(channel, subscription), *watch]
         if not self._connected:
             return []
         told = Push(
@@ -222,13 +227,13 @@ class Subscriptions(Mapping[str, Subscription]):
     @property
     def complete(self) -> bool:
         """Whether the connect command need not wait for a channel of the server's any more."""
-        return all(each.state is not SubscriptionState.JOINING for each in self.values())
+        return all(each.state is not SubscriptionState.JOINING for each in self._by_channel.values())
 
     def connected(self) -> tuple[dict[str, SubscribeResult], list[Effect]]:
         """Return what the connect reply says of the server's subscriptions, and what makes them live behind it."""
         self._connected = True
-        results = {channel: self._result(each, 0) for channel, each in self.items()}
-        return results, [self._enter(channel, each) for channel, each in self.items()]
+        results = {channel: self._result(each, 0) for channel, each in self._by_channel.items()}
+        return results, [self._enter(channel, each) for channel, each in self._by_channel.items()]
 
     def abandon(self) -> list[Leave]:
         """Let go of everything, without a word to the client: the connect command has failed."""
@@ -265,7 +270,9 @@ class Subscriptions(Mapping[str, Subscription]):
         )
 
     def _watch_expiry(self) -> list[Effect]:
-        soonest = min((each.grant.expires_at for each in self.values() if each.grant.expires_at), default=0)
+        soonest = min(
+            (each.grant.expires_at for each in self._by_channel.values() if each.grant.expires_at), default=0
+        )
         if not soonest:
             return []
         rules = self._party.rules

@@ -10,6 +10,7 @@ from tidewire.edge.timers import TICK
 from tidewire.platform.nats_types import LinkError
 
 if TYPE_CHECKING:
+    from tidewire.edge.nats_telemetry import NatsTelemetry
     from tidewire.edge.telemetry import Telemetry
     from tidewire.platform.nats_link import NatsLink
 
@@ -24,11 +25,13 @@ class Ticker:
         self,
         wheels: Sequence[Callable[[], None]],
         telemetry: Telemetry,
+        nats: NatsTelemetry,
         link: NatsLink,
         monotonic: Callable[[], float],
     ) -> None:
         self._wheels = wheels
         self._telemetry = telemetry
+        self._nats = nats
         self._link = link
         self._monotonic = monotonic
         self._ticks = 0
@@ -58,7 +61,7 @@ class Ticker:
     def _measure(self, began: float) -> None:
         def answered(confirmed: bool) -> None:
             if confirmed:
-                self._telemetry.nats_round_trip(self._monotonic() - began)
+                self._nats.nats_round_trip(self._monotonic() - began)
 
         try:
             self._link.barrier(answered, ROUND_TRIP_TIMEOUT)

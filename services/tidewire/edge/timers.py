@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from tidewire.kernel.wheel import Wheel
 
@@ -26,13 +28,42 @@ class Timer(enum.IntEnum):
     SUBSCRIPTIONS = 4
 
 
+class Timing(msgspec.Struct, frozen=True):
+    """Seconds: pings go out every `ping`, are answered within `pong`; authentication is over within `stale`."""
+
+    ping: float
+    pong: float
+    stale: float
+
+
 class Timers:
-    """One wheel for each kind of timer; a connection has at most one deadline of a kind."""
+    """One wheel for each kind of timer; a connection has at most one deadline of a kind.
 
-    __slots__ = ("_wheels",)
+    `timing` may change at any time, for deadlines to come. `draw` gives numbers from 0 to 1.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_draw", "_wheels", "timing")
+
+    def __init__(self, timing: Timing, draw: Callable[[], float]) -> None:
+        self.timing = timing
+        self._draw = draw
         self._wheels: tuple[Wheel[Connection], ...] = tuple(Wheel() for _ in Timer)
+
+    def opened(self, connection: Connection) -> None:
+        """The client has a time to authenticate in."""
+        self.set(connection, Timer.STALE, self.timing.stale)
+
+    def authenticated(self, connection: Connection) -> None:
+        """The first ping comes early, at a time of its own: who connected together is not pinged together."""
+        self.set(connection, Timer.PING, self.timing.ping * (1 + self._draw()) / 2)
+
+    def ping_again(self, connection: Connection) -> None:
+        """The next ping comes an interval later."""
+        self.set(connection, Timer.PING, self.timing.ping)
+
+    def pinged(self, connection: Connection) -> None:
+        """The pong has its time."""
+        self.set(connection, Timer.PONG, self.timing.pong)
 
     def set(self, connection: Connection, timer: Timer, seconds: float) -> None:
         """Make `timer` due in `seconds`, instead of when it was due before."""
@@ -45,9 +76,6 @@ class Timers:
         for timer, wheel in enumerate(self._wheels):
             wheel.discard(connection, connection.due[timer])
 
-    def advance(self) -> Iterator[tuple[Timer, Connection]]:
-        """Turn the wheels by one tick and yield what is due."""
-        turned = [(timer, self._wheels[timer].advance()) for timer in Timer]
-        for timer, connections in turned:  # whoever sets a timer now counts from this tick on every wheel
-            for connection in connections:
-                yield timer, connection
+    def advance(self) -> list[tuple[Timer, Connection]]:
+        """Turn the wheels by one tick and return what is due: whoever sets a timer then counts from the new tick."""
+        return [(timer, connection) for timer in Timer for connection in self._wheels[timer].advance()]

@@ -10,33 +10,46 @@ if TYPE_CHECKING:
 
 
 class Users:
-    """An index over the edge's connections: as large as they are."""
+    """An index over the edge's connections: as large as they are.
 
-    __slots__ = ("_connections",)
+    Nearly every user has one connection, which is kept as it is: a dict for each would cost more than all else of it here.
+    """
+
+    __slots__ = ("_several", "_single")
 
     def __init__(self) -> None:
-        self._connections: dict[str, dict[Connection, None]] = {}
+        self._single: dict[str, Connection] = {}
+        self._several: dict[str, dict[Connection, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self._single) + len(self._several)
 
     def has(self, user: str) -> bool:
         """Return whether the user has a connection here."""
-        return user in self._connections
+        return user in self._single or user in self._several
 
     def of(self, user: str) -> Sequence[Connection]:
         """Return the user's connections here."""
-        return tuple(self._connections.get(user, ()))
+        single = self._single.get(user)
+        return (single,) if single is not None else tuple(self._several.get(user, ()))
 
     def add(self, user: str, connection: Connection) -> None:
-        """Note a connection of a user."""
-        if user:
-            self._connections.setdefault(user, {})[connection] = None
+        """Note a new connection of a user."""
+        if not user:
+            return
+        if user in self._several:
+            self._several[user][connection] = None
+        elif user in self._single:
+            self._several[user] = {self._single.pop(user): None, connection: None}
+        else:
+            self._single[user] = connection
 
     def discard(self, user: str, connection: Connection) -> None:
         """Forget a connection; unknown ones are ignored."""
-        connections = self._connections.get(user)
-        if connections is not None:
-            connections.pop(connection, None)
-            if not connections:
-                del self._connections[user]
+        if self._single.get(user) is connection:
+            del self._single[user]
+        several = self._several.get(user)
+        if several is not None:
+            several.pop(connection, None)
+            if not several:
+                del self._several[user]

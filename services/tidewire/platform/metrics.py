@@ -135,6 +135,11 @@ class Total:
         return CounterMetricFamily(self._name, self._help, value=self._read())
 
 
+def metrics_of(owner: object) -> list[Counter | Histogram]:
+    """Return the counters and histograms that an object has as attributes."""
+    return [value for value in vars(owner).values() if isinstance(value, Counter | Histogram)]
+
+
 class Registry:
     """The metrics of one process, with those of the process itself (memory, CPU, open files and their limit)."""
 

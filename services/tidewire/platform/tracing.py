@@ -11,6 +11,7 @@ import enum
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+from tidewire.kernel.seldom import Seldom
 from tidewire.kernel.token_bucket import TokenBucket
 from tidewire.kernel.trace_context import TraceContext, header_line
 from tidewire.platform.metrics import Counter
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Attributes = dict[str, str | int]
 
-QUIET_SECONDS = 60.0
 OUTCOMES = ("exported", "failed", "queue_full", "rate_limited")
 
 
@@ -165,14 +165,11 @@ class Complaints:
 
     def __init__(self, log: FilteringBoundLogger, monotonic: Callable[[], float]) -> None:
         self._log = log
-        self._monotonic = monotonic
-        self._last = -QUIET_SECONDS
+        self._seldom = Seldom(monotonic)
 
     def __call__(self, problem: str) -> None:
         """Write why spans do not arrive, unless a line was written within the minute."""
-        now = self._monotonic()
-        if now - self._last >= QUIET_SECONDS:
-            self._last = now
+        if self._seldom.allows("tracing.export_failed"):
             self._log.warning("tracing.export_failed", problem=problem)
 
 

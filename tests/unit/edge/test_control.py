@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.core import Client, Core
+from tests.fakes.core import Client, Core, Turns
 from tests.fakes.edge import token
 from tests.support.protocol import protocol
 from tidewire.edge import orders
 from tidewire.edge.control import Control
+from tidewire.edge.pacer import SLICE
 from tidewire.kernel import errors
 from tidewire.kernel.errors import MAX_REASON
 
@@ -100,6 +101,24 @@ def test_order_for_nobody_here_is_counted_as_such(edge: Commanded, order: orders
     alice = edge.core.client()
     assert edge.obey(order) == "nobody"
     assert (alice.closed, alice.frames()) == (0, [])
+
+
+def test_order_for_thousands_is_carried_out_in_slices() -> None:
+    """And counted at its end; one for nobody waits for nothing."""
+    turns = Turns()
+    edge = Commanded(later=turns.later)
+    clients = [edge.core.client() for _ in range(3)]
+    assert edge.obey(orders.Disconnect(v=1, user="carol")) == "nobody"
+    assert turns == []
+    edge.control.obey(orders.encode(orders.Disconnect(v=1, user="alice")))
+    edge.core.clock.costs = SLICE / 2
+    assert [each.closed for each in clients] == [0, 0, 0]
+    turns.turn()
+    assert [each.closed for each in clients] == [3503, 0, 0]
+    edge.core.clock.costs = 0.0
+    turns.turn()
+    assert [each.closed for each in clients] == [3503, 3503, 3503]
+    assert edge.core.metrics.of("order_taken")[1:] == [("disconnect", "done")]
 
 
 def test_anonymous_clients_take_no_orders(edge: Commanded) -> None:

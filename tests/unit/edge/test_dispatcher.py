@@ -6,20 +6,26 @@ from typing import Any
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.core import PING, Core
+from tests.fakes.core import PING, Core, Turns
 from tests.fakes.edge import NAMESPACES, OPEN, RecordingTransport, believing, edge_config, token
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
-from tidewire.edge import dispatcher as dispatcher_module
-from tidewire.edge.dispatcher import Timing
 from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing
+from tidewire.edge.pacer import SLICE
 from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription, SubscriptionClaims
 from tidewire.edge.policies.tokens import KeyWanted
 from tidewire.edge.ports import Publication
+from tidewire.edge.timers import Timing
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
 RPC = {"enabled": True, "methods": [{"name": "*"}]}
+
+
+@pytest.fixture
+def turns() -> Turns:
+    """Of a core, as its `later`."""
+    return Turns()
 
 
 @pytest.fixture
@@ -79,56 +85,6 @@ def test_protobuf_connection_is_answered_in_protobuf(core: Core) -> None:
     assert transport.closed is not None
     assert transport.closed.code == 3501
     assert core.metrics.of("connection_opened") == []
-
-
-@protocol("command.publish", "publish.own", "error.100")
-def test_publish_is_answered_when_the_broker_has_it(core: Core) -> None:
-    """The push to oneself, which the broker delivers first, stands before the reply."""
-    client = core.client(info={"name": "A"}).subscribe("chat:a")
-    client.say({"id": 3, "publish": {"channel": "chat:a", "data": {"t": 1}}})
-    assert client.frames() == []
-    ((channel, data, info, done),) = core.broker.published
-    assert (channel, data) == ("chat:a", b'{"t": 1}')
-    core.broker.sink("chat:a").receive(Publication(data, info))
-    core.hub.flush()
-    done(None)
-    push, reply = client.heard()
-    assert push["push"]["pub"]["data"] == {"t": 1}
-    assert push["push"]["pub"]["info"]["conn_info"] == {"name": "A"}
-    assert reply == {"id": 3, "publish": {}}
-    client.say({"id": 4, "publish": {"channel": "chat:a", "data": 1}})
-    core.broker.published[1][3](errors.INTERNAL)
-    assert client.heard()[0]["error"] == {"code": 100, "message": "internal server error", "temporary": True}
-
-
-@protocol("publish.order")
-def test_publications_of_a_connection_reach_the_broker_in_order(core: Core) -> None:
-    """Within a frame and over frames."""
-    client = core.client()
-    client.say(*({"id": n, "publish": {"channel": "chat:a", "data": n}} for n in (2, 3, 4)))
-    client.say({"id": 5, "publish": {"channel": "chat:b", "data": 5}})
-    assert [(channel, data) for channel, data, _, _ in core.broker.published] == [
-        ("chat:a", b"2"),
-        ("chat:a", b"3"),
-        ("chat:a", b"4"),
-        ("chat:b", b"5"),
-    ]
-
-
-@protocol("command.rpc", "command.send")
-def test_calls_and_messages_go_to_the_broker(core: Core) -> None:
-    """A message that cannot be handed on is counted, since nobody can be told."""
-    client = core.client()
-    client.say({"id": 2, "rpc": {"method": "m", "data": [1]}}, {"send": {"data": {"a": 1}}})
-    ((method, user, data, done),) = core.broker.calls
-    assert (method, user, data, core.broker.sent) == ("m", "alice", b"[1]", [b'{"a": 1}'])
-    assert core.metrics.of("messages_unsent") == []
-    done(b'{"ok":true}')
-    assert client.heard() == [{"id": 2, "rpc": {"data": {"ok": True}}}]
-    core.broker.refuses = errors.INTERNAL
-    client.say({"id": 3, "rpc": {"method": "m", "data": 1}}, {"send": {"data": 1}})
-    assert client.heard()[0]["error"]["code"] == 100
-    assert core.metrics.of("messages_unsent") == [(1,)]
 
 
 # Subscriptions.
@@ -522,12 +478,9 @@ def test_pattern_is_heard_as_one_where_the_namespace_has_wildcards(core: Core) -
 
 
 @protocol("unsubscribe.2000")
-def test_subscriptions_of_a_namespace_that_is_gone_end_some_in_each_tick(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_subscriptions_of_a_namespace_that_is_gone_end_in_slices(turns: Turns) -> None:
     """The others stay, and so do those of a namespace that is back before its turn."""
-    monkeypatch.setattr(dispatcher_module, "ENDINGS", 2)
-    core = Core()
+    core = Core(later=turns.later)
     clients = [core.client() for _ in range(4)]
     for client in clients:
         client.subscribe("chat:a").subscribe("public:a", 3)
@@ -536,16 +489,70 @@ def test_subscriptions_of_a_namespace_that_is_gone_end_some_in_each_tick(
     without = [each for each in NAMESPACES if each["name"] != "chat"]
     core.rules.configure(edge_config(channel={"namespaces": without, "without_namespace": OPEN}))
     core.dispatcher.reconfigured(timing)
-    core.dispatcher.tick()
+    core.clock.costs = SLICE / 2
+    turns.turn()
     gone = {"channel": "chat:a", "unsubscribe": {"code": 2000, "reason": "the channel's namespace is gone"}}
-    assert [client.heard() for client in clients] == [[{"push": gone}], [{"push": gone}], [], []]
+    heard = [client.heard() for client in clients]
+    assert heard[0] == [{"push": gone}]
+    assert heard[-1] == []
     core.rules.configure(edge_config())
     core.dispatcher.reconfigured(timing)
-    core.dispatcher.tick()
+    core.clock.costs = 0.0
+    turns.turn()
     assert [client.heard() for client in clients] == [[], [], [], []]
     core.deliver("chat:a", 1)
     core.deliver("public:a", 2)
-    assert [len(client.heard()) for client in clients] == [1, 1, 2, 2]
+    assert [len(client.heard()) for client in (clients[0], clients[-1])] == [1, 2]
+
+
+def test_deadlines_of_one_tick_are_met_in_slices(turns: Turns) -> None:
+    """Thousands of connections may expire in one second. One that is gone before its turn is left alone."""
+    core = Core(later=turns.later, client={"expired_close_delay": "0s"})
+    expiry = int(core.clock.wall()) + 1
+    clients = [core.client(exp=expiry) for _ in range(4)]
+    core.run(1.1)
+    core.clock.costs = SLICE / 2
+    assert [client.closed for client in clients] == [0, 0, 0, 0]
+    turns.turn()
+    assert [client.closed for client in clients] == [3005, 0, 0, 0]
+    core.dispatcher.lost(clients[1].connection)
+    core.clock.costs = 0.0
+    turns.turn()
+    assert [client.closed for client in clients] == [3005, 0, 3005, 3005]
+
+
+def test_deadline_of_a_connection_that_is_gone_before_its_turn_is_nobodys(turns: Turns) -> None:
+    """It must not be set anew: nothing would ever take it away."""
+    core = Core(later=turns.later)
+    client = core.client()
+    core.run(13)
+    core.dispatcher.lost(client.connection)
+    client.frames()
+    turns.turn()
+    assert client.frames() == []
+    core.run(60)
+    turns.turn()
+    assert len(core.dispatcher.pacer) == 0
+    assert sum(map(len, core.timers._wheels)) == 0
+
+
+def test_commands_that_waited_for_keys_go_on_in_slices(turns: Turns) -> None:
+    """Each checks a signature, and thousands may have waited for the same keys."""
+    core = Core(later=turns.later)
+    tokens = believing(core.rules, t=KeyWanted("https://issuer"))
+    clients = [core.client(None) for _ in range(3)]
+    for client in clients:
+        client.say({"id": 1, "connect": {"token": "t"}})
+    tokens.verdicts["t"] = ConnectionClaims("alice")
+    for _, done in core.keys.wanted:
+        done()
+    core.clock.costs = SLICE / 2
+    assert [client.heard() for client in clients] == [[], [], []]
+    turns.turn()
+    assert [len(client.heard()) for client in clients] == [1, 0, 0]
+    core.clock.costs = 0.0
+    turns.turn()
+    assert [len(client.heard()) for client in clients] == [0, 1, 1]
 
 
 def test_reconfigured_times_count_for_who_comes() -> None:
@@ -572,52 +579,6 @@ def tracer() -> RecordingTracer:
 def traced(tracer: RecordingTracer) -> Core:
     """A core with that tracer."""
     return Core(rpc=RPC, tracer=tracer)
-
-
-@pytest.mark.parametrize(("error", "code"), [(None, 0), (errors.INTERNAL, 100)])
-def test_a_publication_carries_its_trace_until_the_broker_answers(
-    traced: Core, tracer: RecordingTracer, error: errors.ReplyError | None, code: int
-) -> None:
-    """The span ends with the broker's answer, once."""
-    client = traced.client()
-    client.say({"id": 2, "publish": {"channel": "chat:a", "data": 1}})
-    assert traced.broker.traces == [b"publish chat:a"]
-    assert tracer.ended == []
-    traced.broker.published[0][3](error)
-    assert tracer.ended == [("publish chat:a", code)]
-
-
-@pytest.mark.parametrize(("answer", "code"), [(b"1", 0), (b"", 0), (errors.METHOD_NOT_FOUND, 104)])
-def test_a_call_carries_its_trace_until_the_responder_answers(
-    traced: Core, tracer: RecordingTracer, answer: bytes | errors.ReplyError, code: int
-) -> None:
-    """The same for calls."""
-    client = traced.client()
-    client.say({"id": 2, "rpc": {"method": "sum", "data": 1}})
-    assert traced.broker.traces == [b"rpc sum"]
-    assert tracer.ended == []
-    traced.broker.calls[0][3](answer)
-    assert tracer.ended == [("rpc sum", code)]
-
-
-def test_what_the_broker_does_not_take_ends_its_span_at_once(traced: Core, tracer: RecordingTracer) -> None:
-    """With the code of the reply."""
-    traced.broker.refuses = errors.INTERNAL
-    traced.client().say(
-        {"id": 2, "publish": {"channel": "chat:a", "data": 1}}, {"id": 3, "rpc": {"method": "sum", "data": 1}}
-    )
-    assert tracer.ended == [("publish chat:a", 100), ("rpc sum", 100)]
-
-
-def test_an_answer_after_the_connection_is_gone_still_ends_the_span(
-    traced: Core, tracer: RecordingTracer
-) -> None:
-    """What NATS did is worth knowing, whoever has left."""
-    client = traced.client()
-    client.say({"id": 2, "publish": {"channel": "chat:a", "data": 1}})
-    traced.dispatcher.lost(client.connection)
-    traced.broker.published[0][3](None)
-    assert tracer.ended == [("publish chat:a", 0)]
 
 
 def test_answers_are_told_with_their_beginning(traced: Core, tracer: RecordingTracer) -> None:

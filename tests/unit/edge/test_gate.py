@@ -6,16 +6,17 @@ from typing import cast
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, rules
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, rules
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tidewire.edge.connection import Connection
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.gate import HTTP_LIFETIME, Gate, Limits
 from tidewire.edge.handshake import Readiness
 from tidewire.edge.hub import Hub
+from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
-from tidewire.edge.timers import TICK
+from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.transport import WebSocketTransport
 
 
@@ -28,7 +29,13 @@ class Yard:
         clock = ManualClock()
         hub = Hub(self.broker, self.metrics, clock, 10)
         dispatcher = Dispatcher(
-            rules(clock), hub, self.broker, FakeKeys(), self.metrics, Timing(25, 8, 10), lambda: 0.0
+            rules(clock),
+            hub,
+            self.broker,
+            FakeKeys(),
+            self.metrics,
+            Timers(Timing(25, 8, 10), lambda: 0.0),
+            Pacer(clock, at_once),
         )
         self.gate = Gate(
             Limits(connections, 1000, 1000, 5.0, 5.0),

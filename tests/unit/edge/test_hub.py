@@ -11,19 +11,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, at_once, rules, token
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
 from tidewire.edge import hub
 from tidewire.edge.connection import Connection
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.effects import Traits
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
 from tidewire.edge.hub import ChannelState, Hub
+from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Done, Publication, Sink
 from tidewire.edge.session import Session
 from tidewire.edge.subscriptions import COMPACT, PLAIN, SubscriptionState
+from tidewire.edge.timers import Timers, Timing
 from tidewire.edge.users import Users
 from tidewire.edge.wire.commands import FilterNode
 from tidewire.kernel import errors
@@ -351,7 +353,13 @@ class Interleavings(RuleBasedStateMachine):
         self.hub = Hub(self.broker, self.metrics, self.clock, LINGER)
         timing = Timing(ping=1e6, pong=1e6, stale=1e6)
         self.dispatcher = Dispatcher(
-            rules(self.clock), self.hub, self.broker, FakeKeys(), self.metrics, timing, lambda: 0.5
+            rules(self.clock),
+            self.hub,
+            self.broker,
+            FakeKeys(),
+            self.metrics,
+            Timers(timing, lambda: 0.5),
+            Pacer(self.clock, at_once),
         )
         self.seats: list[Connection | None] = [None] * 4
         self.asked: dict[tuple[Connection, int], tuple[str, str]] = {}

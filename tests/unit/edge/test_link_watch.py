@@ -3,15 +3,14 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-import pytest
 from structlog.typing import FilteringBoundLogger
 
+from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics
 from tests.fakes.log import RecordingLog
 from tests.support.wait import eventually
-from tidewire.edge import link_watch
 from tidewire.edge.link_watch import LinkWatch
-from tidewire.edge.telemetry import Telemetry
+from tidewire.edge.nats_telemetry import NatsTelemetry
 
 
 class Watch:
@@ -20,7 +19,10 @@ class Watch:
     def __init__(self) -> None:
         self.metrics = CountingMetrics()
         self.log = RecordingLog()
-        self.watch = LinkWatch(cast("Telemetry", self.metrics), cast("FilteringBoundLogger", self.log))
+        self.clock = ManualClock()
+        self.watch = LinkWatch(
+            cast("NatsTelemetry", self.metrics), cast("FilteringBoundLogger", self.log), self.clock.monotonic
+        )
         self.error = RuntimeError("what happened")
         self.flushes = 0
         self.begun = 0
@@ -73,7 +75,7 @@ async def test_node_behind_each_new_connection_is_checked() -> None:
     await eventually(lambda: watch.ended == ["cancelled", "done"])
 
 
-async def test_errors_are_all_counted_and_seldom_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_errors_are_all_counted_and_seldom_logged() -> None:
     """Once for each kind in a minute."""
     watch = Watch().bind()
     for _ in range(100):
@@ -85,6 +87,6 @@ async def test_errors_are_all_counted_and_seldom_logged(monkeypatch: pytest.Monk
     assert len(watch.metrics.of("unmapped")) == 100
     assert len(watch.metrics.of("unmapped_lost")) == 100
     assert watch.log.events == ["nats.error", "nats.error", "nats.unmapped_node", "nats.unmapped_lost"]
-    monkeypatch.setattr(link_watch, "QUIET_SECONDS", 0.0)
+    watch.clock.advance(60)
     watch.watch.link_error("other")
     assert watch.log.lines[-1] == ("warning", "nats.error", {"kind": "other", "error": "what happened"})

@@ -347,7 +347,7 @@ def in_force(edge: Edge) -> object:
             edge._gate.limits,
             edge._gate.origins,
             edge._gate.cookie,
-            edge._dispatcher._timing,
+            edge._dispatcher._timers.timing,
             edge._broker.call_timeout,
             edge._config.drain,
             logs._threshold.level,

@@ -2,117 +2,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from structlog.typing import FilteringBoundLogger
 
-from tests.fakes.clock import ManualClock
-from tests.fakes.edge import FakeBroker, FakeKeys, RecordingTransport, rules, token
-from tests.fakes.log import RecordingLog
-from tests.fakes.nats import FakeLink
-from tests.fakes.tcp import FakeTcp
+from tests.fakes.edge import RecordingTransport, token
+from tests.fakes.measured import USER, MeasuredEdge
 from tidewire.edge import gate as gate_module
 from tidewire.edge import ports
-from tidewire.edge.connection import Connection
-from tidewire.edge.dispatcher import Dispatcher, Timing
-from tidewire.edge.gate import Gate, Limits
-from tidewire.edge.hub import Hub
-from tidewire.edge.policies.origins import OriginPolicy
-from tidewire.edge.session import Session
+from tidewire.edge.nats_telemetry import NatsTelemetry
+from tidewire.edge.socket_telemetry import SocketTelemetry
 from tidewire.edge.subscriptions import PLAIN
 from tidewire.edge.telemetry import Telemetry
-from tidewire.edge.transport import WebSocketTransport
-from tidewire.edge.users import Users
-from tidewire.edge.wire.json_codec import JSON
-from tidewire.kernel import errors
-from tidewire.kernel.errors import Disconnect
 from tidewire.kernel.ids import ConnectionId
-from tidewire.platform.logs import hide_secrets
-from tidewire.platform.metrics import Registry
-from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkState
 
-USER = "user-42-of-the-test"
 CHANNEL = "chat:channel-of-the-test"
 LABELS = {"outcome", "format", "code", "method", "reason", "kind", "version", "le"}
 
 
-class Edge:
-    """Telemetry registered with live parts on fakes."""
-
-    def __init__(self) -> None:
-        self.log = RecordingLog()
-        self.clock = ManualClock()
-        self.telemetry = Telemetry(cast("FilteringBoundLogger", self.log), self.clock.monotonic)
-        self.broker = FakeBroker()
-        self.hub = Hub(self.broker, self.telemetry, self.clock, 10)
-        self.dispatcher = Dispatcher(
-            rules(self.clock),
-            self.hub,
-            self.broker,
-            FakeKeys(),
-            self.telemetry,
-            Timing(25, 8, 10),
-            lambda: 0.0,
-        )
-        self.gate = Gate(
-            Limits(7, 1000, 1000, 5.0, 5.0),
-            OriginPolicy([]),
-            "",
-            self.dispatcher,
-            self.telemetry,
-            lambda: True,
-            lambda: WebSocketTransport(self.gate),
-        )
-        self.link = FakeLink()
-        self.registry = Registry()
-        self.telemetry.register(self.registry, self.hub, self.gate, cast("NatsLink", self.link), "1.2.3")
-
-    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Every sample of the edge's own families, by name and labels."""
-        families = text_string_to_metric_families(self.registry.exposition().decode())
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name.startswith("tidewire_")
-        }
-
-    def value(self, name: str, **labels: str) -> float:
-        """One sample; 0 while there is none."""
-        return self.samples().get((name, frozenset(labels.items())), 0.0)
-
-    def connection(self, *, json: bool = True) -> Connection:
-        """A connection without a socket."""
-        session = Session(ConnectionId("c1"), rules(self.clock), Users(), json=json)
-        return Connection(session, RecordingTransport(), self.clock.monotonic())
-
-    def ended(self, by_edge: Disconnect | None) -> dict[str, Any]:
-        """End an authenticated connection and return the fields of its log line."""
-        connection = self.connection()
-        text = token(USER, secret="hidden")
-        command = b'{"id":1,"connect":{"token":"%b","name":"js-sdk"}}' % text.encode()
-        connection.session.receive(JSON.decode(command))
-        connection.commands = 3
-        connection.disconnect = by_edge
-        self.clock.advance(12.3456)
-        transport = WebSocketTransport(self.gate)
-        FakeTcp(transport)
-        transport.bytes_in, transport.bytes_out = 11, 22
-        self.telemetry.ended(connection, transport)
-        level, event, fields = self.log.lines[-1]
-        assert (level, event) == ("info", "connection.closed")
-        assert text not in repr(fields)
-        assert "hidden" not in repr(fields)
-        return fields
-
-
 @pytest.fixture
-def edge() -> Edge:
+def edge() -> MeasuredEdge:
     """A silent edge."""
-    return Edge()
+    return MeasuredEdge()
 
 
 CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
@@ -174,11 +86,11 @@ def _labels(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("method", "arguments", "expected"), CALLS, ids=[call[0] for call in CALLS])
 def test_each_report_changes_its_own_families_and_no_others(
-    edge: Edge, method: str, arguments: tuple[Any, ...], expected: dict[tuple[str, str], float]
+    edge: MeasuredEdge, method: str, arguments: tuple[Any, ...], expected: dict[tuple[str, str], float]
 ) -> None:
     """By exactly what was reported."""
     before = edge.samples()
-    getattr(edge.telemetry, method)(*arguments)
+    edge.report(method, *arguments)
     for (name, labels), value in expected.items():
         assert edge.value(name, **_labels(labels)) == pytest.approx(value), name
     families = {name.removesuffix("_sum").removesuffix("_count") for name, _ in expected}
@@ -193,33 +105,22 @@ def test_every_method_of_the_ports_is_in_the_list_above() -> None:
     for port in (ports.Metrics, gate_module.TransportMetrics):
         wanted = {name for name, _ in inspect.getmembers(port, inspect.isfunction) if name[0] != "_"}
         assert wanted <= listed
-    own = {name for name, _ in inspect.getmembers(Telemetry, inspect.isfunction) if name[0] != "_"} - {
-        "register"
+    own = {
+        name
+        for part in (Telemetry, SocketTelemetry, NatsTelemetry)
+        for name, _ in inspect.getmembers(part, inspect.isfunction)
+        if name[0] != "_"
     }
-    assert own == listed
+    assert own - {"register"} == listed
 
 
-def test_gauges_read_the_live_parts(edge: Edge) -> None:
+def test_gauges_read_the_live_parts(edge: MeasuredEdge) -> None:
     """At the moment of the scrape."""
     assert edge.value("tidewire_build_info", version="1.2.3") == 1
-    assert (edge.value("tidewire_connections"), edge.value("tidewire_connection_limit")) == (0, 7)
-    assert edge.value("tidewire_nats_connected") == 1
-    edge.link.state = LinkState.AWAY
-    assert edge.value("tidewire_nats_connected") == 0
-    names = [
-        "received_messages",
-        "received_bytes",
-        "sent_messages",
-        "sent_bytes",
-        "reconnects",
-        "callback_errors",
-    ]
-    assert [edge.value(f"tidewire_nats_{name}_total") for name in names] == [1, 20, 3, 40, 5, 7]
-    assert edge.value("tidewire_nats_pending_bytes") == 6
-    tcp = FakeTcp(WebSocketTransport(edge.gate))
-    assert edge.value("tidewire_sockets") == 1
-    tcp.buffered = b"12345"
-    assert edge.value("tidewire_pending_bytes") == 5
+    assert edge.value("tidewire_connections") == 0
+    waiting: list[float] = []
+    edge.dispatcher.pacer.add(waiting.append(edge.value("tidewire_paced_work")) for _ in range(2))
+    assert waiting == [1, 1]
     connection = edge.dispatcher.opened(ConnectionId("c"), RecordingTransport(), json=True)
     edge.hub.join(connection, CHANNEL, 1, binary=False)
     edge.broker.confirm(CHANNEL)
@@ -228,10 +129,10 @@ def test_gauges_read_the_live_parts(edge: Edge) -> None:
     assert found == [1, 1, 1]
 
 
-def test_every_family_has_a_help_text_and_known_labels(edge: Edge) -> None:
+def test_every_family_has_a_help_text_and_known_labels(edge: MeasuredEdge) -> None:
     """An SRE reads the first; the second never hold a channel or a user."""
     for call, arguments, _ in CALLS:
-        getattr(edge.telemetry, call)(*arguments)
+        edge.report(call, *arguments)
     edge.ended(None)
     families = list(text_string_to_metric_families(edge.registry.exposition().decode()))
     own = [family for family in families if family.name.startswith("tidewire_")]
@@ -241,7 +142,7 @@ def test_every_family_has_a_help_text_and_known_labels(edge: Edge) -> None:
         assert all(set(sample.labels) <= LABELS for sample in family.samples), family.name
 
 
-def test_no_channel_and_no_user_is_a_label(edge: Edge) -> None:
+def test_no_channel_and_no_user_is_a_label(edge: MeasuredEdge) -> None:
     """Whatever a session did; nor its token."""
     transport = RecordingTransport()
     connection = edge.dispatcher.opened(ConnectionId("c"), transport, json=True)
@@ -260,80 +161,17 @@ def test_no_channel_and_no_user_is_a_label(edge: Edge) -> None:
         assert secret not in exposition
 
 
-def test_one_line_tells_the_whole_connection(edge: Edge) -> None:
-    """Who, how long, why, how much; times in seconds."""
-    assert edge.ended(errors.SHUTDOWN) == {
-        "client": "c1",
-        "user": USER,
-        "sdk": "js-sdk",
-        "format": "json",
-        "peer": "192.0.2.1:40000",
-        "seconds": 12.346,
-        "code": 3001,
-        "reason": "shutdown",
-        "detail": "",
-        "jti": "",
-        "closed_by": "edge",
-        "commands": 3,
-        "bytes_in": 11,
-        "bytes_out": 22,
-    }
-    assert edge.value("tidewire_connections_closed_total", code="3001") == 1
-
-
-def test_the_line_has_no_field_that_the_log_would_hide(edge: Edge) -> None:
-    """Secrets are told by the names of fields."""
-    fields = edge.ended(None)
-    assert hide_secrets(None, "info", dict(fields)) == fields
-
-
-def test_peer_that_went_is_told_apart(edge: Edge) -> None:
-    """Without a close frame the code is 1006."""
-    fields = edge.ended(None)
-    assert (fields["closed_by"], fields["code"], fields["reason"]) == ("peer", 1006, "")
-    assert edge.value("tidewire_connections_closed_total", code="1006") == 1
-
-
-def test_clients_cannot_choose_label_values(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They may close with any of two thousand codes."""
-    for code in (3000, 3777, 4999, 999, 1016, 1000):
-        monkeypatch.setattr(WebSocketTransport, "close_code", property(lambda _self, code=code: code))
-        assert edge.ended(None)["code"] == code
-    closed = {
-        dict(labels)["code"]: value
-        for (name, labels), value in edge.samples().items()
-        if name == "tidewire_connections_closed_total"
-    }
-    assert closed == {"other": 5, "1000": 1}
-
-
-def test_refused_handshakes_are_logged_once_a_minute_for_each_kind(edge: Edge) -> None:
-    """Browsers hide the reason from the page; a flood of them must not fill the disk."""
-    for _ in range(3):
-        edge.telemetry.refused("origin", "https://" + "a" * 1000, "192.0.2.1:4")
-    edge.telemetry.refused("token_in_url", "", "192.0.2.1:4")
-    events = [(name, fields["outcome"], len(fields["origin"])) for _, name, fields in edge.log.lines]
-    assert events == [("handshake.refused", "origin", 256), ("handshake.refused", "token_in_url", 0)]
-
-
-def test_malformed_orders_are_logged_once_a_minute(edge: Edge) -> None:
+def test_malformed_orders_are_logged_once_a_minute(edge: MeasuredEdge) -> None:
     """Whoever gave one looks for why it did nothing."""
     for why in ("unknown field `clinet`", "too large"):
         edge.telemetry.order_malformed(why)
-    expected = [("warning", "order.malformed", {"reason": "unknown field `clinet`"})]
-    assert edge.log.lines == expected
+    assert edge.log.lines == [("warning", "order.malformed", {"reason": "unknown field `clinet`"})]
     edge.clock.advance(60)
     edge.telemetry.order_malformed("too large")
     assert len(edge.log.lines) == 2
 
 
-def test_no_field_of_the_connection_line_looks_like_a_secret(edge: Edge) -> None:
-    """A name with `token` in it would be written as [hidden], as the id of a token once was."""
-    fields = edge.ended(errors.SHUTDOWN)
-    assert hide_secrets(cast("FilteringBoundLogger", None), "info", dict(fields)) == fields
-
-
-def test_codes_of_applications_are_one_label(edge: Edge) -> None:
+def test_codes_of_applications_are_one_label(edge: MeasuredEdge) -> None:
     """A responder may choose any of 1,600."""
     for code in (400, 999, 1999):
         edge.telemetry.command("rpc", code, 0.1)

@@ -8,6 +8,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics
 from tests.fakes.nats import FakeLink
 from tests.support.wait import eventually
+from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import ROUND_TRIP_TIMEOUT, TICKS_PER_ROUND_TRIP, Ticker
 from tidewire.edge.timers import TICK
@@ -26,6 +27,7 @@ class Bench:
         self.ticker = Ticker(
             [lambda: self.turns.append("a"), lambda: self.turns.append("b")],
             cast("Telemetry", self.metrics),
+            cast("NatsTelemetry", self.metrics),
             cast("NatsLink", self.link),
             self.clock.monotonic,
         )
@@ -76,7 +78,11 @@ async def test_wheel_that_raises_does_not_end_the_ticking() -> None:
         raise RuntimeError("broken")
 
     ticker = Ticker(
-        [broken], cast("Telemetry", bench.metrics), cast("NatsLink", bench.link), bench.clock.monotonic
+        [broken],
+        cast("Telemetry", bench.metrics),
+        cast("NatsTelemetry", bench.metrics),
+        cast("NatsLink", bench.link),
+        bench.clock.monotonic,
     )
     with pytest.raises(RuntimeError):
         ticker._tick()

@@ -6,9 +6,11 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.edge import RecordingTransport, rules
 from tidewire.edge.connection import Connection
 from tidewire.edge.session import Session
-from tidewire.edge.timers import TICK, Timer, Timers
+from tidewire.edge.timers import TICK, Timer, Timers, Timing
 from tidewire.edge.users import Users
 from tidewire.kernel.ids import ConnectionId
+
+TIMING = Timing(ping=25.0, pong=8.0, stale=10.0)
 
 
 @pytest.fixture
@@ -29,14 +31,14 @@ def due(timers: Timers, ticks: int) -> list[tuple[int, Timer]]:
 )
 def test_deadline_is_rounded_up_to_a_tick(connection: Connection, seconds: float, tick: int) -> None:
     """Never early; what is past is due at the next tick."""
-    timers = Timers()
+    timers = Timers(TIMING, lambda: 0.0)
     timers.set(connection, Timer.PING, seconds)
     assert due(timers, tick + 5) == [(tick, Timer.PING)]
 
 
 def test_one_deadline_of_a_kind_the_newest(connection: Connection) -> None:
     """Setting again replaces, sooner or later; other kinds are left alone."""
-    timers = Timers()
+    timers = Timers(TIMING, lambda: 0.0)
     timers.set(connection, Timer.EXPIRY, 0.3)
     timers.set(connection, Timer.PONG, 0.2)
     timers.set(connection, Timer.EXPIRY, 0.5)
@@ -48,7 +50,7 @@ def test_one_deadline_of_a_kind_the_newest(connection: Connection) -> None:
 
 def test_cleared_connection_is_never_due_again(connection: Connection) -> None:
     """And nothing is kept of it."""
-    timers = Timers()
+    timers = Timers(TIMING, lambda: 0.0)
     for timer in Timer:
         timers.set(connection, timer, 0.1 + timer)
     timers.clear(connection)
@@ -58,7 +60,7 @@ def test_cleared_connection_is_never_due_again(connection: Connection) -> None:
 
 def test_all_kinds_may_be_due_in_one_tick(connection: Connection) -> None:
     """Each once."""
-    timers = Timers()
+    timers = Timers(TIMING, lambda: 0.0)
     for timer in Timer:
         timers.set(connection, timer, 0.1)
     assert due(timers, 3) == [(1, timer) for timer in Timer]
@@ -66,7 +68,7 @@ def test_all_kinds_may_be_due_in_one_tick(connection: Connection) -> None:
 
 def test_timer_that_a_due_one_sets_counts_from_this_tick(connection: Connection) -> None:
     """A pong is awaited for its whole time, on whichever wheel."""
-    timers = Timers()
+    timers = Timers(TIMING, lambda: 0.0)
     timers.set(connection, Timer.PING, 0.1)
     for timer, found in timers.advance():
         assert timer is Timer.PING

@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, rules, token
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tests.support.wait import eventually
 from tidewire.edge import transport
-from tidewire.edge.dispatcher import Dispatcher, Timing
+from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
+from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.ports import Publication
-from tidewire.edge.timers import TICK
+from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.transport import MAX_REQUEST, TransportState, WebSocketTransport
 from tidewire.kernel import errors
 
@@ -80,7 +81,13 @@ class Door:
         self.metrics = CountingMetrics()
         self.hub = Hub(self.broker, self.metrics, self.clock, 10)
         self.dispatcher = Dispatcher(
-            rules(self.clock), self.hub, self.broker, FakeKeys(), self.metrics, Timing(25, 8, 10), lambda: 0.0
+            rules(self.clock),
+            self.hub,
+            self.broker,
+            FakeKeys(),
+            self.metrics,
+            Timers(Timing(25, 8, 10), lambda: 0.0),
+            Pacer(self.clock, at_once),
         )
         limits = Limits(connections, MESSAGE, PENDING, handshake_timeout=5.0, close_timeout=3.0)
         self.guests: list[Guest] = []

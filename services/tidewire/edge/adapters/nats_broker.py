@@ -216,7 +216,7 @@ class NatsBroker:
         sent = fields.get(b"Tw-Time", b"")
         sent_us = int(sent) if sent.isdigit() and len(sent) < 20 else 0
         span = self._tracer.deliver(channel, header)
-        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, span=span)
+        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, "", span)
 
 
 def _caller(user: str, client: str, trace: bytes = b"") -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import re2
 
-from tidewire.kernel.channels import PRIVATE_PREFIX, USER_BOUNDARY
+from tidewire.kernel.channels import is_restricted
 
 ANY = "*"
 REST = ">"
@@ -59,7 +59,7 @@ class Entry(msgspec.Struct, frozen=True):
         match self.match:
             case Match.EXACT:
                 return channel in self.channels
-            case _ if _closed(channel):
+            case _ if is_restricted(channel):
                 return False
             case Match.WILDCARD:
                 return any(_fits(wildcard, channel) for wildcard in self.channels)
@@ -140,10 +140,6 @@ def _compiled(regex: str) -> Any:  # noqa: ANN401 - google-re2 ships no type inf
     options.max_mem = REGEX_MEMORY
     options.log_errors = False
     return re2.compile(regex, options)
-
-
-def _closed(channel: str) -> bool:
-    return channel.startswith(PRIVATE_PREFIX) or USER_BOUNDARY in channel
 
 
 def _fits(wildcard: str, text: str) -> bool:

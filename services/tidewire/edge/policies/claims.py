@@ -51,8 +51,8 @@ class ConnectionClaims(msgspec.Struct, frozen=True):
 class SubscriptionClaims(msgspec.Struct, frozen=True):
     """What a good subscription token says; `client` is set by old issuers only.
 
-    `channel` is "" in a connection token, which is for no channel. `expires_at`: when the subscription ends, in Unix seconds, 0 = never. `capabilities` (claim `allow`) are on this
-    channel.
+    `channel` is "" in a connection token, which is for no channel. `expires_at`: when the subscription ends, in Unix
+    seconds, 0 = never. `capabilities` (claim `allow`) are on this channel.
     """
 
     user: str

@@ -56,9 +56,9 @@ class Codec(Protocol):
     ) -> bytes:
         """Return the item that pushes a publication to subscribers of `place`: a channel, or the id that stands for it.
 
-        Runs once per publication and format. `channel` is the real one where `place` is a pattern. `data` for JSON must have passed `json_codec.clean_json`. `info` is a
-        ClientInfo as JSON; one that is not a ClientInfo is left out, since subscribers can do without the sender but
-        not with a frame they cannot read.
+        Runs once per publication and format. `channel` is the real one where `place` is a pattern. `data` for JSON must
+        have passed `json_codec.clean_json`. `info` is a ClientInfo as JSON; one that is not a ClientInfo is left out,
+        since subscribers can do without the sender but not with a frame they cannot read.
         """
 
     def join(self, items: Sequence[bytes]) -> bytes:

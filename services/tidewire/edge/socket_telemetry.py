@@ -1,0 +1,119 @@
+"""Metrics of the sockets on the public port, and the log lines of handshakes and connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidewire.kernel.seldom import Seldom
+from tidewire.platform.metrics import Counter, Gauge, Registry, metrics_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from tidewire.edge.connection import Connection
+    from tidewire.edge.gate import Gate, TransportMetrics
+    from tidewire.edge.transport import WebSocketTransport
+
+STANDARD_CODES = range(1000, 1016)
+"""Close codes of RFC 6455; a client may send any up to 4999, and must not choose our label values."""
+MAX_ORIGIN = 256
+
+
+class SocketTelemetry:
+    """Implements gate.TransportMetrics, and writes the one log line of each connection."""
+
+    def __init__(self, log: FilteringBoundLogger, monotonic: Callable[[], float]) -> None:
+        self._log = log
+        self._monotonic = monotonic
+        self._seldom = Seldom(monotonic)
+        self._handshakes = Counter(
+            "tidewire_handshakes",
+            "Requests to the WebSocket path by outcome: accepted, or why not (origin, token_in_url, broker_away, "
+            "connection_limit, sockets, timeout, head_too_large, bad_request, bad_upgrade).",
+            ["outcome"],
+        )
+        self._closed = Counter(
+            "tidewire_connections_closed",
+            "Accepted connections that ended, by close code (3xxx: the edge's own, see the protocol table; 1000 and 1001: "
+            "the client went; 1006: the network; other: a code of the client's own).",
+            ["code"],
+        )
+        self._turns_over = Counter(
+            "tidewire_turns_over",
+            "Times that a connection sent more than one turn of the loop works off (2 ms): a flood, or an overloaded edge.",
+        )
+        self._bytes_in = Counter("tidewire_received_bytes", "Bytes read from WebSocket connections.")
+        self._bytes_out = Counter("tidewire_sent_bytes", "Bytes written to WebSocket connections.")
+
+    def register(self, registry: Registry, gate: Gate) -> None:
+        """Expose everything, with gauges read from the live parts."""
+        registry.add(metrics_of(self))
+        registry.add(
+            [
+                Gauge(
+                    "tidewire_sockets",
+                    "Sockets on the public port, handshakes included.",
+                    lambda: float(gate.sockets),
+                ),
+                Gauge(
+                    "tidewire_connection_limit",
+                    "client.connection_limit, or less where the open-file limit allows no more.",
+                    lambda: float(gate.limits.connections),
+                ),
+                Gauge(
+                    "tidewire_pending_bytes",
+                    "Bytes that wait for slow connections.",
+                    lambda: float(sum(transport.pending for transport in gate.transports)),
+                ),
+            ]
+        )
+
+    def handshake(self, outcome: str) -> None:
+        """See gate.TransportMetrics."""
+        self._handshakes.inc(1, (outcome,))
+
+    def refused(self, outcome: str, origin: str, peer: str) -> None:
+        """See gate.TransportMetrics. One of a kind is logged in a minute: browsers hide the reason from a page."""
+        if self._seldom.allows(outcome):
+            self._log.warning("handshake.refused", outcome=outcome, origin=origin[:MAX_ORIGIN], peer=peer)
+
+    def turn_over(self) -> None:
+        """See gate.TransportMetrics."""
+        self._turns_over.inc()
+
+    def bytes_in(self, count: int) -> None:
+        """See gate.TransportMetrics."""
+        self._bytes_in.inc(count)
+
+    def bytes_out(self, count: int) -> None:
+        """See gate.TransportMetrics."""
+        self._bytes_out.inc(count)
+
+    def ended(self, connection: Connection, transport: WebSocketTransport) -> None:
+        """See gate.TransportMetrics: count, and write the canonical line of the connection."""
+        session, ours = connection.session, connection.disconnect
+        code = ours.code if ours is not None else transport.close_code
+        self._closed.inc(1, (str(code) if ours is not None or code in STANDARD_CODES else "other",))
+        self._log.info(
+            "connection.closed",
+            client=session.party.client,
+            user=session.party.user,
+            jti=session.party.token_id,
+            sdk=session.party.name,
+            format=transport.framing.codec.name,
+            peer=transport.peer,
+            seconds=round(self._monotonic() - connection.opened_at, 3),
+            code=code,
+            reason=ours.reason if ours is not None else "",
+            detail=session.party.detail,
+            closed_by="edge" if ours is not None else "peer",
+            commands=connection.commands,
+            bytes_in=transport.bytes_in,
+            bytes_out=transport.bytes_out,
+        )
+
+
+if TYPE_CHECKING:
+    _: type[TransportMetrics] = SocketTelemetry

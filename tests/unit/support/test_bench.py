@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import pytest
+
+from bench import tracing
+
+
+def test_core_that_is_measured_delivers_what_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks run seldom: one that no longer fits the edge would be noticed late."""
+    monkeypatch.setattr(tracing, "COMMANDS", 3)
+    sent: list[bytes] = []
+    monkeypatch.setattr(tracing.NullTransport, "send", lambda _, frame: not sent.append(frame))
+    tracing.Bench(None).run()
+    assert [frame.count(b"Hello, everybody") for frame in sent[-6:]] == [0, 1] * 3
