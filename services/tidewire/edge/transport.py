@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, cast
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from tidewire.edge.deflate import EXTENSIONS, agreed_window
 from tidewire.edge.frames import FrameReader
-from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
+from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.outbox import Outbox
 from tidewire.kernel import errors
@@ -201,7 +202,8 @@ class WebSocketTransport(asyncio.Protocol):
     def _upgrade(self, head: bytes, rest: bytes) -> None:
         """Answer a request for the WebSocket path; `rest` are the bytes that came behind its head."""
         self._backlog.clear()
-        protocol = ServerProtocol()
+        compress = self._gate.limits.deflate_min_size is not None
+        protocol = ServerProtocol(extensions=EXTENSIONS if compress else None)
         protocol.receive_data(head)
         request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
         if request is None:
@@ -228,15 +230,18 @@ class WebSocketTransport(asyncio.Protocol):
         protocol.send_response(response)
         self._write(b"".join(protocol.data_to_send()))
         if isinstance(verdict, Accept) and outcome == "accepted":
-            self._open(verdict, rest)
+            self._open(verdict, agreed_window(protocol.extensions), rest)
         else:
             self._end()
 
-    def _open(self, verdict: Accept, rest: bytes) -> None:
+    def _open(self, verdict: Accept, window_bits: int, rest: bytes) -> None:
         self._gate.disarm(self)
         self.state = TransportState.OPEN
         self.framing = WEBSOCKET_PROTOBUF if verdict.protobuf else WEBSOCKET_JSON
-        self._reader = FrameReader(self._gate.limits.message_size)
+        limits = self._gate.limits
+        if window_bits and limits.deflate_min_size is not None:
+            self.framing = deflated(self.framing, window_bits, limits.deflate_min_size)
+        self._reader = FrameReader(limits.message_size, deflate=window_bits > 0)
         client = ConnectionId(str(uuid.uuid4()))
         self._connection = self._gate.dispatcher.opened(
             client, self, json=not verdict.protobuf, bearer=verdict.bearer
