@@ -291,16 +291,17 @@ class WebSocketTransport(asyncio.Protocol):
             raise AssertionError("frames before the handshake")
         self.bytes_in += len(data)
         self._gate.metrics.bytes_in(len(data))
-        for message in reader.feed(data):
+        messages = reader.feed(data)
+        if not reader.closing:  # pongs go before what is said to messages, a close frame behind it
+            control = reader.outgoing()
+            if control and not self.send(control):
+                self._gate.dispatcher.slow(connection)
+        for message in messages:
             self._gate.dispatcher.received(connection, message)
         if reader.closing:
             if connection.disconnect is None:
                 connection.disconnect = reader.fault
             self._say_goodbye()
-        else:
-            control = reader.outgoing()
-            if control and not self.send(control):
-                self._gate.dispatcher.slow(connection)
 
     def _say_goodbye(self) -> None:
         """Write what the closing handshake asks for, and see to it that it ends."""

@@ -220,6 +220,37 @@ def test_ping_inside_a_message_at_its_limit_is_answered(peer: Peer) -> None:
     assert peer.reader.feed(frame(Opcode.CONT, b"")) == [b"x" * LIMIT]
 
 
+@protocol("message.size", "transport.websocket")
+def test_short_way_for_one_whole_frame_knows_the_same_rules() -> None:
+    """A frame that comes alone may be too long, or stand inside a message, or behind the end, like any other."""
+    too_long, inside, behind = FrameReader(3), FrameReader(LIMIT), FrameReader(LIMIT)
+    assert too_long.feed(frame(Opcode.TEXT, b"abc")) == [b"abc"]
+    assert too_long.feed(frame(Opcode.TEXT, b"abcd")) == []
+    assert ending(too_long)[0] == 1009
+    inside.feed(frame(Opcode.TEXT, b"a", fin=False))
+    assert inside.feed(frame(Opcode.TEXT, b"b")) == []
+    assert ending(inside)[0] == 1002
+    behind.feed(frame(Opcode.CLOSE, b""))
+    assert behind.feed(frame(Opcode.TEXT, b"c")) == []
+
+
+def test_frame_that_comes_in_many_reads_is_looked_at_when_it_can_be_read() -> None:
+    """Not with each byte, which would cost its square."""
+
+    class Counting(FrameReader):
+        looks = 0
+
+        def _frame(self, data: bytes, at: int, messages: list[bytes]) -> int:
+            Counting.looks += 1
+            return super()._frame(data, at, messages)
+
+    reader, found = Counting(LIMIT), []
+    for byte in frame(Opcode.BINARY, bytes(LIMIT)):
+        found += reader.feed(bytes((byte,)))
+    assert found == [bytes(LIMIT)]
+    assert Counting.looks <= 4
+
+
 @protocol("transport.websocket")
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536])
 @pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])

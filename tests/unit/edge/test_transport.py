@@ -388,6 +388,15 @@ def test_frames_in_the_packet_of_the_upgrade_are_read_behind_it(door: Door) -> N
     assert tcp.taken()[:2] == b"\x8a\x01"
 
 
+@protocol("transport.ws_ping")
+def test_pong_goes_before_the_answer_to_the_message_around_the_ping(door: Door) -> None:
+    """It is due as soon as may be (RFC 6455, section 5.5.2), also when all of it comes in one read."""
+    tcp = door.opened()
+    begin = b"\x01" + connect_frame()[1:]
+    tcp.receive(begin + frame(b"x", Opcode.PING) + frame(b"", Opcode.CONT))
+    assert tcp.taken().startswith(b"\x8a\x01x\x81")
+
+
 @protocol("message.size", "message.utf8")
 @pytest.mark.parametrize(
     ("data", "code"),
