@@ -2,14 +2,18 @@
 
 CPU is that of the process, in inbound frames per second: a client's frames of 128 bytes, one in a read as most clients
 send, and as many as a flood puts into one slice of the transport. Memory is what an idle connection's reader holds
-(tracemalloc), after a message has come. Medians and spread of the rounds.
+(tracemalloc), after a message has come. Then what it costs to compress a publication, by the window. Medians and spread
+of the rounds.
 """
 
 from __future__ import annotations
 
 import gc
+import json
+import random
 import secrets
 import statistics
+import string
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -18,6 +22,7 @@ from typing import Protocol
 from websockets.frames import Frame, Opcode
 
 from tests.support.reference_reader import ReferenceReader
+from tidewire.edge.deflate import deflate
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.transport import SLICE
 
@@ -71,6 +76,26 @@ def idle_bytes(create: Callable[[], Reader], chunk: bytes) -> float:
     return held / READERS
 
 
+def deflate_cost(payload: bytes, window_bits: int) -> tuple[float, float]:
+    """Return the median of CPU microseconds for one payload, and the share of its bytes that is left."""
+    costs = []
+    for _ in range(101):
+        began = time.process_time_ns()
+        deflated = deflate(payload, window_bits)
+        costs.append((time.process_time_ns() - began) / 1e3)
+    return statistics.median(costs), len(deflated) / len(payload)
+
+
+def document(size: int) -> bytes:
+    """Return JSON of that many bytes, as varied as chat is."""
+    chance = random.Random(1)
+    words = ["".join(chance.choices(string.ascii_lowercase, k=chance.randint(3, 9))) for _ in range(300)]
+    rows: list[dict[str, object]] = []
+    while len(encoded := json.dumps(rows).encode()) < size:
+        rows.append({"id": chance.randint(1, 10**6), "text": " ".join(chance.choices(words, k=6))})
+    return encoded[:size]
+
+
 def main() -> None:
     """Alternate the two, and print a line for each case."""
     for name, (opcode, payload) in PAYLOADS.items():
@@ -89,6 +114,10 @@ def main() -> None:
     frame = Frame(*PAYLOADS["text"]).serialize(mask=True)
     for variant, create in VARIANTS.items():
         print(f"idle                {variant:15} {idle_bytes(create, frame):7.0f} bytes a reader")
+    for size in (128, 512, 4096, 65_536):
+        for window_bits in (9, 12, 15):
+            cost, left = deflate_cost(document(size), window_bits)
+            print(f"deflate {size:6} bytes, window of {window_bits:2} bits {cost:7.1f} us, {left:4.0%} left")
 
 
 if __name__ == "__main__":
