@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-system lint format unit integration e2e bench proto pins clean
+.PHONY: help run test setup setup-sdks setup-system lint format unit integration e2e conformance bench proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ unit integration e2e:
 unit: ## run the unit tests
 integration: ## run the tests against a real nats-server
 e2e: ## run the tests with whole processes, the official SDKs and a browser
+
+conformance: setup ## run the Autobahn Testsuite against the WebSocket transport (needs Python 2.7; about ten minutes)
+	@scripts/conformance.sh
 
 bench: setup ## measure the edge on this machine
 	@.venv/bin/python -m bench

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 from cryptography import x509
 
 from tidewire.doctor.facts import EdgeFacts, FileFacts, FileKind, KeySetFacts, ListenerFacts
-from tidewire.edge.app import ANONYMOUS, needed_payload
+from tidewire.edge.app import needed_payload
 from tidewire.edge.config import EdgeConfig, HttpConfig, JwksConfig
+from tidewire.edge.nats_options import ANONYMOUS
 from tidewire.edge.policies.jwks import LARGEST_SET, UnusableSet, read_set
 from tidewire.platform.download import DownloadFailed, download
 from tidewire.platform.ports import why_not

@@ -12,7 +12,6 @@ _NO_PROXY: Final = "no proxies yet: tokens say who may do what, and rpc is answe
 _PRESENCE: Final = "not yet: it comes with the presence service"
 _HISTORY: Final = "not yet: it comes with the history service"
 _WEBSOCKET_ONLY: Final = "WebSocket is the only transport"
-_NO_COMPRESSION: Final = "there is no compression"
 
 TOP: Final = {
     "http_server": "here it is http; TLS ends at the proxy before the edges",
@@ -74,7 +73,7 @@ WEBSOCKET: Final = {
     "disabled": _WEBSOCKET_ONLY,
     "handler_prefix": "it is always /connection/websocket",
     "write_timeout": "a client that reads too slowly is closed: here it is client.queue_max_size",
-    **dict.fromkeys(["compression", "compression_min_size", "compression_level"], _NO_COMPRESSION),
+    "compression_level": "the level is always 1",
 }
 CHANNEL: Final = {
     "private_prefix": "it is always $",

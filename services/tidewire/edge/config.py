@@ -147,6 +147,21 @@ class WebsocketConfig(Section, frozen=True, kw_only=True):
             extra=RESTART,
         ),
     ] = 65536
+    compression: Annotated[
+        bool,
+        Meta(
+            description="Whether permessage-deflate (RFC 7692) is agreed on with clients that offer it, without context "
+            "takeover: no connection keeps a window. It saves bytes and costs CPU; the limit on a message counts "
+            "before and after inflating."
+        ),
+    ] = False
+    compression_min_size: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Shorter messages in bytes are sent as they are. With 512, JSON is about halved.",
+        ),
+    ] = 512
     close_timeout: Annotated[
         Duration,
         Meta(

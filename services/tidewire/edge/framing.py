@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+from tidewire.edge.deflate import deflate
 from tidewire.edge.wire.json_codec import JSON
 from tidewire.edge.wire.protobuf_codec import PROTOBUF
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 FIN_TEXT = 0x81
 FIN_BINARY = 0x82
+RSV1 = 0x40
+"""Says that the message is compressed (RFC 7692, section 6)."""
 MAX_JOINED = 64 * 1024
 """Bytes of joined publications in one frame; a larger single publication gets a frame of its own."""
 
@@ -62,3 +65,36 @@ def websocket_frame(first: int, payload: bytes) -> bytes:
 
 WEBSOCKET_JSON = Framing(JSON, partial(websocket_frame, FIN_TEXT))
 WEBSOCKET_PROTOBUF = Framing(PROTOBUF, partial(websocket_frame, FIN_BINARY))
+
+
+class _Deflating:
+    """Frames with compressed payloads, where that makes them smaller, from `min_size` bytes on.
+
+    The last one is kept: audiences that differ in what they want are mostly sent the same.
+    """
+
+    def __init__(self, first: int, window_bits: int, min_size: int) -> None:
+        self._first = first
+        self._window_bits = window_bits
+        self._min_size = min_size
+        self._payload = self._frame = b""
+
+    def __call__(self, payload: bytes) -> bytes:
+        if len(payload) < self._min_size:
+            return websocket_frame(self._first, payload)
+        if payload != self._payload:
+            self._payload, self._frame = payload, self._wrap(payload)
+        return self._frame
+
+    def _wrap(self, payload: bytes) -> bytes:
+        deflated = deflate(payload, self._window_bits)
+        if len(deflated) >= len(payload):
+            return websocket_frame(self._first, payload)
+        return websocket_frame(self._first | RSV1, deflated)
+
+
+@lru_cache(maxsize=64)
+def deflated(plain: Framing, window_bits: int, min_size: int) -> Framing:
+    """Return the framing that compresses what `plain` sends; the same one for all who agreed on the same window."""
+    first = FIN_TEXT if plain is WEBSOCKET_JSON else FIN_BINARY
+    return Framing(plain.codec, _Deflating(first, window_bits, min_size))

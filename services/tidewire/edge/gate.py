@@ -58,6 +58,8 @@ class Limits(msgspec.Struct, frozen=True):
     pending_bytes: int
     handshake_timeout: float
     close_timeout: float
+    deflate_min_size: int | None = None
+    """Bytes from which a message is compressed for clients that take it; None where compression is declined."""
 
 
 def limits_of(config: EdgeConfig, log: FilteringBoundLogger) -> Limits:
@@ -73,6 +75,7 @@ def limits_of(config: EdgeConfig, log: FilteringBoundLogger) -> Limits:
         pending_bytes=config.client.queue_max_size,
         handshake_timeout=config.client.handshake_timeout,
         close_timeout=config.websocket.close_timeout,
+        deflate_min_size=config.websocket.compression_min_size if config.websocket.compression else None,
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tidewire.edge.framing import Framing
     from tidewire.edge.policies.filters import TagsFilter
     from tidewire.edge.ports import Broker, Metrics, Publication
+    from tidewire.edge.wire.codec import Codec
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
 
@@ -195,11 +196,12 @@ class Hub:
         started = self._clock.monotonic()
         deliveries = size = 0
         slow: list[Connection] = []
-        encoded: dict[tuple[Framing, bool], list[bytes]] = {}
+        encoded: dict[tuple[Codec, bool], list[bytes]] = {}
         for (framing, compact, wanted), group in channel.members.items():
-            items = encoded.get((framing, compact))
+            form = framing.codec, compact
+            items = encoded.get(form)
             if items is None:
-                items = encoded[framing, compact] = _encode(channel, publications, framing, compact)
+                items = encoded[form] = _encode(channel, publications, *form)
             if wanted is not None:
                 items = [
                     item
@@ -248,10 +250,8 @@ def _audience(connection: Connection, traits: Traits) -> Audience:
     return Audience(connection.transport.framing, traits.compact, traits.wanted)
 
 
-def _encode(
-    channel: Channel, publications: list[Publication], framing: Framing, compact: bool
-) -> list[bytes]:
-    encode = framing.codec.publication
+def _encode(channel: Channel, publications: list[Publication], codec: Codec, compact: bool) -> list[bytes]:
+    encode = codec.publication
     place = channel.id if compact else channel.name
     return [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
 

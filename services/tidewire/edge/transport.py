@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, cast
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from tidewire.edge.frames import FrameReader, ServerProtocolReader
-from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
+from tidewire.edge.deflate import EXTENSIONS, agreed_window
+from tidewire.edge.frames import FrameReader
+from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.outbox import Outbox
 from tidewire.kernel import errors
@@ -49,7 +50,6 @@ class WebSocketTransport(asyncio.Protocol):
         "_backlog",
         "_connection",
         "_gate",
-        "_head",
         "_outbox",
         "_paused",
         "_reader",
@@ -64,8 +64,8 @@ class WebSocketTransport(asyncio.Protocol):
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._head = bytearray()
         self._backlog = bytearray()
+        """What came and is not worked off: the head of the request, then frames that wait for their turn."""
         self._reader: FrameReader | None = None
         self._connection: Connection | None = None
         self._outbox: Outbox | None = None
@@ -97,7 +97,7 @@ class WebSocketTransport(asyncio.Protocol):
         if self._reader is not None:
             self._take(data)
         elif self.state is TransportState.HANDSHAKE:
-            self._head += data
+            self._backlog += data
             self._read_head()
 
     def eof_received(self) -> bool:
@@ -177,13 +177,13 @@ class WebSocketTransport(asyncio.Protocol):
     # Handshake.
 
     def _read_head(self) -> None:
-        end = self._head.find(HEAD_END)
-        if end < 0 and len(self._head) <= MAX_REQUEST:
+        end = self._backlog.find(HEAD_END)
+        if end < 0 and len(self._backlog) <= MAX_REQUEST:
             return
         if end < 0 or end > MAX_REQUEST:
             self._refuse_raw(431, "Request Header Fields Too Large", "head_too_large", TOO_LARGE)
-        elif _path(self._head) == WEBSOCKET_PATH:
-            self._upgrade(bytes(self._head[: end + 4]), bytes(self._head[end + 4 :]))
+        elif _path(self._backlog) == WEBSOCKET_PATH:
+            self._upgrade(bytes(self._backlog[: end + 4]), bytes(self._backlog[end + 4 :]))
         else:
             self._hand_over()
 
@@ -196,14 +196,14 @@ class WebSocketTransport(asyncio.Protocol):
         http = cast("asyncio.Protocol", self._gate.host(self._tcp))
         self._tcp.set_protocol(http)
         http.connection_made(self._tcp)
-        http.data_received(bytes(self._head))
-        self._head.clear()
+        http.data_received(bytes(self._backlog))
+        self._backlog.clear()
 
     def _upgrade(self, head: bytes, rest: bytes) -> None:
         """Answer a request for the WebSocket path; `rest` are the bytes that came behind its head."""
-        self._head.clear()
-        limits = self._gate.limits
-        protocol = ServerProtocol(max_size=limits.message_size)
+        self._backlog.clear()
+        compress = self._gate.limits.deflate_min_size is not None
+        protocol = ServerProtocol(extensions=EXTENSIONS if compress else None)
         protocol.receive_data(head)
         request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
         if request is None:
@@ -230,15 +230,18 @@ class WebSocketTransport(asyncio.Protocol):
         protocol.send_response(response)
         self._write(b"".join(protocol.data_to_send()))
         if isinstance(verdict, Accept) and outcome == "accepted":
-            self._open(protocol, verdict, rest)
+            self._open(verdict, agreed_window(protocol.extensions), rest)
         else:
             self._end()
 
-    def _open(self, protocol: ServerProtocol, verdict: Accept, rest: bytes) -> None:
+    def _open(self, verdict: Accept, window_bits: int, rest: bytes) -> None:
         self._gate.disarm(self)
         self.state = TransportState.OPEN
         self.framing = WEBSOCKET_PROTOBUF if verdict.protobuf else WEBSOCKET_JSON
-        self._reader = ServerProtocolReader(protocol)
+        limits = self._gate.limits
+        if window_bits and limits.deflate_min_size is not None:
+            self.framing = deflated(self.framing, window_bits, limits.deflate_min_size)
+        self._reader = FrameReader(limits.message_size, deflate=window_bits > 0)
         client = ConnectionId(str(uuid.uuid4()))
         self._connection = self._gate.dispatcher.opened(
             client, self, json=not verdict.protobuf, bearer=verdict.bearer
@@ -288,16 +291,17 @@ class WebSocketTransport(asyncio.Protocol):
             raise AssertionError("frames before the handshake")
         self.bytes_in += len(data)
         self._gate.metrics.bytes_in(len(data))
-        for message in reader.feed(data):
+        messages = reader.feed(data)
+        if not reader.closing:  # pongs go before what is said to messages, a close frame behind it
+            control = reader.outgoing()
+            if control and not self.send(control):
+                self._gate.dispatcher.slow(connection)
+        for message in messages:
             self._gate.dispatcher.received(connection, message)
         if reader.closing:
             if connection.disconnect is None:
                 connection.disconnect = reader.fault
             self._say_goodbye()
-        else:
-            control = b"".join(reader.outgoing())  # many small frames would cost more than their bytes
-            if control and not self.send(control):
-                self._gate.dispatcher.slow(connection)
 
     def _say_goodbye(self) -> None:
         """Write what the closing handshake asks for, and see to it that it ends."""
@@ -305,11 +309,9 @@ class WebSocketTransport(asyncio.Protocol):
             raise AssertionError("a close before the handshake")
         first = self.state is TransportState.OPEN
         self.state = TransportState.CLOSING
-        for control in self._reader.outgoing():
-            if first:  # behind our close frame nothing follows, least of all pongs that nobody bounds
-                self._write(control)
-            if not control and self._tcp is not None:
-                self._tcp.close()
+        self._write(self._reader.outgoing())
+        if self._reader.ended and self._tcp is not None:
+            self._tcp.close()
         if first:
             self._gate.arm(self, self._gate.limits.close_timeout)
             self._gate.dispatcher.lost(self._connection)

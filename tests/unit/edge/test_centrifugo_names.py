@@ -83,8 +83,8 @@ def test_hints_are_for_names_that_are_unknown_and_name_settings_that_are_known()
         ({"rpc": {"namespaces": []}}, "rpc.namespaces: unknown setting; here it is rpc.methods"),
         ({"channel": {"user_boundary": "#"}}, "channel.user_boundary: unknown setting; it is always #"),
         (
-            {"websocket": {"compression": True}},
-            "websocket.compression: unknown setting; there is no compression",
+            {"websocket": {"compression_level": 6}},
+            "websocket.compression_level: unknown setting; the level is always 1",
         ),
     ],
     ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -9,39 +8,29 @@ from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import State
-from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from tests.support.protocol import protocol
-from tidewire.edge.frames import ServerProtocolReader
+from tidewire.edge.frames import FrameReader
 from tidewire.kernel.errors import Disconnect
 
 LIMIT = 1000
 
 
 class Peer:
-    """A client and the edge's reader behind one handshake. The client's bytes are sent when the test says so."""
+    """A client and the edge's reader, their handshake done. The client's bytes are sent when the test says so."""
 
     def __init__(self) -> None:
-        self.client = ClientProtocol(parse_uri("ws://edge/connection/websocket"))
-        request = self.client.connect()
-        self.client.send_request(request)
-        server = ServerProtocol(max_size=LIMIT)
-        server.receive_data(b"".join(self.client.data_to_send()))
-        (event,) = server.events_received()
-        server.send_response(server.accept(event))
-        self.client.receive_data(b"".join(server.data_to_send()))
-        self.client.events_received()
-        assert self.client.state is State.OPEN
-        self.reader = ServerProtocolReader(server)
+        self.client = ClientProtocol(parse_uri("ws://edge/connection/websocket"), state=State.OPEN)
+        self.reader = FrameReader(LIMIT)
 
     def said(self) -> bytes:
         """What the client wrote since the last call."""
         return b"".join(self.client.data_to_send())
 
     def heard(self) -> list[tuple[Opcode, bytes]]:
-        """Frames that the client reads of what the edge owes it; the end of the stream is left out."""
-        self.client.receive_data(b"".join(self.reader.outgoing()))
+        """Frames that the client reads of what the edge owes it."""
+        self.client.receive_data(self.reader.outgoing())
         assert self.client.parser_exc is None
         return [
             (event.opcode, bytes(event.data))
@@ -62,10 +51,10 @@ def frame(opcode: Opcode, data: bytes, *, fin: bool = True, mask: bool = True) -
     return whole if fin else bytes((opcode,)) + whole[1:]
 
 
-def closing_frame(sent: Sequence[bytes]) -> tuple[int, str]:
-    """Code and reason of the one close frame in what the reader wants to write; the end of the stream follows."""
-    assert sent[-1] == b"", "a failed connection is ended at once"
-    data = b"".join(sent)
+def ending(reader: FrameReader) -> tuple[int, str]:
+    """Code and reason of the one close frame that the reader owes; the connection is to end behind it."""
+    assert reader.ended, "a failed connection is ended at once"
+    data = reader.outgoing()
     assert data[0] == 0x88
     assert data[1] == len(data) - 2, "the close frame is the only one"
     close = Close.parse(data[2:])
@@ -84,7 +73,7 @@ def test_text_and_binary_messages(peer: Peer) -> None:
     assert peer.reader.feed(data[:3]) == []
     assert peer.reader.feed(data[3:]) == [b"one", b"\xff\x00"]
     assert peer.reader.feed(b"") == []
-    assert peer.reader.outgoing() == []
+    assert peer.reader.outgoing() == b""
 
 
 @protocol("transport.websocket", "transport.ws_ping")
@@ -132,9 +121,10 @@ def test_empty_fragments_are_not_kept(peer: Peer) -> None:
     """They cost a peer six bytes each and no size bounds their number."""
     empty = frame(Opcode.CONT, b"", fin=False)
     assert peer.reader.feed(frame(Opcode.BINARY, b"a", fin=False) + empty * 10_000) == []
-    assert len(peer.reader._message) == 1
+    assert peer.reader._message is not None
+    assert peer.reader._message.data == b"a"
     assert peer.reader.feed(frame(Opcode.CONT, b"z")) == [b"az"]
-    assert len(peer.reader._message) == 0
+    assert peer.reader._message is None
 
 
 # What is refused.
@@ -148,7 +138,7 @@ def test_text_that_is_not_utf8_closes_with_1007(peer: Peer, text: bytes) -> None
         frame(Opcode.TEXT, b"a") + frame(Opcode.TEXT, text) + frame(Opcode.TEXT, b"b")
     ) == [b"a"]
     assert peer.reader.closing
-    assert closing_frame(peer.reader.outgoing())[0] == 1007
+    assert ending(peer.reader)[0] == 1007
     assert peer.reader.feed(frame(Opcode.TEXT, b"c")) == []
 
 
@@ -163,7 +153,7 @@ def test_utf8_is_judged_over_the_whole_message_and_only_for_text(peer: Peer) -> 
     ]
     cut = frame(Opcode.TEXT, euro[:1], fin=False) + frame(Opcode.CONT, b"x")
     assert peer.reader.feed(cut) == []
-    assert closing_frame(peer.reader.outgoing())[0] == 1007
+    assert ending(peer.reader)[0] == 1007
 
 
 @protocol("message.size")
@@ -175,54 +165,128 @@ def test_message_size_is_bounded_also_in_fragments(peer: Peer) -> None:
     assert peer.reader.feed(half + whole) == [bytes(LIMIT)]
     too_large = frame(Opcode.CONT, bytes(LIMIT // 2 + 1))
     assert peer.reader.feed(half + too_large[:10]) == []
-    assert closing_frame(peer.reader.outgoing())[0] == 1009
+    assert ending(peer.reader)[0] == 1009
     assert peer.reader.close_code == 1009
     fresh = Peer()
     assert fresh.reader.feed(frame(Opcode.TEXT, b"x" * (LIMIT + 1))[:8]) == []
-    assert closing_frame(fresh.reader.outgoing())[0] == 1009
+    assert ending(fresh.reader)[0] == 1009
+
+
+BROKEN = {
+    "unmasked (5.1)": frame(Opcode.TEXT, b"x", mask=False),
+    "unmasked ping (5.1)": frame(Opcode.PING, b"x", mask=False),
+    "RSV1 without an extension (5.2)": b"\xc1\x80\x00\x00\x00\x00",
+    "RSV2 (5.2)": b"\xa2\x80\x00\x00\x00\x00",
+    "RSV3 in a ping (5.2)": b"\x99\x80\x00\x00\x00\x00",
+    "reserved opcode 3 (5.2)": b"\x83\x80\x00\x00\x00\x00",
+    "reserved opcode 15 (5.2)": b"\x8f\x80\x00\x00\x00\x00",
+    "nothing to continue (5.4)": frame(Opcode.CONT, b"x"),
+    "a message inside another (5.4)": frame(Opcode.TEXT, b"x", fin=False) + frame(Opcode.TEXT, b"y"),
+    "a message inside another, binary (5.4)": frame(Opcode.TEXT, b"x", fin=False)
+    + frame(Opcode.BINARY, b"y"),
+    "fragmented ping (5.5)": b"\x09\x80\x00\x00\x00\x00",
+    "ping of 126 bytes (5.5)": b"\x89\xfe",
+    "close of 65,536 bytes (5.5)": b"\x88\xff",
+    "close of one byte (5.5.1)": frame(Opcode.CLOSE, b"\x03"),
+    "close 0 (7.4.2)": frame(Opcode.CLOSE, b"\x00\x00"),
+    "close 999 (7.4.2)": frame(Opcode.CLOSE, b"\x03\xe7"),
+    "close 1004 (7.4.1)": frame(Opcode.CLOSE, b"\x03\xec"),
+    "close 1005 (7.4.1)": frame(Opcode.CLOSE, b"\x03\xed"),
+    "close 1006 (7.4.1)": frame(Opcode.CLOSE, b"\x03\xee"),
+    "close 1015 (7.4.1)": frame(Opcode.CLOSE, b"\x03\xf7"),
+    "close 2999 (7.4.2)": frame(Opcode.CLOSE, b"\x0b\xb7"),
+    "close 5000 (7.4.2)": frame(Opcode.CLOSE, b"\x13\x88"),
+}
 
 
 @protocol("transport.websocket")
-@pytest.mark.parametrize(
-    "data",
-    [
-        frame(Opcode.TEXT, b"x", mask=False),
-        frame(Opcode.PING, b"x", mask=False),
-        frame(Opcode.CONT, b"x"),
-        frame(Opcode.TEXT, b"x", fin=False) + frame(Opcode.TEXT, b"y"),
-        b"\xc1\x80\x00\x00\x00\x00",
-        b"\x83\x80\x00\x00\x00\x00",
-        b"\x09\x80\x00\x00\x00\x00",
-        b"\x89\xfe\x00\x7e\x00\x00\x00\x00" + bytes(126),
-        frame(Opcode.CLOSE, b"\x03"),
-        frame(Opcode.CLOSE, b"\x03\xed"),
-        frame(Opcode.CLOSE, b"\x00\x01"),
-        frame(Opcode.TEXT, b"x", fin=False) + frame(Opcode.CLOSE, b"\x03\xe8"),
-    ],
-    ids=[
-        "unmasked",
-        "unmasked ping",
-        "nothing to continue",
-        "a message inside another",
-        "reserved bit",
-        "reserved opcode",
-        "fragmented ping",
-        "long ping",
-        "close of one byte",
-        "close 1005",
-        "close 1",
-        "close inside a message",
-    ],
-)
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
 def test_broken_rules_close_with_1002(peer: Peer, data: bytes) -> None:
-    """The fault is known to whoever logs it."""
-    assert peer.reader.feed(frame(Opcode.BINARY, b"before") + data + frame(Opcode.BINARY, b"behind")) == [
-        b"before"
-    ]
-    assert closing_frame(peer.reader.outgoing())[0] == 1002
+    """As soon as the frame's head tells. What came before it counts; the fault is known to whoever logs it."""
+    assert peer.reader.feed(frame(Opcode.BINARY, b"before") + data) == [b"before"]
+    assert ending(peer.reader)[0] == 1002
     assert peer.reader.closing
     assert peer.reader.fault is not None
-    assert peer.reader.fault.code == 1002
+    assert (peer.reader.fault.code, peer.reader.close_code) == (1002, 1002)
+    assert peer.reader.feed(frame(Opcode.BINARY, b"behind")) == []
+    assert peer.reader.outgoing() == b""
+
+
+@protocol("transport.ws_ping", "message.size")
+def test_ping_inside_a_message_at_its_limit_is_answered(peer: Peer) -> None:
+    """Control frames have their own bound (5.5), and no share in that of the message around them."""
+    peer.reader.feed(frame(Opcode.TEXT, b"x" * LIMIT, fin=False) + frame(Opcode.PING, b"y" * 125))
+    assert peer.reader.outgoing() == frame(Opcode.PONG, b"y" * 125, mask=False)
+    assert peer.reader.feed(frame(Opcode.CONT, b"")) == [b"x" * LIMIT]
+
+
+@protocol("message.size", "transport.websocket")
+def test_short_way_for_one_whole_frame_knows_the_same_rules() -> None:
+    """A frame that comes alone may be too long, or stand inside a message, or behind the end, like any other."""
+    too_long, inside, behind = FrameReader(3), FrameReader(LIMIT), FrameReader(LIMIT)
+    assert too_long.feed(frame(Opcode.TEXT, b"abc")) == [b"abc"]
+    assert too_long.feed(frame(Opcode.TEXT, b"abcd")) == []
+    assert ending(too_long)[0] == 1009
+    inside.feed(frame(Opcode.TEXT, b"a", fin=False))
+    assert inside.feed(frame(Opcode.TEXT, b"b")) == []
+    assert ending(inside)[0] == 1002
+    behind.feed(frame(Opcode.CLOSE, b""))
+    assert behind.feed(frame(Opcode.TEXT, b"c")) == []
+
+
+def test_frame_that_comes_in_many_reads_is_looked_at_when_it_can_be_read() -> None:
+    """Not with each byte, which would cost its square."""
+
+    class Counting(FrameReader):
+        looks = 0
+
+        def _frame(self, data: bytes, at: int, messages: list[bytes]) -> int:
+            Counting.looks += 1
+            return super()._frame(data, at, messages)
+
+    reader, found = Counting(LIMIT), []
+    for byte in frame(Opcode.BINARY, bytes(LIMIT)):
+        found += reader.feed(bytes((byte,)))
+    assert found == [bytes(LIMIT)]
+    assert Counting.looks <= 4
+
+
+@protocol("transport.websocket")
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536])
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+def test_each_form_of_length(size: int, opcode: Opcode) -> None:
+    """7, 16 and 64 bits (section 5.2), cut at each byte of the head."""
+    data = frame(opcode, b"x" * size)
+    for cut in range(15):
+        reader = FrameReader(65_536)
+        assert reader.feed(data[:cut]) + reader.feed(data[cut:]) == [b"x" * size]
+        assert reader._rest is None
+
+
+def test_lengths_in_a_longer_form_than_they_need_are_read(peer: Peer) -> None:
+    """Senders must not (section 5.2), receivers are told nothing: websockets reads them, too."""
+    assert peer.reader.feed(b"\x82\xfe\x00\x01\x00\x00\x00\x00a") == [b"a"]
+    assert peer.reader.feed(b"\x82\xff\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00b") == [b"b"]
+
+
+def test_what_a_peer_announces_is_not_reserved(peer: Peer) -> None:
+    """A length of 63 bits and more is refused by its head; less than the limit costs what has come."""
+    assert peer.reader.feed(b"\x82\xfe\x03\xe8") == []
+    assert peer.reader._rest is not None
+    assert len(peer.reader._rest) == 4
+    for head in (b"\x7f", b"\xff"):
+        reader = FrameReader(LIMIT)
+        assert reader.feed(b"\x82\xff" + head + b"\xff" * 7) == []
+        assert ending(reader)[0] == 1009
+
+
+def test_an_idle_reader_holds_no_buffer(peer: Peer) -> None:
+    """There is one for each connection, and most are idle."""
+    peer.reader.feed(frame(Opcode.TEXT, b"a", fin=False) + frame(Opcode.PING, b"p") + b"\x80")
+    assert None not in [peer.reader._rest, peer.reader._message, peer.reader._owed]
+    assert peer.reader.feed(frame(Opcode.CONT, b"b")[1:]) == [b"ab"]
+    assert peer.reader.outgoing() == frame(Opcode.PONG, b"p", mask=False)
+    assert (peer.reader._rest, peer.reader._message, peer.reader._owed) == (None, None, None)
 
 
 # Closing.
@@ -236,11 +300,63 @@ def test_close_of_the_peer_is_echoed_and_what_came_before_it_counts(
     """Also in one read. Nothing behind it does."""
     data = frame(Opcode.TEXT, b"last words") + frame(Opcode.CLOSE, payload) + frame(Opcode.TEXT, b"more")
     assert peer.reader.feed(data) == [b"last words"]
-    assert peer.reader.closing
-    assert peer.reader.outgoing() == [Frame(Opcode.CLOSE, payload).serialize(mask=False), b""]
+    assert (peer.reader.closing, peer.reader.ended) == (True, True)
+    assert peer.reader.outgoing() == Frame(Opcode.CLOSE, payload).serialize(mask=False)
     assert (peer.reader.close_code, peer.reader.fault) == (code, None)
     peer.reader.close(3001, "too late")
-    assert peer.reader.outgoing() == []
+    assert peer.reader.outgoing() == b""
+
+
+@protocol("transport.websocket")
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1012, 1014, 3000, 3999, 4000, 4999])
+def test_codes_that_a_peer_may_close_with(peer: Peer, code: int) -> None:
+    """Sections 7.4.1 and 7.4.2, and what was registered since."""
+    peer.reader.feed(frame(Opcode.CLOSE, Close(code, "€").serialize()))
+    assert (peer.reader.close_code, peer.reader.fault) == (code, None)
+
+
+@protocol("transport.websocket")
+def test_close_inside_a_message_is_a_close(peer: Peer) -> None:
+    """Control frames may stand between fragments (section 5.4); the message is lost with the connection."""
+    peer.reader.feed(frame(Opcode.TEXT, b"x", fin=False) + frame(Opcode.CLOSE, b"\x03\xe8"))
+    assert ending(peer.reader) == (1000, "")
+    assert (peer.reader.close_code, peer.reader.fault, peer.reader._message) == (1000, None, None)
+
+
+@protocol("message.utf8")
+def test_reason_that_is_not_utf8_closes_with_1007(peer: Peer) -> None:
+    """Section 5.5.1 wants UTF-8, section 8.1 this code."""
+    peer.reader.feed(frame(Opcode.CLOSE, b"\x03\xe8\xff"))
+    assert ending(peer.reader)[0] == 1007
+
+
+def test_pings_behind_our_close_frame_are_not_answered(peer: Peer) -> None:
+    """Nothing follows it, least of all pongs that nobody bounds."""
+    peer.reader.feed(frame(Opcode.PING, b"before"))
+    peer.reader.close(3001, "shutdown")
+    peer.reader.feed(frame(Opcode.PING, b"behind"))
+    pong = frame(Opcode.PONG, b"before", mask=False)
+    assert peer.reader.outgoing() == pong + frame(Opcode.CLOSE, b"\x0b\xb9shutdown", mask=False)
+
+
+def test_broken_rules_behind_our_close_frame_end_the_connection(peer: Peer) -> None:
+    """Without a second close frame (section 7.1.7); what the edge said stays what it said."""
+    peer.reader.close(3001, "shutdown")
+    peer.reader.outgoing()
+    peer.reader.feed(frame(Opcode.CONT, b""))
+    assert (peer.reader.ended, peer.reader.outgoing()) == (True, b"")
+    assert (peer.reader.close_code, peer.reader.fault) == (3001, None)
+
+
+@protocol("message.utf8")
+@pytest.mark.parametrize("parts", [[b"\xe2\x82", b"x"], [b"ok\xf4\x90"], [b"\xed", b"\xa0\x80"], [b"\xff"]])
+def test_utf8_is_judged_with_each_fragment(peer: Peer, parts: list[bytes]) -> None:
+    """Not only when the message is whole (section 8.1)."""
+    peer.reader.feed(frame(Opcode.TEXT, b"", fin=False))
+    for part in parts:
+        assert not peer.reader.closing
+        peer.reader.feed(frame(Opcode.CONT, part, fin=False))
+    assert ending(peer.reader)[0] == 1007
 
 
 def test_our_close_waits_for_the_peers(peer: Peer) -> None:
@@ -248,11 +364,12 @@ def test_our_close_waits_for_the_peers(peer: Peer) -> None:
     assert not peer.reader.closing
     peer.reader.close(3001, "shutdown")
     peer.reader.close(3008, "slow")
-    assert peer.reader.outgoing() == [Frame(Opcode.CLOSE, b"\x0b\xb9shutdown").serialize(mask=False)]
+    assert peer.reader.outgoing() == Frame(Opcode.CLOSE, b"\x0b\xb9shutdown").serialize(mask=False)
+    assert not peer.reader.ended
     assert (peer.reader.closing, peer.reader.close_code, peer.reader.fault) == (True, 3001, None)
     assert peer.reader.feed(frame(Opcode.TEXT, b"crossed")) == [b"crossed"]
     assert peer.reader.feed(frame(Opcode.CLOSE, b"\x0b\xb9")) == []
-    assert peer.reader.outgoing() == [b""]
+    assert (peer.reader.outgoing(), peer.reader.ended) == (b"", True)
     assert peer.reader.close_code == 3001
 
 
@@ -264,7 +381,7 @@ def test_close_code_without_any_close_frame_is_1006(peer: Peer) -> None:
     assert peer.reader.close_code == 1006
     assert peer.reader.closing
     assert peer.reader.fault is None
-    assert [data for data in peer.reader.outgoing() if data] == []
+    assert peer.reader.outgoing() == b""
 
 
 def test_fault_keeps_the_reason(peer: Peer) -> None:

@@ -14,11 +14,12 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, at_once, rules, token
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
-from tidewire.edge import hub
+from tidewire.edge import framing, hub
 from tidewire.edge.connection import Connection
+from tidewire.edge.deflate import deflate
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.effects import Traits
-from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
+from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.hub import ChannelState, Hub
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.filters import TagsFilter
@@ -556,3 +557,36 @@ def test_a_delivery_span_ends_once_with_the_number_of_subscribers(stage: Stage) 
         stage.hub.leave(member, "chat:a", PLAIN)
     stage.publish("chat:a", traced)
     assert len(tracer.ended) == 2
+
+
+@protocol("transport.deflate")
+def test_publication_is_compressed_once_for_each_window_that_a_subscriber_has(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes object goes to all who share it, filters or not; what nobody can read is not compressed at all."""
+    windows: list[int] = []
+
+    def counted(payload: bytes, window_bits: int) -> bytes:
+        windows.append(window_bits)
+        return deflate(payload, window_bits)
+
+    monkeypatch.setattr(framing, "deflate", counted)
+    wide, narrow = (deflated(WEBSOCKET_JSON, bits, 101) for bits in (12, 9))
+    plain = stage.joined("chat:a", WEBSOCKET_JSON)
+    large, small = Publication(b'"%b"' % (b"x" * 500)), Publication(b"1")
+    stage.publish("chat:a", large)
+    assert windows == []
+    members = stage.joined("chat:a", wide, wide, narrow)
+    filtered = stage.member(wide)
+    assert stage.hub.join(filtered, "chat:a", 1, binary=False)
+    wanted = TagsFilter(FilterNode(key="kind", cmp="nex"))
+    stage.hub.enter(filtered, "chat:a", Traits(wanted=wanted))
+    stage.publish("chat:a", large)
+    stage.publish("chat:a", small)
+    assert sorted(windows) == [9, 12]
+    one, two, three, four = (
+        cast("RecordingTransport", member.transport).frames for member in [*members, filtered]
+    )
+    assert one[0] is two[0] is four[0]
+    assert (one[0][0], three[0][0], [frame[0] for frame in (one[1], three[1])]) == (0xC1, 0xC1, [0x81, 0x81])
+    assert [frame[0] for frame in cast("RecordingTransport", plain[0].transport).frames] == [0x81] * 3

@@ -266,6 +266,7 @@ async def test_stop_forgets_what_waits(desk: Desk) -> None:
 BASE: dict[str, Any] = {
     "client": {"token": {"hmac_secret_key": KEY}, "subscription_token": {"hmac_secret_key": KEY}},
     "channel": {"namespaces": NAMESPACES, "without_namespace": OPEN},
+    "websocket": {"compression": True},
 }
 OTHER_KEYS: dict[str, object] = {
     "hmac_secret_key": "x" * 64,

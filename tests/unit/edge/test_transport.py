@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+import zlib
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,9 @@ from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tests.support.wait import eventually
 from tidewire.edge import transport
+from tidewire.edge.deflate import TAIL, deflate
 from tidewire.edge.dispatcher import Dispatcher
+from tidewire.edge.framing import WEBSOCKET_JSON
 from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
 from tidewire.edge.pacer import Pacer
@@ -58,6 +61,12 @@ def connect_frame(user: str = "alice") -> bytes:
     return frame(json.dumps({"id": 1, "connect": {"token": token(user)}}).encode())
 
 
+def inflated(data: bytes) -> bytes:
+    """The payload of one compressed frame of the edge."""
+    assert data[0] == 0xC1
+    return zlib.decompressobj(wbits=-15).decompress(data[4 if data[1] == 126 else 2 :] + TAIL)
+
+
 class Guest(asyncio.Protocol):
     """Plain HTTP: keeps what it is given."""
 
@@ -75,7 +84,9 @@ class Guest(asyncio.Protocol):
 class Door:
     """An edge's gate, core and fake broker; sockets are opened with `tcp`."""
 
-    def __init__(self, *, origins: tuple[str, ...] = (), connections: int = 10) -> None:
+    def __init__(
+        self, *, origins: tuple[str, ...] = (), connections: int = 10, deflate_min_size: int | None = None
+    ) -> None:
         self.clock = ManualClock()
         self.broker = FakeBroker()
         self.metrics = CountingMetrics()
@@ -89,7 +100,7 @@ class Door:
             Timers(Timing(25, 8, 10), lambda: 0.0),
             Pacer(self.clock, at_once),
         )
-        limits = Limits(connections, MESSAGE, PENDING, handshake_timeout=5.0, close_timeout=3.0)
+        limits = Limits(connections, MESSAGE, PENDING, 5.0, 3.0, deflate_min_size)
         self.guests: list[Guest] = []
         self.gate = Gate(
             limits,
@@ -186,6 +197,45 @@ def test_accepted_handshake(door: Door, fields: list[str], answered: str | None,
     assert isinstance(tcp.protocol, WebSocketTransport)
     assert tcp.protocol.framing.codec.name == format_name
     assert (door.handshakes, len(door.dispatcher.connections)) == (["accepted"], 1)
+
+
+@protocol("transport.deflate")
+def test_compression_is_agreed_on_where_it_is_enabled() -> None:
+    """From the least size on, both ways; clients that do not offer it, or offer what cannot be kept, go without."""
+    door = Door(deflate_min_size=100)
+    offers = ("permessage-deflate; server_max_window_bits=9", "permessage-deflate; client_max_window_bits")
+    one, two, same = (door.opened(("Sec-WebSocket-Extensions", offer)) for offer in (*offers, offers[1]))
+    plain, odd = (
+        door.opened(),
+        door.opened(("Sec-WebSocket-Extensions", "permessage-deflate; server_max_window_bits=8")),
+    )
+    framings = [cast("WebSocketTransport", tcp.protocol).framing for tcp in (one, two, same, plain, odd)]
+    assert framings[1] is framings[2] is not framings[0]
+    assert framings[3] is framings[4] is WEBSOCKET_JSON
+    command = deflate(json.dumps({"id": 1, "connect": {"token": token()}}).encode(), 12)
+    whole = Frame(Opcode.TEXT, command).serialize(mask=True)
+    for tcp in (one, two):
+        tcp.receive(bytes((whole[0] | 0x40,)) + whole[1:])
+        assert b'{"id":1,"connect":{"client":' in inflated(tcp.taken())
+    for tcp in (plain, odd):
+        tcp.receive(bytes((whole[0] | 0x40,)) + whole[1:])
+        assert tcp.taken() == close_frame(1002, "reserved bits must be 0")
+
+
+@protocol("transport.deflate")
+def test_answer_names_what_was_agreed_on() -> None:
+    """Neither side keeps a context. An offer that is no field of extensions is no upgrade (RFC 6455, section 9.1)."""
+    door = Door(deflate_min_size=0)
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket", ("Sec-WebSocket-Extensions", "permessage-deflate")))
+    _, fields = answer(tcp)
+    assert (
+        fields["Sec-WebSocket-Extensions"]
+        == "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    )
+    broken = door.tcp()
+    broken.receive(head("/connection/websocket", ("Sec-WebSocket-Extensions", "permessage-deflate; =")))
+    assert (answer(broken)[0], door.handshakes[-1]) == (400, "bad_upgrade")
 
 
 def test_handshake_in_single_bytes(door: Door) -> None:
@@ -343,6 +393,15 @@ def test_frames_in_the_packet_of_the_upgrade_are_read_behind_it(door: Door) -> N
     assert b'{"id":1,"connect":' in rest
     tcp.receive(frame(b"x", Opcode.PING)[3:])
     assert tcp.taken()[:2] == b"\x8a\x01"
+
+
+@protocol("transport.ws_ping")
+def test_pong_goes_before_the_answer_to_the_message_around_the_ping(door: Door) -> None:
+    """It is due as soon as may be (RFC 6455, section 5.5.2), also when all of it comes in one read."""
+    tcp = door.opened()
+    begin = b"\x01" + connect_frame()[1:]
+    tcp.receive(begin + frame(b"x", Opcode.PING) + frame(b"", Opcode.CONT))
+    assert tcp.taken().startswith(b"\x8a\x01x\x81")
 
 
 @protocol("message.size", "message.utf8")
