@@ -35,7 +35,7 @@ unit: ## run the unit tests
 integration: ## run the tests against a real nats-server
 e2e: ## run the tests with whole processes, the official SDKs and a browser
 
-conformance: setup ## run the Autobahn Testsuite against the WebSocket transport (needs Python 2.7; about ten minutes)
+conformance: setup ## run the Autobahn Testsuite against the WebSocket transport (needs Python 2.7; a quarter of an hour)
 	@scripts/conformance.sh
 
 bench: setup ## measure the edge on this machine
