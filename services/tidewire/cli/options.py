@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final, TypeVar
 
 import click
@@ -17,6 +18,7 @@ EX_CONFIG: Final = 78
 """Exit code of a configuration error (sysexits.h)."""
 
 DEFAULT_FILE: Final = Path("tidewire.yaml")
+NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,15 +59,18 @@ def default_file() -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
-def read_config(config_file: Path | None) -> EdgeConfig:
-    """The checked configuration. Raises ConfigError with every problem."""
-    return load(EdgeConfig, config_file, os.environ)
+def read_config(config_file: Path | None, options: Mapping[str, str] = NO_OPTIONS) -> EdgeConfig:
+    """The checked configuration. Raises ConfigError with every problem.
+
+    `options` are variables that override the environment's: what the command line says of settings.
+    """
+    return load(EdgeConfig, config_file, {**os.environ, **options})
 
 
-def load_config(config_file: Path | None) -> EdgeConfig:
+def load_config(config_file: Path | None, options: Mapping[str, str] = NO_OPTIONS) -> EdgeConfig:
     """The checked configuration, for the start of a command. Raises ConfigFailure with every problem."""
     try:
-        return read_config(config_file)
+        return read_config(config_file, options)
     except ConfigError as error:
         raise ConfigFailure(error) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidewire.edge.link_metrics import link_metrics
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Telemetry:
                     "Always 1; the label is the version.",
                     lambda: {(version,): 1.0},
                     ["version"],
+                    Merge.MAX,
                 ),
                 Gauge(
                     "tidewire_connections",

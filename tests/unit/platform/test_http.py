@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from tests.support.http import request
 from tidewire.platform import http
-from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
+from tidewire.platform.http import ListenError, http_protocol, listen
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -50,7 +50,7 @@ async def listening(app: App) -> AsyncIterator[int]:
     """Serve on a free port."""
     server = await listen(http_protocol(app.asgi), "127.0.0.1", 0, "http.port")
     try:
-        yield bound_port(server)
+        yield server.port
     finally:
         app.go.set()
         server.close()
