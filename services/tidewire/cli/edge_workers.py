@@ -16,6 +16,7 @@ import msgspec
 from tidewire import __version__
 from tidewire.cli.options import ConfigFailure, config_failure
 from tidewire.edge.app import Edge, new_node_name
+from tidewire.edge.seat import Seat
 from tidewire.kernel.config import ConfigError
 from tidewire.kernel.config_share import share
 from tidewire.platform import lifecycle, logs
@@ -41,12 +42,11 @@ def run_workers(config: EdgeConfig, load: Callable[[], EdgeConfig], count: int) 
         raise config_failure(
             "workers", f"is {count}: more than 1 needs Linux, which spreads clients over them"
         )
-    fleet = Fleet(config, load, count)
     try:
-        fleet.worker_config(config, 1)
+        share(config, 0, count)
     except ConfigError as error:
         raise ConfigFailure(error) from None
-    return fleet.run()
+    return Fleet(config, load, count).run()
 
 
 class Fleet:
@@ -84,8 +84,8 @@ class Fleet:
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def worker_config(self, config: EdgeConfig, number: int) -> EdgeConfig:
-        """Return what worker `number` is told. Raises ConfigError where the workers are more than a limit can be divided by."""
+    def portion(self, number: int, config: EdgeConfig) -> EdgeConfig:
+        """Return what worker `number` takes of a configuration: its part of limits, a name of its own, the port that we hold."""
         http = config.http
         return msgspec.structs.replace(
             share(config, number - 1, self._count),
@@ -101,18 +101,19 @@ class Fleet:
         return logs.configure(self._config.log.level, self._config.log.format, service="edge", node=node)
 
     def _run_worker(self, number: int) -> int:
-        config = self.worker_config(self._config, number)
-        log = self._log(config.node_name)
+        seat = Seat(socket_of(self._folder, str(number)), partial(self.portion, number))
+        log = self._log(f"{self._name}-{number}")
+        return lifecycle.run(
+            lambda: Edge(self._config, log, self._load_divisible, seat),
+            log,
+            partial(self._board.ready, number),
+        )
 
-        def create() -> Edge:
-            return Edge(
-                config,
-                log,
-                lambda: self.worker_config(self._load(), number),
-                socket_of(self._folder, str(number)),
-            )
-
-        return lifecycle.run(create, log, partial(self._board.ready, number))
+    def _load_divisible(self) -> EdgeConfig:
+        """Read the configuration again. Raises ConfigError, also where a limit would leave a worker with nothing."""
+        config = self._load()
+        share(config, 0, self._count)
+        return config
 
     def _run_front(self) -> int:
         http, log = self._config.http, self._log(self._name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tidewire import __version__
 from tidewire.edge.adapters.jwks import JwksFetcher
-from tidewire.edge.adapters.mapping import Mapping, probe, rescue
+from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher, Timing
@@ -29,6 +29,7 @@ from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.reload import Reloader
 from tidewire.edge.rules import Rules
+from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
 from tidewire.edge.timers import TICK
@@ -70,7 +71,7 @@ def new_node_name() -> str:
 class Edge:
     """One edge process; implements `lifecycle.App`. `load` reads and checks the configuration again, for a reload.
 
-    `socket` is where a worker, one of several edges on one public port, answers those who ask for all of them (see Listeners).
+    `config` is as it was written, for all edges that share the public port; `seat` says which of them this is.
     """
 
     def __init__(
@@ -78,14 +79,16 @@ class Edge:
         config: EdgeConfig,
         log: FilteringBoundLogger,
         load: Callable[[], EdgeConfig],
-        socket: str = "",
+        seat: Seat = ALONE,
     ) -> None:
+        self._seat = seat
+        whole, config = config, seat.portion(config)
         self._node = config.node_name or new_node_name()
         self._log = log.bind(node=self._node)
         self._unready: str | None = "starting"
-        self._listeners = Listeners(config.http, socket)
+        self._listeners = Listeners(config.http, seat.socket)
         clock = SystemClock()
-        self._reloader = Reloader(config, load, self._configure, self._log, clock.wall)
+        self._reloader = Reloader(whole, load, self._configure, self._log, clock.wall)
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._watch = LinkWatch(self._telemetry, self._log)
         try:
@@ -137,11 +140,12 @@ class Edge:
 
     @property
     def _config(self) -> EdgeConfig:
-        """The configuration in force."""
-        return self._reloader.config
+        """What this edge takes of the configuration in force."""
+        return self._seat.portion(self._reloader.config)
 
-    def _configure(self, config: EdgeConfig) -> None:
+    def _configure(self, whole: EdgeConfig) -> None:
         """Put a configuration in force that differs in reloadable settings only."""
+        config = self._seat.portion(whole)
         self._rules.configure(config)
         client = config.client
         origins = OriginPolicy(client.allowed_origins)
@@ -269,13 +273,6 @@ class Edge:
                 "nats.mapping_failed", problem=MAPPING_PROBLEMS[found], nats=self._link.server_name
             )
             self._link.reconnect("the node does not map tw.pub")
-
-
-MAPPING_PROBLEMS = {
-    Mapping.MISSING: "nats-server does not map tw.pub.>: add the mapping that `tidewire nats-config` prints",
-    Mapping.OTHER_PARTITIONS: "nats-server maps tw.pub.> to another number of partitions than this edge",
-    Mapping.UNKNOWN: "nats-server did not take the probe of its mapping",
-}
 
 
 def _timing(config: EdgeConfig) -> Timing:
