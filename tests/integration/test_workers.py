@@ -234,18 +234,6 @@ async def test_a_worker_that_stands_still_holds_up_no_scrape(edge: EdgeProcess) 
     assert edge.logged("worker.exited") == []
 
 
-async def test_scrapes_at_the_same_time_are_one(edge: EdgeProcess) -> None:
-    """Ten impatient scrapers of an edge with a worker that stands still wait as long as one."""
-    still = edge.worker_pid(3)
-    os.kill(still, signal.SIGSTOP)
-    try:
-        began = time.monotonic()
-        await asyncio.gather(*(edge.metrics() for _ in range(10)))
-        assert time.monotonic() - began < SCRAPE_SECONDS + 1.5
-    finally:
-        os.kill(still, signal.SIGCONT)
-
-
 async def test_the_internal_port_comes_back(edge: EdgeProcess, crowd: Crowd) -> None:
     """Its process is kept like the workers', and their clients do not notice."""
     port = edge.internal_port
@@ -327,16 +315,14 @@ async def test_who_waits_to_be_accepted_is_served_at_a_drain(edge: EdgeProcess) 
     pids = [edge.worker_pid(number) for number in NUMBERS]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    opening = [asyncio.create_task(RawClient(edge.ws_url).open()) for _ in range(60)]
-    queued = [socket.create_connection(("127.0.0.1", edge.port)) for _ in range(3)]
-    await asyncio.sleep(0)
+    clients = [RawClient(edge.ws_url) for _ in range(60)]
+    opening = asyncio.gather(*(client.open() for client in clients))
+    await eventually(lambda: all(client._tcp is not None for client in clients))
     edge.terminate()
     await eventually(lambda: bool(edge.logged("workers.draining")))
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    clients = await asyncio.gather(*opening)
-    for each in queued:
-        each.close()
+    await opening
     await asyncio.gather(*(asyncio.wait_for(client.gone.wait(), 10) for client in clients))
     assert Counter(client.close_code for client in clients) == {SHUTDOWN: 60}
     assert await edge.exit_code() == 0

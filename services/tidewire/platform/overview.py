@@ -127,8 +127,9 @@ class Overview:
         return ", ".join(f"worker {worker}: {reason}" for worker, reason in reasons.items())
 
     async def _until_complete(self) -> None:
-        while await self._unready() is not None:  # noqa: ASYNC110 - other processes
+        while not all(map(self._board.is_ready, range(1, len(self._workers) + 1))):  # noqa: ASYNC110 - other processes
             await asyncio.sleep(FIRST_POLL)
+        self._complete = True
         port = self._listener.port if self._listener is not None else 0
         self._log.info("workers.ready", workers=len(self._workers), **self._facts, internal_port=port)
 

@@ -51,6 +51,8 @@ class _Child:
         self.restarts = Restarts()
         self.starts = 0
         self.pid = 0
+        self.ready = False
+        """Whether it was seen to be ready since its last start."""
         self.started_at = 0.0
         self.due: float | None = None
         """When to start it; None while it runs, or when its turn has not come."""
@@ -105,6 +107,7 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         self._board.begin(child.number, child.starts)
         child.starts += 1
+        child.ready = False
         child.due, child.started_at = None, time.monotonic()
         child.pid = self._fork(child.work)
         self._log.info("worker.started", worker=child.work.name, pid=child.pid, restarts=child.starts - 1)
@@ -132,7 +135,7 @@ class Supervisor:
         """Note who has become ready, and let the next ones begin."""
         for child in self._children:
             if child.pid and self._board.is_ready(child.number):
-                child.restarts.proven = True
+                child.ready = child.restarts.proven = True
         for child in self._children[:2]:
             if not child.restarts.proven:
                 break
@@ -142,7 +145,7 @@ class Supervisor:
                     each.due = each.due or time.monotonic()
 
     def _next_wait(self) -> float:
-        if any(child.pid and not self._board.is_ready(child.number) for child in self._children):
+        if any(child.pid and not child.ready for child in self._children):
             return START_POLL
         due = [child.due for child in self._children if child.due is not None]
         return min([LONGEST_SLEEP, *(max(0.0, when - time.monotonic()) for when in due)])
