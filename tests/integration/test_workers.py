@@ -138,7 +138,9 @@ async def test_clients_are_spread_over_all_workers_and_hear_each_other(
     assert after.value("tidewire_deliveries_total") == CLIENTS * CLIENTS
     assert after.value("tidewire_publications_received_total") == CLIENTS * WORKERS
     assert after.value("tidewire_connection_limit") == 1000
-    assert after.value("tidewire_nats_connected") == 1
+    for one_for_all in ("nats_connected", "build_info", "config_info", "config_last_reload_successful"):
+        assert after.value(f"tidewire_{one_for_all}") == 1
+    assert abs(after.value("tidewire_config_last_success_timestamp_seconds") - time.time()) < 60
     assert await up(edge) == dict.fromkeys(NUMBERS, 1)
     (folder,) = private_folders(tmp_path)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -248,7 +250,7 @@ async def test_the_internal_port_comes_back(edge: EdgeProcess, crowd: Crowd) -> 
 
 
 async def test_reload_reaches_all_and_those_that_come_later(edge: EdgeProcess) -> None:
-    """SIGHUP: one hash for all, though their parts of the limits differ; a worker that is started again afterwards has the new configuration, too."""
+    """SIGHUP: one hash for all, though their parts of the limits differ; a worker that is started again has it, too."""
     edge.configure({"client": {"connection_limit": 91}})
     edge.hang_up()
 

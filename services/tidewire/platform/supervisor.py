@@ -111,7 +111,7 @@ class Supervisor:
         child.due, child.started_at = None, time.monotonic()
         child.pid = self._fork(child.work)
         self._log.info("worker.started", worker=child.work.name, pid=child.pid, restarts=child.starts - 1)
-        if self._reloaded:  # it begins with the configuration that we have, not with that of the others
+        if self._reloaded or child.starts > 1:  # what we read at our own start may be old
             os.kill(child.pid, signal.SIGHUP)
 
     def _fork(self, work: Work) -> int:

@@ -29,6 +29,14 @@ def test_a_good_configuration_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None
     assert load_config(None).client.token.hmac_secret_key.reveal() == "k" * 32
 
 
+def test_an_option_of_the_command_line_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said in the variables' names."""
+    monkeypatch.setenv("TIDEWIRE_CLIENT_TOKEN_HMAC_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("TIDEWIRE_WORKERS", "2")
+    assert load_config(None).workers == 2
+    assert load_config(None, {"TIDEWIRE_WORKERS": "3"}).workers == 3
+
+
 def test_a_bad_one_fails_with_78_and_a_line_per_problem(capsys: pytest.CaptureFixture[str]) -> None:
     """On standard error, without a prefix, ready for grep."""
     Path("bad.yaml").write_text("http: {port: x}\nclient: {pnig_interval: 1s}\n")

@@ -125,7 +125,7 @@ async def test_a_signal_between_two_lives_is_heard(tmp_path: Path) -> None:
 
 
 async def test_hang_up_is_passed_on_also_to_who_comes_later(tmp_path: Path) -> None:
-    """Each worker hears it once; one that is started afterwards, too."""
+    """Each worker hears it once, also one that begins afterwards or is started again: it was forked with what was read first."""
     async with running(tmp_path, "5", "serve", "serve") as run:
         await run.started(3)
         run.process.send_signal(signal.SIGHUP)
@@ -134,6 +134,20 @@ async def test_hang_up_is_passed_on_also_to_who_comes_later(tmp_path: Path) -> N
         await eventually(lambda: run.said == ["SIGHUP"] * 3, TIMEOUT)
         run.process.terminate()
         assert await run.end() == 0
+
+
+async def test_hang_up_before_the_workers_begin_is_not_lost(tmp_path: Path) -> None:
+    """What was read before it is old for all of them."""
+    async with running(tmp_path, "5", "kill,serve", "serve") as run:
+        await eventually(lambda: bool(run.lines("worker.exited")), TIMEOUT)
+        run.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: run.said == ["SIGHUP"] * 2, TIMEOUT)
+
+
+async def test_a_worker_that_is_started_again_reads_anew(tmp_path: Path) -> None:
+    """A reload may have been ordered by another way than a signal."""
+    async with running(tmp_path, "5", "serve", "work70,serve") as run:
+        await eventually(lambda: run.said == ["SIGHUP"], TIMEOUT)
 
 
 async def test_who_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
