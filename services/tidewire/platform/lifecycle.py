@@ -69,9 +69,8 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger, on_ready: C
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    signal.pthread_sigmask(
-        signal.SIG_UNBLOCK, STOP_SIGNALS
-    )  # a supervisor's children begin with them blocked
+    # A supervisor's children begin with them blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     app: App | None = None
     try:
         app = create()
