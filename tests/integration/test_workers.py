@@ -185,9 +185,10 @@ async def test_a_killed_worker_costs_its_own_clients_only_and_comes_back(
     before = await edge.metrics()
     victim = edge.worker_pid(2)
     os.kill(victim, signal.SIGKILL)
-    await eventually(lambda: len(crowd.gone) > FEWEST, 5, "the victim's clients")
-    lost = len(crowd.gone)
-    await crowd.join(edge, lost)
+    lost = CLIENTS - (await edge.metrics()).value("tidewire_connections")
+    assert lost > FEWEST
+    await eventually(lambda: len(crowd.gone) == lost, 5, "the victim's clients")
+    await crowd.join(edge, int(lost))
 
     async def back() -> bool:
         return edge.worker_pid(2) != victim and (await up(edge))["2"] == 1

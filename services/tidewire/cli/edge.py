@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tidewire.cli.options import config_option, load_config, read_config
+from tidewire.cli.options import config_option, load_config, read_config, worker_count
 from tidewire.platform.settings import variable
 
 
@@ -40,7 +40,6 @@ def command(config_file: Path | None, workers: int | None) -> None:
       TIDEWIRE_HTTP_PORT=8001 TIDEWIRE_HTTP_INTERNAL_PORT=9001 tidewire edge -c tidewire.yaml
     """
     from tidewire.platform import lifecycle, logs
-    from tidewire.platform.cpus import usable_cpus
 
     lifecycle.hold_reloads()
     options = {} if workers is None else {variable(("workers",)): str(workers)}
@@ -51,7 +50,6 @@ def command(config_file: Path | None, workers: int | None) -> None:
     from tidewire.edge.app import Edge
 
     log = logs.configure(config.log.level, config.log.format, service="edge")
-    count = config.workers or usable_cpus()
-    if count == 1:
+    if worker_count(config) == 1:
         sys.exit(lifecycle.run(lambda: Edge(config, log, load), log))
-    sys.exit(run_workers(config, load, count))
+    sys.exit(run_workers(config, load))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tidewire import __version__
-from tidewire.cli.options import ConfigFailure, config_failure
+from tidewire.cli.options import config_failure, worker_count
 from tidewire.edge.app import Edge, new_node_name
 from tidewire.edge.seat import Seat
 from tidewire.kernel.config import ConfigError
@@ -36,28 +36,22 @@ STOP_MARGIN = 5.0
 """Seconds that a worker may take beyond all that its end waits for, before it is killed."""
 
 
-def run_workers(config: EdgeConfig, load: Callable[[], EdgeConfig], count: int) -> int:
-    """Run `count` edges until a signal ends them, and return the exit code. Raises ConfigFailure."""
+def run_workers(config: EdgeConfig, load: Callable[[], EdgeConfig]) -> int:
+    """Run as many edges as `config` asks for until a signal ends them, and return the exit code. Raises ConfigFailure."""
     if sys.platform != "linux":
-        raise config_failure(
-            "workers", f"is {count}: more than 1 needs Linux, which spreads clients over them"
-        )
-    try:
-        share(config, 0, count)
-    except ConfigError as error:
-        raise ConfigFailure(error) from None
-    return Fleet(config, load, count).run()
+        raise config_failure("workers", "more than 1 needs Linux, which spreads clients over them")
+    return Fleet(config, load).run()
 
 
 class Fleet:
     """The edges of one configuration. Numbers of workers begin with 1, and so do their names and their places on the board."""
 
-    def __init__(self, config: EdgeConfig, load: Callable[[], EdgeConfig], count: int) -> None:
+    def __init__(self, config: EdgeConfig, load: Callable[[], EdgeConfig]) -> None:
         self._config = config
         self._load = load
-        self._count = count
+        self._count = worker_count(config)
         self._name = config.node_name or new_node_name()
-        self._board = Board(1 + count)
+        self._board = Board(1 + self._count)
         self._port = 0
         self._folder = Path()
 
@@ -104,16 +98,10 @@ class Fleet:
         seat = Seat(socket_of(self._folder, str(number)), partial(self.portion, number))
         log = self._log(f"{self._name}-{number}")
         return lifecycle.run(
-            lambda: Edge(self._config, log, self._load_divisible, seat),
+            lambda: Edge(self._config, log, self._load, seat),
             log,
             partial(self._board.ready, number),
         )
-
-    def _load_divisible(self) -> EdgeConfig:
-        """Read the configuration again. Raises ConfigError, also where a limit would leave a worker with nothing."""
-        config = self._load()
-        share(config, 0, self._count)
-        return config
 
     def _run_front(self) -> int:
         http, log = self._config.http, self._log(self._name)

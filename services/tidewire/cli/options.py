@@ -12,6 +12,8 @@ import click
 
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.config import ConfigError, Problem
+from tidewire.kernel.config_share import share
+from tidewire.platform.cpus import usable_cpus
 from tidewire.platform.settings import CONFIG_VARIABLE, load
 
 EX_CONFIG: Final = 78
@@ -60,11 +62,18 @@ def default_file() -> Path | None:
 
 
 def read_config(config_file: Path | None, options: Mapping[str, str] = NO_OPTIONS) -> EdgeConfig:
-    """The checked configuration. Raises ConfigError with every problem.
+    """The checked configuration, whose limits its workers can divide. Raises ConfigError with every problem.
 
     `options` are variables that override the environment's: what the command line says of settings.
     """
-    return load(EdgeConfig, config_file, {**os.environ, **options})
+    config = load(EdgeConfig, config_file, {**os.environ, **options})
+    share(config, 0, worker_count(config))
+    return config
+
+
+def worker_count(config: EdgeConfig) -> int:
+    """How many workers a configuration asks for on this machine."""
+    return config.workers or usable_cpus()
 
 
 def load_config(config_file: Path | None, options: Mapping[str, str] = NO_OPTIONS) -> EdgeConfig:

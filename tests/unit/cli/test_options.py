@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tidewire.cli import options
 from tidewire.cli.options import ConfigFailure, config_failure, default_file, load_config
 
 
@@ -58,3 +59,16 @@ def test_commands_report_problems_of_their_own_the_same_way() -> None:
     failure = config_failure("a.b", "is no good")
     assert failure.exit_code == 78
     assert [str(problem) for problem in failure.problems] == ["a.b: is no good"]
+
+
+def test_limits_that_the_workers_cannot_divide_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads the configuration is told, `check-config` too; also where the machine says how many workers there are."""
+    monkeypatch.setattr(options, "usable_cpus", lambda: 8)
+    Path("some.yaml").write_text(f"client: {{connection_limit: 7, token: {{hmac_secret_key: {'k' * 32}}}}}\n")
+    for workers in ("1", "7"):
+        assert load_config(Path("some.yaml"), {"TIDEWIRE_WORKERS": workers}).client.connection_limit == 7
+    with pytest.raises(ConfigFailure) as failure:
+        load_config(Path("some.yaml"), {"TIDEWIRE_WORKERS": "0"})
+    assert [str(problem) for problem in failure.value.problems] == [
+        "client.connection_limit: is 7: expected at least 1 for each of 8 workers"
+    ]
