@@ -77,16 +77,23 @@ def edge_config(nats_url: str, changes: Config | None = None) -> dict[str, Any]:
 
 
 class EdgeProcess:
-    """One edge in a process of its own. Ports are the system's choice; `start` blocks until `/ready` says yes.
+    """One edge in a process of its own, or with `workers` one in several under a supervisor, which signals go to.
 
-    As a context manager it is started on entry and gone on exit, whatever happened.
+    Ports are the system's choice; `start` blocks until `/ready` says yes. As a context manager it is started on entry and gone on exit, whatever happened.
     """
 
     def __init__(
-        self, folder: Path, config: Config, *, name: str = "edge", open_files: int | None = None
+        self,
+        folder: Path,
+        config: Config,
+        *,
+        name: str = "edge",
+        open_files: int | None = None,
+        workers: int = 0,
     ) -> None:
         """Keep configuration and log in `folder`; `name` is the edge's node name, `open_files` its hard limit of them."""
         self._limit = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh"] if open_files else []
+        self._workers = ["--workers", str(workers)] if workers else []
         self.name = name
         self.port = 0
         self.internal_port = 0
@@ -127,7 +134,16 @@ class EdgeProcess:
         environment["PYTHONPATH"] = str(SERVICES)
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._limit, sys.executable, "-m", "tidewire", "edge", "-c", str(self.file)],
+                [
+                    *self._limit,
+                    sys.executable,
+                    "-m",
+                    "tidewire",
+                    "edge",
+                    "-c",
+                    str(self.file),
+                    *self._workers,
+                ],
                 stdout=log,
                 stderr=log,
                 env=environment,
@@ -139,7 +155,7 @@ class EdgeProcess:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             assert self.running, f"the edge ended at its start:\n{self.log}"
-            for line in self.logged("edge.ready"):
+            for line in self.logged("workers.ready" if self._workers else "edge.ready"):
                 self.port, self.internal_port = line["port"], line["internal_port"]
                 return self
             time.sleep(0.01)
@@ -153,6 +169,17 @@ class EdgeProcess:
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process that signals go to."""
+        assert self._process is not None
+        return self._process.pid
+
+    def worker_pid(self, worker: int | str) -> int:
+        """The process that is, or was last, the worker of this number, or `internal`."""
+        *_, last = [line for line in self.logged("worker.started") if line["worker"] == str(worker)]
+        return int(last["pid"])
 
     @property
     def file(self) -> Path:

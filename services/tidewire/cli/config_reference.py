@@ -31,6 +31,8 @@ tokens are signed with.
   `..._FILE`. One newline at the file's end is not part of it.
 - **Durations** are written `500ms`, `25s`, `1m`, `2h`, `1h30m`, or as a number of seconds. Sizes are bytes.
 - **Needs a restart** marks a setting that a running edge cannot change. A reload that would is refused as a whole.
+- **Divided among workers** marks a number that `workers` share: each gets an equal part, the first ones one more where it
+  does not come out even. Every other limit is each worker's own.
 - **Not yet** marks a setting that is known but has no effect so far: any value but the default is refused.
 
 `tidewire check-config` checks a configuration and names every problem at once; `tidewire check-config --schema` prints
@@ -109,6 +111,8 @@ def _entry_text(path: tuple[str, ...], setting: Setting) -> str:
         facts.append(f"environment: `{variable(path)}`")
         if setting.base is Secret:
             facts.append(f"`{variable(path)}_FILE`")
+    if setting.shared:
+        facts.append("divided among workers")
     if setting.restart:
         facts.append("needs a restart")
     return " ".join(lines) + "\n\n" + "; ".join(facts) + "."

@@ -14,18 +14,11 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from tidewire.cli.dev_plan import (
-    HEALTHY_SECONDS,
-    LOOPBACK,
-    NATS,
-    DevPlan,
-    EdgePlan,
-    exit_words,
-    restart_delay,
-)
+from tidewire.cli.dev_plan import LOOPBACK, NATS, DevPlan, EdgePlan
 from tidewire.kernel.errors import TidewireError
 from tidewire.platform.child import Child
 from tidewire.platform.nats_server import wait_until_ready
+from tidewire.platform.restarts import HEALTHY_SECONDS, exit_words, restart_delay
 
 START_SECONDS = 30.0
 POLL_SECONDS = 0.1

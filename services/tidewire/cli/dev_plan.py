@@ -13,9 +13,6 @@ TOKEN_USER = "dev"  # noqa: S105 - a user's name
 TOKEN_SECONDS = 24 * 3600
 TOKEN_HOURS = TOKEN_SECONDS // 3600
 
-FIRST_RESTART = 0.5
-LONGEST_RESTART = 10.0
-HEALTHY_SECONDS = 30.0
 STOP_MARGIN = 5.0
 
 
@@ -62,6 +59,7 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             "TIDEWIRE_HTTP_PORT": str(edge.port),
             "TIDEWIRE_HTTP_INTERNAL_PORT": str(edge.internal_port),
             "TIDEWIRE_NATS_URLS": nats_url,
+            "TIDEWIRE_WORKERS": "1",
             "TIDEWIRE_CLIENT_ALLOWED_ORIGINS": origins,
         }
         if terminal and config.log.format == "auto":
@@ -115,16 +113,6 @@ def summary(plan: DevPlan, token: str, version: str, data_dir: str) -> str:
             "",
         ]
     )
-
-
-def restart_delay(failures: int) -> float:
-    """Return the seconds to wait before the next start after this many failures in a row (from 1)."""
-    return min(FIRST_RESTART * 2.0 ** min(failures - 1, 10), LONGEST_RESTART)
-
-
-def exit_words(code: int) -> str:
-    """Say how a process ended."""
-    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def _origins(config: EdgeConfig, host: str) -> list[str]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final, TypeVar
 
 import click
 
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.config import ConfigError, Problem
+from tidewire.kernel.config_share import share
+from tidewire.platform.cpus import usable_cpus
 from tidewire.platform.settings import CONFIG_VARIABLE, load
 
 EX_CONFIG: Final = 78
 """Exit code of a configuration error (sysexits.h)."""
 
 DEFAULT_FILE: Final = Path("tidewire.yaml")
+NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,15 +61,25 @@ def default_file() -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
-def read_config(config_file: Path | None) -> EdgeConfig:
-    """The checked configuration. Raises ConfigError with every problem."""
-    return load(EdgeConfig, config_file, os.environ)
+def read_config(config_file: Path | None, options: Mapping[str, str] = NO_OPTIONS) -> EdgeConfig:
+    """The checked configuration, whose limits its workers can divide. Raises ConfigError with every problem.
+
+    `options` are variables that override the environment's: what the command line says of settings.
+    """
+    config = load(EdgeConfig, config_file, {**os.environ, **options})
+    share(config, 0, worker_count(config))
+    return config
 
 
-def load_config(config_file: Path | None) -> EdgeConfig:
+def worker_count(config: EdgeConfig) -> int:
+    """How many workers a configuration asks for on this machine."""
+    return config.workers or usable_cpus()
+
+
+def load_config(config_file: Path | None, options: Mapping[str, str] = NO_OPTIONS) -> EdgeConfig:
     """The checked configuration, for the start of a command. Raises ConfigFailure with every problem."""
     try:
-        return read_config(config_file)
+        return read_config(config_file, options)
     except ConfigError as error:
         raise ConfigFailure(error) from None
 

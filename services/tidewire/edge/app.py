@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
-import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 from tidewire import __version__
 from tidewire.edge.adapters.jwks import JwksFetcher
-from tidewire.edge.adapters.mapping import Mapping, probe, rescue
+from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
@@ -22,6 +22,7 @@ from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
 from tidewire.edge.link_watch import LinkWatch
+from tidewire.edge.listeners import Listeners
 from tidewire.edge.nats_options import link_options
 from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.pacer import Pacer
@@ -31,6 +32,7 @@ from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.reload import Reloader
 from tidewire.edge.rules import Rules
+from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.socket_telemetry import SocketTelemetry
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
@@ -40,8 +42,7 @@ from tidewire.edge.transport import WebSocketTransport
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.platform import logs
-from tidewire.platform.health import internal_app
-from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
+from tidewire.platform.http import ListenError, http_protocol
 from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
@@ -65,17 +66,32 @@ PROBE_PAUSE = 1.0
 """Seconds between probes of a node that did not answer one."""
 
 
-class Edge:
-    """One edge process; implements `lifecycle.App`. `load` reads and checks the configuration again, for a reload."""
+def new_node_name() -> str:
+    """Return the name of an edge that is given none."""
+    return f"{gethostname()}-{token_hex(3)}"
 
-    def __init__(self, config: EdgeConfig, log: FilteringBoundLogger, load: Callable[[], EdgeConfig]) -> None:
-        self._node = config.node_name or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+
+class Edge:
+    """One edge process; implements `lifecycle.App`. `load` reads and checks the configuration again, for a reload.
+
+    `config` is as it was written, for all edges that share the public port; `seat` says which of them this is.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        log: FilteringBoundLogger,
+        load: Callable[[], EdgeConfig],
+        seat: Seat = ALONE,
+    ) -> None:
+        self._seat = seat
+        whole, config = config, seat.portion(config)
+        self._node = config.node_name or new_node_name()
         self._log = log.bind(node=self._node)
         self._unready: str | None = "starting"
-        self._internal: asyncio.Server | None = None
-        self._public: asyncio.Server | None = None
+        self._listeners = Listeners(config.http, seat.socket)
         clock = SystemClock()
-        self._reloader = Reloader(config, load, self._configure, self._log, clock.wall)
+        self._reloader = Reloader(whole, load, self._configure, self._log, clock.wall)
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._sockets = SocketTelemetry(self._log, clock.monotonic)
         self._nats = NatsTelemetry()
@@ -123,11 +139,12 @@ class Edge:
 
     @property
     def _config(self) -> EdgeConfig:
-        """The configuration in force."""
-        return self._reloader.config
+        """What this edge takes of the configuration in force."""
+        return self._seat.portion(self._reloader.config)
 
-    def _configure(self, config: EdgeConfig) -> None:
+    def _configure(self, whole: EdgeConfig) -> None:
         """Put a configuration in force that differs in reloadable settings only."""
+        config = self._seat.portion(whole)
         self._rules.configure(config)
         client = config.client
         origins = OriginPolicy(client.allowed_origins)
@@ -174,7 +191,6 @@ class Edge:
 
     async def start(self) -> None:
         """Reach NATS, prove its mapping, listen. Raises StartError with one clear line."""
-        http = self._config.http
         registry = Registry()
         self._telemetry.register(registry, self._hub, self._dispatcher, __version__)
         self._sockets.register(registry, self._gate)
@@ -183,27 +199,21 @@ class Edge:
         registry.add(self._reloader.metrics())
         if self._tracing is not None:
             registry.add([self._tracing.spans])
-        internal = http_protocol(internal_app(registry, lambda: self._unready))
         try:
-            self._internal = await listen(
-                internal, http.internal_address, http.internal_port, "http.internal_port"
-            )
+            await self._listeners.open_internal(registry, lambda: self._unready)
             await self._link.start()
             await self._prove_nats()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
             self._ticker.start()
-            self._public = await listen(
-                partial(WebSocketTransport, self._gate), http.address, http.port, "http.port"
-            )
+            await self._listeners.open_public(partial(WebSocketTransport, self._gate))
         except (ListenError, LinkError) as error:
             raise StartError(str(error)) from error
         self._unready = None
         self._log.info(
             "edge.ready",
             version=__version__,
-            port=bound_port(self._public),
-            internal_port=bound_port(self._internal),
+            **self._listeners.ports(),
             nats=self._link.server_name,
             partitions=self._config.nats.partitions,
         )
@@ -218,8 +228,7 @@ class Edge:
         self._unready = "draining"
         self._reloader.close(self._unready)
         await asyncio.sleep(drain.delay)
-        if self._public is not None:
-            self._public.close()
+        await self._listeners.close_public_in_order()
         grace = self._config.nats.publish_timeout + self._config.websocket.close_timeout + 1
         connections = len(self._dispatcher.connections)
         await retire_all(self._dispatcher, drain.window, lambda: not self._gate.transports, grace)
@@ -229,9 +238,7 @@ class Edge:
         """End every socket and the link."""
         self._unready = "stopped"
         self._reloader.stop()
-        for server in (self._public, self._internal):
-            if server is not None:
-                server.close()
+        self._listeners.close()
         self._ticker.stop()
         for transport in list(self._gate.transports):
             transport.abort()
@@ -280,13 +287,6 @@ class Edge:
                 "nats.mapping_failed", problem=MAPPING_PROBLEMS[found], nats=self._link.server_name
             )
             self._link.reconnect("the node does not map tw.pub")
-
-
-MAPPING_PROBLEMS = {
-    Mapping.MISSING: "nats-server does not map tw.pub.>: add the mapping that `tidewire nats-config` prints",
-    Mapping.OTHER_PARTITIONS: "nats-server maps tw.pub.> to another number of partitions than this edge",
-    Mapping.UNKNOWN: "nats-server did not take the probe of its mapping",
-}
 
 
 def needed_payload(config: EdgeConfig) -> int:

@@ -11,7 +11,7 @@ from msgspec import Meta, field
 from tidewire.edge import centrifugo_names
 from tidewire.edge.key_options import JwksConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig
-from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration
+from tidewire.kernel.config import RESTART, SHARED, Duration, Problem, Section, duration
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
 _EVERY_ORIGIN: Final = re.compile(r"\*|[^/]*://[*.]+(:.*)?")
@@ -121,6 +121,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
             ge=1,
             description="Most connections of one edge. Further handshakes get HTTP 503, so that a balancer tries "
             "another edge. Lowered, with a warning, where the limit of open files allows fewer.",
+            extra=SHARED,
         ),
     ] = 15000
     channel_limit: Annotated[

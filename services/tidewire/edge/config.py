@@ -296,6 +296,16 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
             extra={"hint": "a name holds letters, digits, - and _ only"},
         ),
     ] = ""
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=256,
+            description="Number of edge processes on the one public port; 0 = as many as there are processors that this "
+            "process may use (a control group's quota counts). With more than 1, which needs Linux, each is an edge of its own "
+            "called `<node_name>-<number>`, and a further process answers for all of them on the internal port.",
+        ),
+    ] = 1
     log: Annotated[LogConfig, Meta(description="Logs.")] = field(default_factory=LogConfig)
     tracing: Annotated[TracingConfig, Meta(description="Traces.")] = field(default_factory=TracingConfig)
     http: Annotated[HttpConfig, Meta(description="Listeners.")] = field(default_factory=HttpConfig)

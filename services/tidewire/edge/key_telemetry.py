@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ class KeyTelemetry:
                     "1 while the last fetch of the key set went well, 0 while its issuer is away.",
                     self._read(lambda source: float(source.fetched_at is not None and not source.problem)),
                     ["url"],
+                    Merge.MIN,
                 ),
                 Gauge(
                     "tidewire_jwks_keys",
                     "Keys of the set that are used: 0 before the first fetch and after max_stale.",
                     self._read(lambda source: float(source.usable(self._clock.monotonic()))),
                     ["url"],
+                    Merge.MIN,
                 ),
                 Gauge(
                     "tidewire_jwks_keys_ignored",
@@ -55,12 +58,14 @@ class KeyTelemetry:
                     "of one kid.",
                     self._read(lambda source: float(len(source.held.ignored))),
                     ["url"],
+                    Merge.MAX,
                 ),
                 Gauge(
                     "tidewire_jwks_age_seconds",
                     "Time since the last fetch that went well; +Inf before the first.",
                     self._read(self._age),
                     ["url"],
+                    Merge.MAX,
                 ),
                 Gauge(
                     "tidewire_jwks_waiting",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Gauge, Total
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def link_metrics(link: NatsLink) -> list[Gauge | Total]:
             "tidewire_nats_connected",
             "1 while NATS is reachable.",
             lambda: float(link.state.value == "connected"),
+            merge=Merge.MIN,
         ),
         Total(
             "tidewire_nats_reconnects",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tidewire.kernel.config import ConfigError, Problem
 from tidewire.kernel.config_changes import Change, changes, fingerprint
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ class Reloader:
                 "tidewire_config_last_reload_successful",
                 "0 while the configuration that was last read is not the one in force, since it was refused.",
                 lambda: float(self._in_step),
+                merge=Merge.MIN,
             ),
             Gauge(
                 "tidewire_config_last_success_timestamp_seconds",
                 "When the configuration was last read and not refused, at the start or later; Unix time.",
                 lambda: self._accepted_at,
+                merge=Merge.MIN,
             ),
             Gauge(
                 "tidewire_config_info",
@@ -89,6 +92,7 @@ class Reloader:
                 "edges with equal ones agree.",
                 lambda: {(self._fingerprint,): 1.0},
                 ["hash"],
+                Merge.MAX,
             ),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidewire.kernel.seldom import Seldom
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, metrics_of
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Telemetry:
                     "Always 1; the label is the version.",
                     lambda: {(version,): 1.0},
                     ["version"],
+                    Merge.MAX,
                 ),
                 Gauge(
                     "tidewire_connections",

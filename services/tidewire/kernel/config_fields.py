@@ -60,6 +60,11 @@ class Setting(msgspec.Struct, frozen=True):
         return next((meta.description for meta in self.metas if meta.description), "")
 
     @property
+    def shared(self) -> bool:
+        """Whether several workers divide this number among them."""
+        return bool(self.note("shared"))
+
+    @property
     def not_yet(self) -> str | None:
         """What will bring this setting, in words; None for a setting that works."""
         found = self.note("not_yet")
@@ -80,6 +85,10 @@ PATH: Final = {"path": True}
 
 RESTART: Final = {"restart": True}
 """`Meta(extra=RESTART)` marks a setting of a reloadable section whose change needs a restart all the same."""
+
+
+SHARED: Final = {"shared": True}
+"""`Meta(extra=SHARED)` marks a whole number that several workers of one edge divide among them."""
 
 
 @functools.cache

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+
+from tidewire.platform.orphans import dying_with
 
 TAIL = 20
 LONGEST_LINE = 64 * 1024
 LAST_WORDS = 1.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -54,7 +53,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_dying_with(os.getpid()),
+            preexec_fn=dying_with(os.getpid(), signal.SIGTERM),
         )
         self._reader = asyncio.create_task(self._read(), name=f"output of {self.name}")
 
@@ -102,17 +101,3 @@ class Child:
         text = line.decode(errors="replace").rstrip("\r")
         self.tail.append(text)
         self._on_line(text)
-
-
-def _dying_with(parent: int) -> Callable[[], None] | None:
-    """What the child does between fork and exec on Linux: have the kernel send SIGTERM when the parent dies."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def in_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
-
-    return in_child

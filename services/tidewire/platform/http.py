@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -61,22 +65,110 @@ class _Mortal(H11Protocol):
 
 
 async def listen(
-    factory: Callable[[], asyncio.BaseProtocol], address: str, port: int, setting: str
-) -> asyncio.Server:
-    """Listen, or raise ListenError naming the setting that chose the port."""
+    factory: Callable[[], asyncio.BaseProtocol],
+    address: str,
+    port: int,
+    setting: str,
+    *,
+    shared: bool = False,
+) -> Listener:
+    """Listen, or raise ListenError naming the setting that chose the port; `shared`: beside other processes that do so, too."""
     try:
-        return await asyncio.get_running_loop().create_server(factory, address, port, backlog=BACKLOG)
+        return await Listener(factory, bind(address, port, shared=shared)).open()
     except OSError as error:
         raise ListenError(
             f"cannot listen on {address}:{port} ({setting}): {error.strerror or error}"
         ) from error
 
 
+async def listen_at(factory: Callable[[], asyncio.BaseProtocol], path: str) -> Listener:
+    """Listen at a path of the file system, in place of a socket that a process left there, or raise ListenError."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 - in memory, and before anybody is served
+        sock.bind(path)
+        return await Listener(factory, [sock]).open()
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen at {path}: {error.strerror or error}") from error
+
+
 class ListenError(Exception):
     """A port could not be had; the message is one clear line."""
 
 
-def bound_port(server: asyncio.Server) -> int:
-    """Return the port that a server listens on (which the configuration may have left open with 0)."""
-    port: int = server.sockets[0].getsockname()[1]
+class Listener:
+    """Accepts connections, on one socket for each address that a name stands for."""
+
+    def __init__(self, factory: Callable[[], asyncio.BaseProtocol], sockets: Sequence[socket.socket]) -> None:
+        self._factory = factory
+        self._sockets = sockets
+        self._servers: list[asyncio.Server] = []
+        self.port = 0 if sockets[0].family == socket.AF_UNIX else port_of(sockets)
+
+    async def open(self) -> Self:
+        """Begin. Raises OSError, and then all of its sockets are closed."""
+        loop = asyncio.get_running_loop()
+        try:
+            for sock in self._sockets:
+                sock.setblocking(False)
+                create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+                self._servers.append(await create(self._factory, sock=sock, backlog=BACKLOG))
+        except OSError:
+            self.close()
+            for sock in self._sockets:
+                sock.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End at once. The kernel resets connections that nobody has accepted yet."""
+        for server in self._servers:
+            server.close()
+
+    async def close_in_order(self) -> None:
+        """Accept what has queued up, then end: between the last look into the queue and the end nothing else is done."""
+        waiting = list(self._queued())
+        self.close()
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.connect_accepted_socket(self._factory, sock) for sock in waiting))
+
+    def _queued(self) -> Iterator[socket.socket]:
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):  # the queue is empty, or there is no file for another socket
+                for _ in range(2 * BACKLOG):
+                    accepted, _ = sock.accept()
+                    accepted.setblocking(False)
+                    yield accepted
+
+
+def bind(address: str, port: int, *, shared: bool) -> list[socket.socket]:
+    """Return a bound socket for each address that `address` (an IP address or a name) stands for. Raises OSError.
+
+    With `shared`, other processes of this user may bind the port as well, and the kernel spreads connections over those
+    that listen.
+    """
+    found = []
+    try:
+        for family, kind, protocol, _, place in socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sock = socket.socket(family, kind, protocol)
+            found.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(place)
+    except OSError:
+        for sock in found:
+            sock.close()
+        raise
+    return found
+
+
+def port_of(sockets: Sequence[socket.socket]) -> int:
+    """Return the port of bound sockets (which the configuration may have left open with 0)."""
+    port: int = sockets[0].getsockname()[1]
     return port

@@ -14,6 +14,7 @@ from tidewire.kernel.errors import TidewireError
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 EXIT_OK = 0
 EXIT_UNAVAILABLE = 69
 """sysexits.h: something that the process needs is not there (EX_UNAVAILABLE)."""
@@ -46,16 +47,18 @@ def hold_reloads() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
-def run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
+def run(
+    create: Callable[[], App], log: FilteringBoundLogger, on_ready: Callable[[], None] = lambda: None
+) -> int:
     """Run an app until SIGTERM or SIGINT, drain it (a second signal ends that), and return the exit code.
 
-    SIGHUP is `reload`. One that comes before the end of the start waits for it, since the configuration was read before.
+    `on_ready` is called after the start. SIGHUP is `reload`. One that comes before the end of the start waits for it, since the configuration was read before.
     A StartError of `create` counts as one of `start`. Whatever happens, the app is stopped. What it raises is logged, as one line.
     """
-    return uvloop.run(_run(create, log))
+    return uvloop.run(_run(create, log, on_ready))
 
 
-async def _run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
+async def _run(create: Callable[[], App], log: FilteringBoundLogger, on_ready: Callable[[], None]) -> int:
     stopping = asyncio.Event()
     hurry = asyncio.Event()
 
@@ -64,8 +67,10 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
 
     hold_reloads()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
+    # A supervisor's children begin with them blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     app: App | None = None
     try:
         app = create()
@@ -73,6 +78,7 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger) -> int:
         if started:
             loop.add_signal_handler(signal.SIGHUP, app.reload)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+            on_ready()
             await stopping.wait()
             log.info("process.draining")
             await _first(app.drain(), hurry)

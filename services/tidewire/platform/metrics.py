@@ -6,6 +6,7 @@ numbers are kept here and the library does what it is good at: naming, escaping 
 
 from __future__ import annotations
 
+import secrets
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from itertools import accumulate
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
+
+from tidewire.platform.exposition import Merge, Snapshot, encode, family
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LATENCY_BUCKETS = (
@@ -101,11 +104,19 @@ class Histogram:
 
 
 class Gauge:
-    """A number that is read when somebody asks."""
+    """A number that is read when somebody asks; `merge` says what the numbers of several workers are together."""
 
-    __slots__ = ("_help", "_labels", "_name", "_read")
+    __slots__ = ("_help", "_labels", "_name", "_read", "merge")
 
-    def __init__(self, name: str, help_text: str, read: Read, labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        help_text: str,
+        read: Read,
+        labels: Sequence[str] = (),
+        merge: Merge = Merge.SUM,
+    ) -> None:
+        self.merge = merge
         self._name = name
         self._help = help_text
         self._read = read
@@ -145,9 +156,10 @@ class Registry:
 
     def __init__(self) -> None:
         self._metrics: list[Counter | Histogram | Gauge | Total] = []
+        self._life = secrets.token_hex(8)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._process = ProcessCollector(registry=self._registry)
 
     def add(self, metrics: Iterable[Counter | Histogram | Gauge | Total]) -> None:
         """Take metrics into the exposition."""
@@ -161,3 +173,9 @@ class Registry:
     def exposition(self) -> bytes:
         """Return the text that Prometheus scrapes, in CONTENT_TYPE."""
         return generate_latest(self._registry)
+
+    def snapshot(self) -> bytes:
+        """Return the same for `exposition.decode`, so that it can be put together with other processes' metrics."""
+        ours = [family(metric.collect(), getattr(metric, "merge", Merge.SUM)) for metric in self._metrics]
+        process = [family(metric, Merge.EACH) for metric in self._process.collect()]
+        return encode(Snapshot(self._life, [*ours, *process]))

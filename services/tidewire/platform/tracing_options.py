@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from tidewire.kernel.config import PATH, Duration, Problem, Secret, Section, duration, secret
+from tidewire.kernel.config import PATH, SHARED, Duration, Problem, Secret, Section, duration, secret
 
 _HEADER: Final = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[ \t\x21-\x7e]*[\x21-\x7e])?)[ \t]*"
@@ -78,6 +78,7 @@ class TracingConfig(Section, frozen=True, kw_only=True):
             description="Most spans that begin in a second, and a second's worth at once: so many for clients' commands, "
             "and as many again for traces that come by NATS, whose flag any publisher can set. What is over it is "
             "dropped and counted (`rate_limited`).",
+            extra=SHARED,
         ),
     ] = 500
     headers: Annotated[

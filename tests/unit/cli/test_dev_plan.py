@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tidewire.cli.dev_plan import dev_json, exit_words, nats_server_config, plan, restart_delay, summary
+from tidewire.cli.dev_plan import dev_json, nats_server_config, plan, summary
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.config import decode
 
@@ -22,6 +22,9 @@ def test_each_edge_gets_its_ports_its_name_and_the_meshs_nats() -> None:
     assert made.edges[1].env["TIDEWIRE_HTTP_INTERNAL_PORT"] == "9001"
     assert made.edges[1].env["TIDEWIRE_NODE_NAME"] == "edge-2"
     assert made.edges[1].env["TIDEWIRE_NATS_URLS"] == "nats://127.0.0.1:5222"
+    assert (
+        made.edges[1].env["TIDEWIRE_WORKERS"] == "1"
+    )  # whatever the file says: the mesh has one process for each edge
     assert made.edges[1].url == "http://127.0.0.1:8001"
     assert made.edges[1].internal_url == "http://127.0.0.1:9001"
 
@@ -110,14 +113,3 @@ def test_summary_of_one_edge() -> None:
 def test_summary_without_a_token() -> None:
     """Where clients are anonymous there is no token to show."""
     assert "token" not in summary(plan(config(), terminal=True), "", "1", "x")
-
-
-def test_restarts_come_slower_and_slower_up_to_a_bound() -> None:
-    """An edge that cannot run does not eat the machine, and is tried for ever."""
-    assert [restart_delay(failures) for failures in (1, 2, 3, 10, 10_000)] == [0.5, 1, 2, 10, 10]
-
-
-def test_exit_words() -> None:
-    """A signal is told from an exit code."""
-    assert exit_words(78) == "ended with exit code 78"
-    assert exit_words(-9) == "was ended by signal 9"

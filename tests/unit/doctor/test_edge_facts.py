@@ -17,7 +17,7 @@ from tidewire.doctor.edge_facts import read_edge
 from tidewire.doctor.facts import EdgeFacts, FileFacts, FileKind
 from tidewire.edge.config import EdgeConfig
 from tidewire.platform.health import internal_app
-from tidewire.platform.http import bound_port, http_protocol, listen
+from tidewire.platform.http import http_protocol, listen
 from tidewire.platform.metrics import Registry
 from tidewire.platform.settings import load
 
@@ -135,8 +135,8 @@ async def test_a_taken_port(tmp_path: Path) -> None:
 async def test_a_port_that_an_edge_has(tmp_path: Path, app: Starlette, *, edge: bool) -> None:
     """It says so at /live, which another server does not."""
     server = await listen(http_protocol(app), "127.0.0.1", 0, "x")
-    async with server:
-        facts = await read(tmp_path, http={"port": 0, "internal_port": bound_port(server)})
+    facts = await read(tmp_path, http={"port": 0, "internal_port": server.port})
+    server.close()
     assert [listener.edge_runs for listener in facts.listeners] == [edge, edge]
 
 

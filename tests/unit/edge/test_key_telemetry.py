@@ -9,6 +9,7 @@ from tidewire.edge.key_telemetry import KeyTelemetry
 from tidewire.edge.policies.jwks import read_set
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.kernel.config import decode
+from tidewire.platform import exposition
 from tidewire.platform.metrics import Registry
 
 URL = "https://issuer.example/keys?secret=1"
@@ -58,6 +59,23 @@ def test_state_of_an_issuer() -> None:
     assert {"up": 0, "keys": 1, "age_seconds": 3600}.items() <= exposed.read().items()
     exposed.clock.advance(86_400)
     assert {"up": 0, "keys": 0}.items() <= exposed.read().items()
+
+
+def test_state_of_several_workers_is_that_of_the_worst() -> None:
+    """Only what waits is summed."""
+    snapshot = exposition.decode(Exposed().registry.snapshot())
+    rules = {
+        each.name.removeprefix("tidewire_jwks_"): each.merge.value
+        for each in snapshot.families
+        if each.type == "gauge" and each.name.startswith("tidewire_jwks_")
+    }
+    assert rules == {
+        "up": "min",
+        "keys": "min",
+        "keys_ignored": "max",
+        "age_seconds": "max",
+        "waiting": "sum",
+    }
 
 
 def test_fetches_are_counted_by_outcome() -> None:

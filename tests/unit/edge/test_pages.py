@@ -13,7 +13,7 @@ from tests.support.http import HttpAnswer, request
 from tidewire.edge import pages
 from tidewire.edge.pages import MAX_BODY, MAX_USER, content_security_policy, public_app
 from tidewire.kernel.errors import TidewireError
-from tidewire.platform.http import bound_port, http_protocol, listen
+from tidewire.platform.http import http_protocol, listen
 
 PORTS = [8000, 8001]
 TOKENS = "token of {}".format
@@ -25,7 +25,7 @@ async def serving(
 ) -> AsyncIterator[Callable[..., Any]]:
     """Serve the pages; yields a function that sends one request, by default for the host 127.0.0.1."""
     server = await listen(http_protocol(public_app(folder, "edge-1", PORTS, issue)), "127.0.0.1", 0, "")
-    base = f"http://127.0.0.1:{bound_port(server)}"
+    base = f"http://127.0.0.1:{server.port}"
 
     async def ask(path: str, method: str = "GET", body: bytes = b"", **headers: str) -> HttpAnswer:
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -37,7 +37,6 @@ async def serving(
         yield ask
     finally:
         server.close()
-        await server.wait_closed()
 
 
 async def post(base: str, path: str, body: bytes, headers: dict[str, str], *, length: int = 0) -> HttpAnswer:
@@ -263,8 +262,8 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     """A token request whose body stays away ends after a bounded time."""
     monkeypatch.setattr(pages, "BODY_TIMEOUT", 0.05)
     server = await listen(http_protocol(public_app(site, "edge-1", PORTS, TOKENS)), "127.0.0.1", 0, "")
-    async with server:
-        base = f"http://127.0.0.1:{bound_port(server)}"
+    with contextlib.closing(server):
+        base = f"http://127.0.0.1:{server.port}"
         assert (await post(base, "/dev/token", b"{", {}, length=100)).status == 408
 
 

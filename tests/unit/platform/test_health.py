@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.http import HttpAnswer, request
 from tidewire.platform.health import internal_app
-from tidewire.platform.http import bound_port, http_protocol, listen
+from tidewire.platform.http import http_protocol, listen
 from tidewire.platform.metrics import CONTENT_TYPE, Counter, Registry
 
 
@@ -31,7 +31,7 @@ async def internal() -> AsyncIterator[Internal]:
     found = Internal()
     app = internal_app(found.registry, lambda: found.reason)
     server = await listen(http_protocol(app), "127.0.0.1", 0, "http.internal_port")
-    found.port = bound_port(server)
+    found.port = server.port
     try:
         yield found
     finally:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -12,7 +14,7 @@ from starlette.routing import Route
 
 from tests.support.http import request
 from tidewire.platform import http
-from tidewire.platform.http import ListenError, bound_port, http_protocol, listen
+from tidewire.platform.http import ListenError, bind, http_protocol, listen, listen_at
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -50,7 +52,7 @@ async def listening(app: App) -> AsyncIterator[int]:
     """Serve on a free port."""
     server = await listen(http_protocol(app.asgi), "127.0.0.1", 0, "http.port")
     try:
-        yield bound_port(server)
+        yield server.port
     finally:
         app.go.set()
         server.close()
@@ -162,3 +164,90 @@ async def test_foreign_address_is_a_listen_error(address: str) -> None:
     """An address of another machine, or a name that is none."""
     with pytest.raises(ListenError, match=rf"cannot listen on {address}:0 \(http.port\): \w"):
         await listen(asyncio.Protocol, address, 0, "http.port")
+
+
+class Greeter(asyncio.Protocol):
+    """Greets who comes, and ends."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"hello")
+        transport.close()
+
+
+def connected(port: int, count: int) -> list[socket.socket]:
+    """Connections that the kernel has made, while the loop stands still."""
+    return [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+
+
+async def test_close_in_order_serves_who_waits() -> None:
+    """However many have queued up, and nobody after them."""
+    listener = await listen(Greeter, "127.0.0.1", 0, "http.port")
+    waiting = connected(listener.port, 50)
+    await listener.close_in_order()
+    with contextlib.ExitStack() as stack:
+        for sock in waiting:
+            stack.enter_context(sock)
+            assert await asyncio.to_thread(sock.recv, 100) == b"hello"
+    with pytest.raises(ConnectionRefusedError):
+        connected(listener.port, 1)
+
+
+async def test_close_is_at_once() -> None:
+    """Who waits is reset: the end of a process that has no time."""
+    listener = await listen(Greeter, "127.0.0.1", 0, "http.port")
+    (sock,) = connected(listener.port, 1)
+    listener.close()
+    with sock, pytest.raises(ConnectionResetError):
+        await asyncio.to_thread(sock.recv, 100)
+
+
+async def test_shared_port_is_for_those_who_share_it() -> None:
+    """The kernel gives both some; who does not share gets nothing."""
+    first = await listen(Greeter, "127.0.0.1", 0, "http.port", shared=True)
+    second = await listen(Greeter, "127.0.0.1", first.port, "http.port", shared=True)
+    with pytest.raises(ListenError, match=r"http\.port"):
+        await listen(Greeter, "127.0.0.1", first.port, "http.port")
+    first.close()
+    second.close()
+
+
+async def test_name_is_listened_on_at_each_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `localhost`, which is two on most machines; where one cannot be had none is left open."""
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.1", "127.0.0.2")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: found)
+    sockets = bind("name", 0, shared=False)
+    assert [sock.getsockname()[0] for sock in sockets] == ["127.0.0.1", "127.0.0.2"]
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda *_args, **_kwargs: [(*found[0][:4], sock.getsockname()) for sock in sockets],
+    )
+    for sock in sockets:
+        sock.listen()
+    with pytest.raises(OSError, match="in use"):
+        bind("name", 0, shared=False)
+    for sock in sockets:
+        sock.close()
+
+
+async def test_socket_in_the_file_system_replaces_one_that_was_left(tmp_path: Path) -> None:
+    """By a process that was killed."""
+    path = str(tmp_path / "1.sock")
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(path)
+    left.close()
+    listener = await listen_at(Greeter, path)
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert await asyncio.wait_for(reader.read(), 5) == b"hello"
+    writer.close()
+    listener.close()
+
+
+async def test_path_that_cannot_be_listened_at_is_named(tmp_path: Path) -> None:
+    """Such as one in a folder that is gone."""
+    with pytest.raises(ListenError, match=r"missing/1\.sock: No such file"):
+        await listen_at(Greeter, str(tmp_path / "missing" / "1.sock"))

@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
+import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -363,3 +365,13 @@ def test_configured_twice_writes_once(stream: io.StringIO) -> None:
     logs.configure("info", "json", stream=stream)
     logging.getLogger("library").error("x")
     assert len(lines(stream)) == 1
+
+
+def test_line_is_one_write_however_long_it_is() -> None:
+    """What several processes write into one file or pipe does not run into each other, as far as the system can do it."""
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with reader, writer, os.fdopen(os.dup(writer.fileno()), "w") as stream:
+        log = logs.configure("info", "json", stream=stream)
+        log.info("short")
+        log.info("long", text="x" * 50_000)
+        assert [json.loads(reader.recv(100_000))["event"] for _ in range(2)] == ["short", "long"]

@@ -38,6 +38,13 @@ class Mapping(enum.Enum):
     UNKNOWN = "unknown"
 
 
+MAPPING_PROBLEMS = {
+    Mapping.MISSING: "nats-server does not map tw.pub.>: add the mapping that `tidewire nats-config` prints",
+    Mapping.OTHER_PARTITIONS: "nats-server maps tw.pub.> to another number of partitions than this edge",
+    Mapping.UNKNOWN: "nats-server did not take the probe of its mapping",
+}
+
+
 class Sample(NamedTuple):
     """The channels that were probed, as subject tokens, and the subjects on which they came out."""
 
