@@ -17,7 +17,7 @@ from tidewire.edge.wire.commands import Command
 from tidewire.kernel import errors
 
 ROOT = Path(__file__).parents[2]
-ROW = re.compile(r"^\| ([a-z_0-9]+\.[a-z_0-9]+) \| [^|]*\| (supported|not yet) \|", re.MULTILINE)
+ROW = re.compile(r"^\| ([a-z_0-9]+\.[a-z_0-9]+) \| [^|]*\| (supported|not yet|never) \|", re.MULTILINE)
 
 
 def rows() -> dict[str, str]:
