@@ -12,7 +12,7 @@ from tidewire.platform.open_files import files_for
 
 MIB: Final = 1 << 20
 BASE_MEMORY: Final = 64 * MIB
-"""Resident memory of an edge without connections; measured, as are the next two."""
+"""Resident memory of an edge without connections; reckoned on the safe side, as are the next two."""
 EDGE_BYTES: Final = 8 * 1024
 """An edge's own memory for an idle connection with a token and one subscription: 7.9 KiB over 8,000 of them."""
 KERNEL_BYTES: Final = 5 * 1024

@@ -89,39 +89,38 @@ def renew(
 
     Old Python SDKs (0.5) leave the channel out: it is the token's then.
     """
-    claims = party.rules.tokens.subscription(request.token)
-    match claims:
-        case TokenProblem.EXPIRED:
-            return errors.SUBSCRIPTION_EXPIRED
-        case TokenProblem.UNAVAILABLE:
-            return KEYS_AWAY
-        case TokenProblem.INVALID:
-            party.detail = party.rules.tokens.why
-            return errors.INVALID_TOKEN
-        case SubscriptionClaims():
-            if not _meant_for(claims, request.channel or claims.channel, party):
-                return errors.INVALID_TOKEN
-            if party.is_over(claims.expires_at):
-                return errors.SUBSCRIPTION_EXPIRED
-    return claims
+    return _claims(request, party, errors.SUBSCRIPTION_EXPIRED, errors.INVALID_TOKEN)
 
 
 def _by_token(request: SubscribeRequest, party: Party) -> Verdict:
+    invalid = errors.PERMISSION_DENIED.saying("permission denied: the subscription token is not valid")
+    claims = _claims(request, party, errors.TOKEN_EXPIRED, invalid)
+    if isinstance(claims, SubscriptionClaims):
+        return Grant(claims.info, claims.expires_at, claims.capabilities)
+    return claims
+
+
+def _claims(
+    request: SubscribeRequest | SubRefreshRequest,
+    party: Party,
+    expired: ReplyError | Disconnect,
+    invalid: ReplyError | Disconnect,
+) -> SubscriptionClaims | ReplyError | Disconnect | KeyWanted:
+    """Judge a subscription token; `expired` and `invalid` are what the command at hand answers to such ones."""
     claims = party.rules.tokens.subscription(request.token)
     match claims:
         case TokenProblem.EXPIRED:
-            return errors.TOKEN_EXPIRED
+            return expired
         case TokenProblem.UNAVAILABLE:
             return KEYS_AWAY
         case TokenProblem.INVALID:
             party.detail = f"a subscription token was refused: {party.rules.tokens.why}"
-            return errors.PERMISSION_DENIED.saying("permission denied: the subscription token is not valid")
+            return invalid
         case SubscriptionClaims():
-            if not _meant_for(claims, request.channel, party):
+            if not _meant_for(claims, request.channel or claims.channel, party):
                 return errors.INVALID_TOKEN
             if party.is_over(claims.expires_at):
-                return errors.TOKEN_EXPIRED
-            return Grant(claims.info, claims.expires_at, claims.capabilities)
+                return expired
     return claims
 
 

@@ -302,7 +302,7 @@ def test_refresh_that_fails() -> None:
     assert desk.refresh("old") == errors.SUBSCRIPTION_EXPIRED
     assert desk.refresh("over") == errors.SUBSCRIPTION_EXPIRED
     assert desk.refresh("bad") == errors.INVALID_TOKEN
-    assert desk.party.detail == "as the test wants"
+    assert desk.party.detail == "a subscription token was refused: as the test wants"
     assert desk.refresh("key") == KeyWanted("keys")
     for token in ("b", "bob", "other"):
         assert desk.refresh(token) == errors.INVALID_TOKEN
