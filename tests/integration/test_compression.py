@@ -93,7 +93,9 @@ async def test_clients_with_any_window_read_the_same_publication(edge: EdgeProce
 
 @protocol("transport.deflate")
 async def test_clients_that_do_not_offer_it_are_not_compressed_for(edge: EdgeProcess) -> None:
-    """On the same channel."""
+    """On the same channel; the metrics tell them apart."""
+    opened = "tidewire_connections_opened_total"
+    before = await edge.metrics()
     async with (
         connect(edge.ws_url, compression=None, ping_interval=None) as plain,
         client(edge, "live:mixed") as socket,
@@ -106,6 +108,10 @@ async def test_clients_that_do_not_offer_it_are_not_compressed_for(edge: EdgePro
         assert [await next_data(one) for one in (plain, socket)] == [TEXT, TEXT]
         assert plain.response is not None
         assert "Sec-WebSocket-Extensions" not in plain.response.headers
+        after = await edge.metrics()
+        for compression in ("none", "deflate"):
+            of_these = {"format": "json", "compression": compression}
+            assert after.value(opened, **of_these) == before.value(opened, **of_these) + 1
 
 
 @protocol("transport.deflate")

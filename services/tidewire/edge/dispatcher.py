@@ -247,7 +247,8 @@ class Dispatcher:
 
     def _begin(self, connection: Connection, effect: Opened) -> Iterable[Effect]:
         self._timers.authenticated(connection)
-        self._metrics.connection_opened(connection.transport.framing.codec.name)
+        framing = connection.transport.framing
+        self._metrics.connection_opened(framing.codec.name, framing.compression)
         if effect.replaces:
             self.replacing(connection)
         return ()

@@ -25,10 +25,12 @@ MAX_JOINED = 64 * 1024
 class Framing:
     """One way of writing; connections that share it are sent the very same bytes."""
 
-    __slots__ = ("codec", "ping", "wrap")
+    __slots__ = ("codec", "compression", "ping", "wrap")
 
-    def __init__(self, codec: Codec, wrap: Callable[[bytes], bytes]) -> None:
+    def __init__(self, codec: Codec, wrap: Callable[[bytes], bytes], compression: str = "none") -> None:
+        """`compression` is its name for logs and metrics."""
         self.codec = codec
+        self.compression = compression
         self.wrap = wrap
         self.ping = wrap(codec.PING)
 
@@ -97,4 +99,4 @@ class _Deflating:
 def deflated(plain: Framing, window_bits: int, min_size: int) -> Framing:
     """Return the framing that compresses what `plain` sends; the same one for all who agreed on the same window."""
     first = FIN_TEXT if plain is WEBSOCKET_JSON else FIN_BINARY
-    return Framing(plain.codec, _Deflating(first, window_bits, min_size))
+    return Framing(plain.codec, _Deflating(first, window_bits, min_size), "deflate")

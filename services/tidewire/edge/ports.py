@@ -172,8 +172,8 @@ class Metrics(Protocol):
     def latency(self, seconds: float) -> None:
         """The time from a publisher's edge to the write on this one."""
 
-    def connection_opened(self, format_name: str) -> None:
-        """A client is authenticated."""
+    def connection_opened(self, format_name: str, compression: str) -> None:
+        """A client is authenticated; `compression` is `deflate` or `none`."""
 
     def slow_consumer(self) -> None:
         """A connection exceeded its pending bytes."""

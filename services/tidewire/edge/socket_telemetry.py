@@ -103,6 +103,7 @@ class SocketTelemetry:
             jti=session.party.token_id,
             sdk=session.party.name,
             format=transport.framing.codec.name,
+            compression=transport.framing.compression,
             peer=transport.peer,
             seconds=round(self._monotonic() - connection.opened_at, 3),
             code=code,

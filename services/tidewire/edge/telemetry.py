@@ -43,7 +43,9 @@ class Telemetry:
             "waiting.",
         )
         self._opened = Counter(
-            "tidewire_connections_opened", "Connections that authenticated, by wire format.", ["format"]
+            "tidewire_connections_opened",
+            "Connections that authenticated, by wire format and compression (deflate, none).",
+            ["format", "compression"],
         )
         self._received = Counter(
             "tidewire_publications_received",
@@ -159,9 +161,9 @@ class Telemetry:
         """See ports.Metrics."""
         self._latency.observe(seconds)
 
-    def connection_opened(self, format_name: str) -> None:
+    def connection_opened(self, format_name: str, compression: str) -> None:
         """See ports.Metrics."""
-        self._opened.inc(1, (format_name,))
+        self._opened.inc(1, (format_name, compression))
 
     def slow_consumer(self) -> None:
         """See ports.Metrics."""

@@ -10,7 +10,7 @@ from tests.fakes.core import PING, Core, Turns
 from tests.fakes.edge import NAMESPACES, OPEN, RecordingTransport, believing, edge_config, token
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
-from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing
+from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.pacer import SLICE
 from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription, SubscriptionClaims
 from tidewire.edge.policies.tokens import KeyWanted
@@ -298,11 +298,14 @@ def test_commands_are_counted_with_their_outcome_and_time(core: Core) -> None:
         ("publish", 0, 0.25),
     ]
     assert client.connection.commands == 3
-    assert core.metrics.of("connection_opened") == [("json",)]
+    assert core.metrics.of("connection_opened") == [("json", "none")]
 
 
-@pytest.mark.parametrize("framing", [WEBSOCKET_PROTOBUF])
-def test_format_of_an_opened_connection_is_counted(core: Core, framing: Framing) -> None:
+@pytest.mark.parametrize(
+    ("framing", "compression"),
+    [(WEBSOCKET_PROTOBUF, "none"), (deflated(WEBSOCKET_PROTOBUF, 15, 512), "deflate")],
+)
+def test_format_of_an_opened_connection_is_counted(core: Core, framing: Framing, compression: str) -> None:
     """Once it is authenticated."""
     transport = RecordingTransport(framing)
     connection = core.dispatcher.opened(ConnectionId("p"), transport, json=False)
@@ -310,7 +313,7 @@ def test_format_of_an_opened_connection_is_counted(core: Core, framing: Framing)
     request = b"\x0a" + _varint(len(text)) + text
     command = b"\x08\x01\x22" + _varint(len(request)) + request
     core.dispatcher.received(connection, _varint(len(command)) + command)
-    assert core.metrics.of("connection_opened") == [("protobuf",)]
+    assert core.metrics.of("connection_opened") == [("protobuf", compression)]
     assert transport.frames[0].startswith(b"\x82")
 
 

@@ -32,6 +32,7 @@ def test_one_line_tells_the_whole_connection(edge: MeasuredEdge) -> None:
         "user": USER,
         "sdk": "js-sdk",
         "format": "json",
+        "compression": "none",
         "peer": "192.0.2.1:40000",
         "seconds": 12.346,
         "code": 3001,

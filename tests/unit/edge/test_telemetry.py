@@ -18,7 +18,7 @@ from tidewire.edge.telemetry import Telemetry
 from tidewire.kernel.ids import ConnectionId
 
 CHANNEL = "chat:channel-of-the-test"
-LABELS = {"outcome", "format", "code", "method", "reason", "kind", "version", "le"}
+LABELS = {"compression", "outcome", "format", "code", "method", "reason", "kind", "version", "le"}
 
 
 @pytest.fixture
@@ -51,7 +51,11 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
         },
     ),
     ("latency", (0.03,), {("tidewire_publish_to_delivery_seconds_sum", ""): 0.03}),
-    ("connection_opened", ("json",), {("tidewire_connections_opened_total", "format=json"): 1}),
+    (
+        "connection_opened",
+        ("json", "deflate"),
+        {("tidewire_connections_opened_total", "format=json,compression=deflate"): 1},
+    ),
     ("slow_consumer", (), {("tidewire_slow_consumers_total", ""): 1}),
     ("messages_unsent", (2,), {("tidewire_messages_unsent_total", ""): 2}),
     (
