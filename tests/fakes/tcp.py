@@ -16,6 +16,7 @@ class FakeTcp(asyncio.Transport):
         """What the peer has read."""
         self.buffered = b""
         self.closing = False
+        self.half_closed = False
         self.aborted = False
         self.stalled = False
         self.reading = True
@@ -26,6 +27,7 @@ class FakeTcp(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         assert not self.closing, "a write behind the close"
+        assert not self.half_closed, "a write behind the end of the stream"
         if self.stalled:
             self.buffered += bytes(data)
         else:
@@ -36,6 +38,9 @@ class FakeTcp(asyncio.Transport):
 
     def close(self) -> None:
         self.closing = True
+
+    def write_eof(self) -> None:
+        self.half_closed = True
 
     def abort(self) -> None:
         self.closing = self.aborted = True

@@ -291,6 +291,8 @@ class WebSocketTransport(asyncio.Protocol):
             raise AssertionError("frames before the handshake")
         self.bytes_in += len(data)
         self._gate.metrics.bytes_in(len(data))
+        if reader.ended:  # only read, so that our close frame is not lost (see below)
+            return
         messages = reader.feed(data)
         if not reader.closing:  # pongs go before what is said to messages, a close frame behind it
             control = reader.outgoing()
@@ -311,7 +313,12 @@ class WebSocketTransport(asyncio.Protocol):
         self.state = TransportState.CLOSING
         self._write(self._reader.outgoing())
         if self._reader.ended and self._tcp is not None:
-            self._tcp.close()
+            if first and self._reader.fault is not None:
+                # The peer may be in the middle of a message. What it sends and nobody reads would make the kernel reset
+                # the connection, and the peer would never see why.
+                self._tcp.write_eof()
+            else:
+                self._tcp.close()
         if first:
             self._gate.arm(self, self._gate.limits.close_timeout)
             self._gate.dispatcher.lost(self._connection)
