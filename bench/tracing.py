@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -167,8 +169,24 @@ def bench(port: int, ratio: float | None) -> Bench:
     return Bench(create_tracer(config, {}, SystemClock(), structlog.get_logger()))
 
 
+def cost_of_importing() -> tuple[float, float]:
+    """Return the seconds and the MiB (resident) that the libraries take in a fresh process, beside an edge's own."""
+    script = (
+        "import resource, time, tidewire.edge.app\n"
+        "size = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before, began = size(), time.perf_counter()\n"
+        "import tidewire.platform.otlp\n"
+        "print(time.perf_counter() - began, (size() - before) / 1024)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    seconds, size = map(float, shown.split())
+    return seconds, size
+
+
 def main() -> None:
     """Alternate the variants, and print a line for each."""
+    seconds, size = cost_of_importing()
+    print(f"import      {seconds:.2f} s, {size:.0f} MiB")
     loops: dict[str, list[float]] = {name: [] for name in VARIANTS}
     totals: dict[str, list[float]] = {name: [] for name in VARIANTS}
     with collector() as port:

@@ -242,7 +242,9 @@ async def last_dropped(edge: EdgeProcess) -> float:
     while edge.running:
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
             dropped = (await edge.metrics()).value("tidewire_commands_dropped_total")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(
+            0.02
+        )  # between two scrapes: the condition is the loop's, and bounded by the drain
     return dropped
 
 

@@ -156,7 +156,7 @@ async def publishing(edge: EdgeProcess, checker: Checker) -> AsyncIterator[list[
             assert "publish" in reply, reply
             checker.acknowledged(record(CHANNEL, data))
             done.append(number)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE)  # the pace of a publisher, nothing waits for it
 
     task = asyncio.get_running_loop().create_task(run())
     try:

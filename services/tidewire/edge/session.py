@@ -247,12 +247,8 @@ class Session:
 
     def _join_for(self, claims: ConnectionClaims) -> list[Effect] | ReplyError | Disconnect:
         """Begin the subscriptions that come with the connection."""
-        grants = {
-            channel: Grant(
-                each.info, 0, data=each.data
-            )  # what the token gives lives as long as the connection
-            for channel, each in claims.subs.items()
-        }
+        # Without an end of their own: what the token gives lives as long as the connection.
+        grants = {channel: Grant(each.info, data=each.data) for channel, each in claims.subs.items()}
         personal = self._rules.personal_channel(claims.user)
         if isinstance(personal, ReplyError):
             return personal

@@ -15,8 +15,10 @@ from tests.support.protocol import protocol
 from tidewire.edge.deflate import EXTENSIONS, TAIL, InflatedTooLarge, Inflater, agreed_window, deflate
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, deflated, websocket_frame
+from tidewire.edge.transport import SLICE
 
 LIMIT = 1000
+MESSAGE = 65_536
 TEXT_COMPRESSED, CONTINUATION_COMPRESSED = 0xC1, 0x40
 
 
@@ -192,6 +194,16 @@ def test_bomb_is_inflated_no_further_than_the_limit() -> None:
     tracemalloc.stop()
     assert code(large) == 1009
     assert peak < 8 * len(frame)
+
+
+def test_a_slice_of_bombs_inflates_to_a_thousand_times_its_size() -> None:
+    """The most that one look at the clock can cost (docs/operations.md): deflate's own ratio is at most 1032."""
+    hardest = zlib.compressobj(9, wbits=-15)
+    packed = hardest.compress(bytes(MESSAGE)) + hardest.flush(zlib.Z_SYNC_FLUSH)
+    bomb = masked(TEXT_COMPRESSED, packed.removesuffix(TAIL))
+    messages = FrameReader(MESSAGE, deflate=True).feed((bomb * SLICE)[:SLICE])
+    assert len(messages) == SLICE // len(bomb) > 10
+    assert 700 * SLICE < sum(map(len, messages)) < 1032 * SLICE
 
 
 def test_what_stands_behind_a_final_block_is_not_kept() -> None:
