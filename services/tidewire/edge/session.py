@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     class Others(Protocol):
         """The other connections of this edge."""
 
-        def has(self, user: str) -> bool:
-            """Return whether the user has a connection here already."""
+        def serves(self, user: str) -> bool:
+            """Return whether the user is connected here already."""
 
 
 PONG = Command()
@@ -233,7 +233,7 @@ class Session:
             return self._refuse(number, claims)
         if not isinstance(claims, ConnectionClaims):
             return claims
-        if self._rules.single_connection == "refuse" and self._others.has(claims.user):
+        if self._rules.single_connection == "refuse" and self._others.serves(claims.user):
             return errors.CONNECTION_LIMIT.saying("connection limit: the user is connected already")
         expiry = self._credentials.accept(request.token, claims)
         self.party.name = request.name[:16]

@@ -28,6 +28,10 @@ class Users:
         """Return whether the user has a connection here."""
         return user in self._single or user in self._several
 
+    def serves(self, user: str) -> bool:
+        """Return whether the user has a connection here that is authenticated, and neither refused nor on its way out."""
+        return any(connection.session.connected for connection in self.of(user))
+
     def of(self, user: str) -> Sequence[Connection]:
         """Return the user's connections here."""
         single = self._single.get(user)

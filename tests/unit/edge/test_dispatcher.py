@@ -569,6 +569,21 @@ def test_reconfigured_times_count_for_who_comes() -> None:
     assert early.transport.closed is None
 
 
+@protocol("disconnect.3504")
+def test_who_could_not_be_connected_keeps_nobody_out() -> None:
+    """Its socket may stay for seconds after the error; the user's next attempt must not be told that it is connected."""
+    core = Core(client={"single_connection": "refuse"})
+    failed = core.client(None)
+    failed.say({"id": 1, "connect": {"token": token(channels=["chat:x"])}})
+    core.broker.confirm("chat:x", errors.INTERNAL)
+    assert failed.heard()[0]["error"]["code"] == 100
+    assert failed.closed == 0
+    core.client()
+    third = core.client(None)
+    third.say({"id": 1, "connect": {"token": token()}})
+    assert third.closed == 3504
+
+
 # Traces.
 
 

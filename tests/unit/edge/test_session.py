@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -1064,7 +1065,7 @@ def test_second_connection_of_a_user_is_refused_where_that_is_configured() -> No
     refuse = {"client": {"single_connection": "refuse"}}
     for config, user, code in ((refuse, "alice", 3504), (refuse, "", 0), ({}, "alice", 0)):
         client = Client(tokens={"t": owner(user=user)}, **config)
-        client.users.add(user, cast("Any", object()))
+        client.users.add(user, cast("Any", SimpleNamespace(session=SimpleNamespace(connected=True))))
         effects = client.frame(CONNECT)
         assert [effect.disconnect.code for effect in effects if isinstance(effect, Close)] == (
             [code] if code else []
