@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-TIMEOUT = 5.0
+from tests.support.wait import PATIENCE
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
 
 async def request(
-    url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+    url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, timeout: float = PATIENCE
 ) -> HttpAnswer:
     """Send one request on a connection of its own and read until the server closes it.
 
@@ -46,7 +46,7 @@ async def request(
 
 
 async def upgrade(
-    url: str, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+    url: str, *, headers: Mapping[str, str] | None = None, timeout: float = PATIENCE
 ) -> HttpAnswer:
     """Ask for a WebSocket and return the answer; meant for refusals, an accepted one would never end."""
     wanted = {

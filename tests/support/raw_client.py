@@ -8,6 +8,7 @@ measure the SDK.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any, Self, cast
@@ -20,7 +21,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-TIMEOUT = 10.0
+from tests.support.wait import PATIENCE
 
 
 class ReplyLine(msgspec.Struct):
@@ -78,7 +79,7 @@ class RawClient(asyncio.Protocol):
         """Connect and upgrade. Raises Refused, OSError or TimeoutError."""
         parts = urlsplit(self._url)
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             await loop.create_connection(lambda: self, parts.hostname, parts.port)
             self._core.send_request(self._core.connect())
             self._flush()
@@ -95,7 +96,7 @@ class RawClient(asyncio.Protocol):
             if self._core.close_sent is None:
                 self._core.send_close(1000)
             self._flush()
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(PATIENCE):
                 await self.gone.wait()
 
     def abort(self) -> None:
@@ -127,7 +128,7 @@ class RawClient(asyncio.Protocol):
     async def command(self, **command: object) -> Reply:
         """Send one command and return the whole reply. ConnectionError when the connection ends before it."""
         number = self.begin(**command)
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             return await self._replies[number]
 
     def begin(self, **command: object) -> int:
@@ -139,7 +140,7 @@ class RawClient(asyncio.Protocol):
 
     async def reply(self, number: int) -> Reply:
         """Wait for the reply to a command."""
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             return await self._replies[number]
 
     def frame(self, payload: bytes) -> None:
@@ -239,3 +240,24 @@ async def joined(
         client.abort()
         raise
     return client
+
+
+class Clients:
+    """Raw clients that are cut at the end of their test, however it ends: the fixture `clients`."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+
+    async def open(self, url: str, on_push: Callable[[bytes], None] | None = None) -> RawClient:
+        """Open one."""
+        client = await RawClient(url, on_push).open()
+        self._stack.callback(client.abort)
+        return client
+
+    async def join(
+        self, url: str, token: str, *channels: str, on_push: Callable[[bytes], None] | None = None
+    ) -> RawClient:
+        """Open, connect and subscribe one; every step must succeed."""
+        client = await joined(url, token, *channels, on_push=on_push)
+        self._stack.callback(client.abort)
+        return client

@@ -11,6 +11,7 @@ from itertools import starmap
 import centrifuge
 
 from tests.support.sdk import CLOSED, TIMED_OUT, Event, Json, OnEvent, SdkError, Tags, Tokens
+from tests.support.wait import PATIENCE
 
 NO_PROXY = {"proxy": None} if "proxy" in inspect.signature(centrifuge.Client).parameters else {}
 """Version 0.5 has no such option; its driver has no proxy in the environment instead."""
@@ -54,7 +55,7 @@ class PythonClient:
         await self.disconnect()
         tasks = set(getattr(self._sdk, "_background_tasks", ()))
         if tasks:
-            await asyncio.wait(tasks, timeout=5)
+            await asyncio.wait(tasks, timeout=PATIENCE)
 
     async def subscribe(
         self,
