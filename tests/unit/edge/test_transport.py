@@ -24,8 +24,9 @@ from tidewire.edge.hub import Hub
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.ports import Publication
+from tidewire.edge.request_head import MAX_HEAD
 from tidewire.edge.timers import TICK, Timers, Timing
-from tidewire.edge.transport import MAX_REQUEST, TransportState, WebSocketTransport
+from tidewire.edge.transport import TransportState, WebSocketTransport
 from tidewire.kernel import errors
 
 PENDING = 2_000
@@ -259,12 +260,12 @@ def test_handshake_in_single_bytes(door: Door) -> None:
         (head(), {"full": True}, 503, "connection_limit"),
         (head(Upgrade=None), {}, 426, "bad_upgrade"),
         (head(Sec_WebSocket_Key="short"), {}, 400, "bad_upgrade"),
-        (head(Sec_WebSocket_Version="8"), {}, 400, "bad_upgrade"),
+        (head(Sec_WebSocket_Version="8"), {}, 426, "bad_upgrade"),
         (head().replace(b"GET", b"POST"), {}, 405, "bad_upgrade"),
         (head().replace(b"Host: edge", b"Host edge"), {}, 400, "bad_request"),
         (head(Cookie="x" * 9_000), {}, 400, "bad_request"),
-        (head(Cookie="x" * MAX_REQUEST), {}, 431, "head_too_large"),
-        (b"x" * (MAX_REQUEST + 1), {}, 431, "head_too_large"),
+        (head(Cookie="x" * MAX_HEAD), {}, 431, "head_too_large"),
+        (b"x" * (MAX_HEAD + 1), {}, 431, "head_too_large"),
     ],
     ids=lambda value: None if isinstance(value, bytes | dict) else str(value),
 )
