@@ -21,10 +21,9 @@ MAX_LINE = 8 * 1024
 MAX_FIELDS = 128
 HEAD_END = b"\r\n\r\n"
 
-_REQUEST_LINE = rf'({TOKEN}) ([!-"$-~]++) (HTTP/[0-9]\.[0-9])'
-_FIELD = rf"{TOKEN}:[\t -~\x80-\xff]*+"
-_HEAD = re.compile(rf"{_REQUEST_LINE}\r\n((?:{_FIELD}\r\n)*)\r\n")
-_LINE = re.compile(rf"{_REQUEST_LINE}|{_FIELD}")
+_REQUEST_LINE = re.compile(rf'({TOKEN}) ([!-"$-~]++) (HTTP/[0-9]\.[0-9])')
+_FIELD_LINE = re.compile(rf"{TOKEN}:[\t -~\x80-\xff]*+")
+_HEAD = re.compile(rf"{_REQUEST_LINE.pattern}\r\n((?:{_FIELD_LINE.pattern}\r\n)*)\r\n")
 
 HEAD_TOO_LARGE = Refuse(431, "head_too_large", "The request's head is over 16 KiB.")
 LINE_TOO_LONG = Refuse(400, "bad_request", "A line of the request's head is over 8 KiB.")
@@ -67,12 +66,12 @@ def parse_head(head: bytes) -> RequestHead | Refuse:
     if len(text) > MAX_LINE and max(map(len, text.split("\r\n"))) > MAX_LINE - 2:
         return LINE_TOO_LONG
     method, target, version, lines = found.groups()
+    if lines.count("\r\n") > MAX_FIELDS:
+        return TOO_MANY_FIELDS
     fields: dict[str, list[str]] = {}
     for line in lines.split("\r\n")[:-1]:
         name, _, value = line.partition(":")
         fields.setdefault(name.lower(), []).append(value.strip(" \t"))
-    if lines.count("\r\n") > MAX_FIELDS:
-        return TOO_MANY_FIELDS
     if "transfer-encoding" in fields or not {"0"}.issuperset(fields.get("content-length", ())):
         return HAS_BODY
     return RequestHead(method, target, version, fields)
@@ -80,6 +79,7 @@ def parse_head(head: bytes) -> RequestHead | Refuse:
 
 def _malformed(text: str) -> Refuse:
     """Say which line it is; nothing of what it holds goes back."""
-    lines = text.split("\r\n")
-    number = next((n for n, line in enumerate(lines[:-2], 1) if not _LINE.fullmatch(line)), len(lines))
+    first, *fields = text.removesuffix("\r\n\r\n").split("\r\n")
+    wrong = (number for number, line in enumerate(fields, 2) if not _FIELD_LINE.fullmatch(line))
+    number = next(wrong) if _REQUEST_LINE.fullmatch(first) else 1
     return Refuse(400, "bad_request", f"Line {number} of the request's head is malformed (RFC 9112).")

@@ -65,7 +65,7 @@ def answer_to(head: bytes, judge: Callable[[RequestHead], Accept | Refuse], *, c
 
 def refusal(refuse: Refuse, request: RequestHead | None = None) -> Answer:
     """Answer with a status and one sentence, behind which the connection closes."""
-    body = refuse.sentence + "\n"
+    body = f"{refuse.sentence}\n".encode()
     retry = f"Retry-After: {refuse.retry_after}\r\n" if refuse.retry_after else ""
     response = (
         f"HTTP/1.1 {refuse.status} {HTTPStatus(refuse.status).phrase}\r\n"
@@ -73,10 +73,10 @@ def refusal(refuse: Refuse, request: RequestHead | None = None) -> Answer:
         "Connection: close\r\n"
         f"{retry}{_OBLIGATIONS.get(refuse.status, '')}"
         "Content-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n{body}"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
     origin = ", ".join(request.get_all("Origin")) if request is not None else ""
-    return Answer(response.encode(), refuse.outcome, origin)
+    return Answer(response.encode() + body, refuse.outcome, origin)
 
 
 def _upgrade(request: RequestHead, accept: Accept, *, compress: bool) -> Answer:

@@ -249,6 +249,28 @@ def test_handshake_in_single_bytes(door: Door) -> None:
     assert answer(tcp)[0] == 101
 
 
+class CountedSearch(bytearray):
+    """Counts the bytes that `find` looks at."""
+
+    looked_at = 0
+
+    def find(self, *arguments: Any) -> int:
+        self.looked_at += len(self) - (arguments[1] if len(arguments) > 1 else 0)
+        return super().find(*arguments)
+
+
+def test_head_in_single_bytes_is_searched_once(door: Door) -> None:
+    """What was searched is not searched again, or 16 KiB of single bytes would cost 128 MiB of searching."""
+    tcp = door.tcp()
+    backlog = cast("WebSocketTransport", tcp.protocol)._backlog = CountedSearch()
+    request = head(Cookie="x" * 8_000)
+    for byte in request[:-1]:
+        tcp.receive(bytes((byte,)))
+    assert 0 < backlog.looked_at <= 4 * len(request)
+    tcp.receive(b"\n")
+    assert answer(tcp)[0] == 101
+
+
 @protocol("handshake.origin", "handshake.token_in_url", "handshake.limit", "handshake.broker_away")
 @pytest.mark.parametrize(
     ("request_head", "state", "status", "outcome"),
