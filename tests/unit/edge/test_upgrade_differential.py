@@ -116,7 +116,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(whole)))
         whole = whole[:at] + draw(pieces) + whole[at + draw(st.integers(0, 2)) :]
-    return whole.partition(HEAD_END)[0] + HEAD_END
+    return (whole + HEAD_END).partition(HEAD_END)[0] + HEAD_END
 
 
 @protocol("transport.websocket", "transport.deflate")
