@@ -26,6 +26,7 @@ from tidewire.edge.effects import (
     Push,
     Send,
     SubscriptionsExpireIn,
+    Throttled,
 )
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.timers import Timer
@@ -93,6 +94,7 @@ class Dispatcher:
             SubscriptionsExpireIn: self._expire_subscriptions,
             Ping: self._ping,
             Dropped: self._drop,
+            Throttled: self._throttle,
         }
         hub.settled = self._joined
         hub.slow = self.slow
@@ -270,6 +272,10 @@ class Dispatcher:
 
     def _drop(self, _connection: Connection, effect: Dropped) -> Iterable[Effect]:
         self._metrics.commands_dropped(effect.commands)
+        return ()
+
+    def _throttle(self, _connection: Connection, effect: Throttled) -> Iterable[Effect]:
+        self._metrics.commands_throttled(effect.outcome, effect.commands)
         return ()
 
     def _reply(self, connection: Connection, replies: list[Reply]) -> None:

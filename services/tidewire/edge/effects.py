@@ -123,6 +123,13 @@ class Dropped(Effect, frozen=True):
     commands: int
 
 
+class Throttled(Effect, frozen=True):
+    """Commands over the connection's rate, for the metrics: `refused`, or not looked at since it was `closed` for them."""
+
+    outcome: str
+    commands: int
+
+
 class Close(Effect, frozen=True):
     """Close the connection; nothing follows."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from websockets.http11 import Request
@@ -54,6 +55,7 @@ class WebSocketTransport(asyncio.Protocol):
         "_paused",
         "_reader",
         "_tcp",
+        "address",
         "bytes_in",
         "bytes_out",
         "due",
@@ -75,6 +77,8 @@ class WebSocketTransport(asyncio.Protocol):
         self.state = TransportState.HANDSHAKE
         self.due = 0
         self.peer = ""
+        self.address = ""
+        """The client's IP address, "" where there is none."""
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -83,14 +87,15 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake's time."""
         self._tcp = cast("asyncio.Transport", transport)
-        if self._gate.crowded:
-            self._gate.metrics.handshake("sockets")
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.address, self.peer = peer[0], f"{peer[0]}:{peer[1]}"
+        unaffordable = self._gate.unaffordable(self.address)
+        if unaffordable:
+            self._gate.metrics.handshake(unaffordable)
             self._tcp.abort()
             return
-        peer = transport.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
-        self._gate.transports[self] = None
-        self._gate.arm(self, self._gate.limits.handshake_timeout)
+        self._gate.enter(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
@@ -120,8 +125,7 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget everything."""
         self.state = TransportState.CLOSED
-        self._gate.disarm(self)
-        self._gate.transports.pop(self, None)
+        self._gate.leave(self, upgraded=self._connection is not None)
         self._outbox = None
         if self._connection is not None:
             self._gate.dispatcher.lost(self._connection)
@@ -183,7 +187,11 @@ class WebSocketTransport(asyncio.Protocol):
         if end < 0 or end > MAX_REQUEST:
             self._refuse_raw(431, "Request Header Fields Too Large", "head_too_large", TOO_LARGE)
         elif _path(self._backlog) == WEBSOCKET_PATH:
-            self._upgrade(bytes(self._backlog[: end + 4]), bytes(self._backlog[end + 4 :]))
+            refusal = self._gate.refusal(self.address)
+            if refusal is not None:
+                self._refuse_unread(refusal)
+            else:
+                self._upgrade(bytes(self._backlog[: end + 4]), bytes(self._backlog[end + 4 :]))
         else:
             self._hand_over()
 
@@ -191,9 +199,7 @@ class WebSocketTransport(asyncio.Protocol):
         """Give the socket to the HTTP application, with the bytes that came so far."""
         if self._tcp is None:
             raise AssertionError("a request without a socket")
-        self._gate.disarm(self)
-        self._gate.transports.pop(self, None)
-        http = cast("asyncio.Protocol", self._gate.host(self._tcp))
+        http = cast("asyncio.Protocol", self._gate.host(self, self._tcp))
         self._tcp.set_protocol(http)
         http.connection_made(self._tcp)
         http.data_received(bytes(self._backlog))
@@ -242,6 +248,7 @@ class WebSocketTransport(asyncio.Protocol):
         if window_bits and limits.deflate_min_size is not None:
             self.framing = deflated(self.framing, window_bits, limits.deflate_min_size)
         self._reader = FrameReader(limits.message_size, deflate=window_bits > 0)
+        self._gate.shedder.addresses.upgrade(self.address)
         client = ConnectionId(str(uuid.uuid4()))
         self._connection = self._gate.dispatcher.opened(
             client, self, json=not verdict.protobuf, bearer=verdict.bearer
@@ -249,10 +256,16 @@ class WebSocketTransport(asyncio.Protocol):
         if rest:
             self._take(rest)
 
-    def _refuse_raw(self, status: int, phrase: str, outcome: str, sentence: str) -> None:
+    def _refuse_unread(self, refusal: Refuse) -> None:
+        """Answer a request that is not worth reading now."""
+        phrase, after = HTTPStatus(refusal.status).phrase, f"Retry-After: {refusal.retry_after}\r\n"
+        self._refuse_raw(refusal.status, phrase, refusal.outcome, refusal.sentence + "\n", after)
+
+    def _refuse_raw(self, status: int, phrase: str, outcome: str, sentence: str, more: str = "") -> None:
+        """Answer and end; `more` are further header lines."""
         self._gate.metrics.handshake(outcome)
         self._gate.metrics.refused(outcome, "", self.peer)
-        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\n{more}Content-Type: text/plain\r\n"
         self._write(f"{head}Content-Length: {len(sentence)}\r\n\r\n{sentence}".encode())
         self._end()
 

@@ -8,10 +8,11 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import KEY, believing, rules, token
+from tests.fakes.edge import KEY, RecordingTransport, believing, rules, token
 from tests.support.protocol import protocol
 from tidewire.edge.admission import Grant
 from tidewire.edge.backlog import MAX_BYTES
+from tidewire.edge.connection import Connection
 from tidewire.edge.effects import (
     Answer,
     Call,
@@ -1073,6 +1074,24 @@ def test_second_connection_of_a_user_is_refused_where_that_is_configured() -> No
         assert Identified not in kinds(effects) or not code
     first = Client(tokens={"t": owner()}, **refuse)
     assert first.frame(CONNECT)[-1] == Opened(replaces=False)
+
+
+@protocol("disconnect.3504", "connect.user_limit")
+def test_user_with_as_many_connections_as_it_may_have_is_refused_another() -> None:
+    """Connections on their way out keep nobody out, other users are not concerned, anonymous ones are not one user."""
+    for user, living, leaving, code in (
+        ("alice", 2, 0, 3504),
+        ("alice", 1, 5, 0),
+        ("bob", 0, 0, 0),
+        ("", 5, 0, 0),
+    ):
+        client = Client(tokens={"t": owner(user=user)}, client={"user_connection_limit": 2})
+        for connected in [True] * living + [False] * leaving:
+            session = cast("Session", SimpleNamespace(connected=connected))
+            client.users.add(user, Connection(session, RecordingTransport(), 0.0))
+        closes = [effect.disconnect for effect in client.frame(CONNECT) if isinstance(effect, Close)]
+        assert [close.code for close in closes] == ([code] if code else [])
+        assert all("the user has 2 on this edge" in close.reason for close in closes)
 
 
 @protocol("disconnect.3503")
