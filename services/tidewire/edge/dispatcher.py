@@ -27,6 +27,7 @@ from tidewire.edge.effects import (
     Send,
     SubscriptionsExpireIn,
     Throttled,
+    Yield,
 )
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.timers import Timer
@@ -86,6 +87,7 @@ class Dispatcher:
             Enter: self._enter,
             Leave: self._leave,
             FetchKeys: self._fetch,
+            Yield: self._yield,
             Identified: self._identify,
             Call: upstream.call,
             Send: upstream.send,
@@ -195,12 +197,12 @@ class Dispatcher:
     def _joined(self, connection: Connection, channel: str, attempt: int, outcome: int | ReplyError) -> None:
         self.perform(connection, connection.session.joined(channel, attempt, outcome))
 
-    def _keys_arrived(self, connection: Connection) -> None:
-        """Go on; thousands may have waited for the same keys."""
+    def _go_on_soon(self, connection: Connection) -> None:
+        """Go on when it is this connection's turn; thousands may have waited for the same keys."""
         self.pacer.add(map(self._go_on, (connection,)))
 
     def _go_on(self, connection: Connection) -> None:
-        self.perform(connection, connection.session.keys_arrived())
+        self.perform(connection, connection.session.go_on())
 
     # Effects.
 
@@ -240,7 +242,11 @@ class Dispatcher:
         return ()
 
     def _fetch(self, connection: Connection, effect: FetchKeys) -> Iterable[Effect]:
-        self._keys.fetch(effect.source, partial(self._keys_arrived, connection))
+        self._keys.fetch(effect.source, partial(self._go_on_soon, connection))
+        return ()
+
+    def _yield(self, connection: Connection, _effect: Yield) -> Iterable[Effect]:
+        self._go_on_soon(connection)
         return ()
 
     def _identify(self, connection: Connection, effect: Identified) -> Iterable[Effect]:

@@ -35,9 +35,13 @@ class Push(Effect, frozen=True):
 
 
 class FetchKeys(Effect, frozen=True):
-    """Fetch the keys of `source`; `Session.keys_arrived` wants to know when that is over, however it ended."""
+    """Fetch the keys of `source`; `Session.go_on` wants to know when that is over, however it ended."""
 
     source: str
+
+
+class Yield(Effect, frozen=True):
+    """Serve other connections for a moment; `Session.go_on` wants to know when it is this one's turn again."""
 
 
 class Identified(Effect, frozen=True):

@@ -2,8 +2,8 @@
 
 Commands and results go in, effects come out; the dispatcher carries them out and feeds results back. A command that has
 to wait (subscribe, publish, rpc) is answered when its result arrives, so replies may overtake each other; the client
-matches them by id. Two things make all that follows wait in line (`Backlog`): a connect command whose subscriptions are
-not complete, and a token whose key has to be fetched.
+matches them by id. Three things make all that follows wait in line (`Backlog`): a connect command whose subscriptions are
+not complete, a token whose key has to be fetched, and many tokens in one frame.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from tidewire.edge.effects import (
     Opened,
     Ping,
     Throttled,
+    Yield,
 )
 from tidewire.edge.party import Party
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.policies.tokens import KeyWanted
 from tidewire.edge.policies.verdicts import shown
 from tidewire.edge.subscriptions import Subscriptions
-from tidewire.edge.throttle import PONG, Throttle
+from tidewire.edge.throttle import PONG, Throttle, has_token
 from tidewire.edge.wire.commands import (
     Command,
     ConnectRequest,
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
 
 
 METHODS = Command.__struct_fields__[1:]
+TOKENS_AT_ONCE = 8
+"""Tokens of one connection that are checked in one go: 5 ms with the slowest signatures (ES512)."""
 
 
 class SessionState(enum.Enum):
@@ -156,11 +159,16 @@ class Session:
     def _work_off(self, commands: Sequence[Command], size: int = 0) -> list[Effect]:
         """Carry out commands in order; `size` is what they counted in the line from which they come."""
         effects: list[Effect] = []
+        tokens = 0
         for index, command in enumerate(commands):
             if self._backlog is not None:
                 return effects + self._hold(commands[index:], size)
             if self.state not in TAKING_COMMANDS:
                 return effects + self._pass_over(commands[index:])
+            tokens += has_token(command)
+            if tokens > TOKENS_AT_ONCE:
+                self._backlog = Backlog(self._rules.inflight_limit)
+                return [*effects, Yield(), *self._hold(commands[index:], size)]
             effects += self._handle(command)
         return effects
 
@@ -347,8 +355,8 @@ class Session:
 
     # What comes back from the edge.
 
-    def keys_arrived(self) -> list[Effect]:
-        """Take the end of `FetchKeys`: the command that waited is judged again."""
+    def go_on(self) -> list[Effect]:
+        """Take the end of `FetchKeys` or `Yield`: what waited is worked off, the command at whose token it stopped first."""
         return self._resume()
 
     def joined(self, channel: str, attempt: int, outcome: int | ReplyError) -> list[Effect]:

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 PONG = Command()
 
 
-def cost(command: Command) -> int:
-    """Return what a command counts: nothing for a pong, TOKEN_COST where a signature has to be checked."""
+def has_token(command: Command) -> bool:
+    """Return whether a signature has to be checked for a command."""
     for request in (command.connect, command.subscribe, command.refresh, command.sub_refresh):
-        if request is not None and request.token:
-            return TOKEN_COST
+        if request is not None:
+            return bool(request.token)
+    return False
+
+
+def cost(command: Command) -> int:
+    """Return what a command counts: nothing for a pong, TOKEN_COST for one with a token."""
+    if has_token(command):
+        return TOKEN_COST
     return 0 if not command.id and command == PONG else 1
 
 

@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from msgspec import Raw
 
-from tests.fakes.core import Client, Core
+from tests.fakes.core import Client, Core, Turns
 from tests.fakes.edge import believing, edge_config, token
 from tests.support.protocol import protocol
 from tidewire.edge.client_options import TOKEN_COST
 from tidewire.edge.policies.claims import ConnectionClaims
-from tidewire.edge.policies.tokens import KeyWanted
+from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
+from tidewire.edge.session import TOKENS_AT_ONCE
 from tidewire.edge.throttle import Throttle, cost
 from tidewire.edge.wire.commands import (
     Command,
@@ -24,6 +25,9 @@ from tidewire.edge.wire.commands import (
 )
 from tidewire.kernel import errors
 from tidewire.kernel.token_bucket import Allowance
+
+if TYPE_CHECKING:
+    from tidewire.edge.policies.tokens import TokenVerifier
 
 NOW = 1000.0
 PONG = Command()
@@ -217,3 +221,90 @@ def test_state_of_a_connection_is_small() -> None:
     """There are very many: two times and a number, no object of the garbage collector's."""
     assert sys.getsizeof(Throttle()) <= 40
     assert not gc.is_tracked(Throttle())
+
+
+# Many tokens in one frame.
+
+
+class CountedTokens:
+    """A verifier that finds every token bad, and counts them."""
+
+    why = "bad"
+
+    def __init__(self) -> None:
+        self.checked = 0
+
+    def connection(self, _token: str) -> ConnectionClaims:
+        self.checked += 1
+        return ConnectionClaims("alice")
+
+    def subscription(self, _token: str) -> TokenProblem:
+        self.checked += 1
+        return TokenProblem.INVALID
+
+
+def token_frame(count: int) -> list[dict[str, Any]]:
+    """A connect command and subscribe commands that only a signature can refuse."""
+    subscribes = [
+        {"id": number + 2, "subscribe": {"channel": "chat:a", "token": "t"}} for number in range(count)
+    ]
+    return [{"id": 1, "connect": {"token": "t"}}, *subscribes]
+
+
+@pytest.mark.parametrize("rate", [0, 200])
+def test_tokens_of_one_frame_are_checked_a_few_at_a_time_and_all_others_are_served_between(rate: int) -> None:
+    """In order, each once; with a rate no more of them than its burst holds. Pongs and other clients do not wait."""
+    turns = Turns()
+    core = Core(client={"command_rate_limit": rate}, later=turns.later)
+    neighbour = core.client("bob")
+    tokens = CountedTokens()
+    core.rules.tokens = cast("TokenVerifier", tokens)
+    client = core.client(None)
+    client.say(*token_frame(100))
+    found = []
+    while turns:
+        assert tokens.checked - len(found) <= TOKENS_AT_ONCE
+        found += [reply["id"] for reply in client.heard()]
+        neighbour.say(publish(len(found)))
+        assert core.broker.published[-1][0] == "chat:a"
+        core.clock.costs = 0.003  # one step fills a slice
+        turns.turn()
+        core.clock.costs = 0.0
+    found += [reply["id"] for reply in client.heard()]
+    assert (found, tokens.checked) == (list(range(1, 102)), 101)
+
+
+def test_flood_of_bad_tokens_is_bounded_by_the_burst() -> None:
+    """Before the limit one frame of 64 KiB held some 200, all of which were checked at once."""
+    core = Core(client={"inflight_limit": 1000})
+    tokens = CountedTokens()
+    core.rules.tokens = cast("TokenVerifier", tokens)
+    client = core.client(None)
+    client.say(*token_frame(199))
+    assert tokens.checked == 129
+    assert codes(client).count(111) == 200 - 129
+
+
+def test_connection_that_ends_while_its_tokens_wait_is_forgotten() -> None:
+    """Nothing is checked for it any more."""
+    turns = Turns()
+    core = Core(later=turns.later)
+    tokens = CountedTokens()
+    core.rules.tokens = cast("TokenVerifier", tokens)
+    client = core.client(None)
+    client.say(*token_frame(50))
+    core.dispatcher.lost(client.connection)
+    turns.turn()
+    assert (tokens.checked, len(turns), len(core.dispatcher.connections)) == (TOKENS_AT_ONCE, 0, 0)
+
+
+def test_close_behind_as_many_tokens_as_are_checked_at_once_leaves_nothing_waiting() -> None:
+    """What stands behind it is dropped, not kept."""
+    turns = Turns()
+    core = Core(later=turns.later)
+    core.rules.tokens = cast("TokenVerifier", CountedTokens())
+    client = core.client(None)
+    frame = token_frame(TOKENS_AT_ONCE + 5)
+    frame.insert(TOKENS_AT_ONCE, {"id": 99, "subscribe": {"channel": ""}})
+    client.say(*frame)
+    assert (client.closed, len(turns)) == (3501, 0)
