@@ -11,24 +11,19 @@ from nats.aio.msg import Msg
 
 from tests.support.edges import OPEN, EdgeProcess, Mesh, edge_config, native, running_mesh, token
 from tests.support.nats_client import flushed
-from tests.support.node import Node, running_node
 from tests.support.protocol import protocol
 from tests.support.raw_client import Clients, RawClient
 from tests.support.sdk import (
-    FORMATS,
     Make,
-    SdkClient,
-    Tokens,
     connected,
     error_of,
     event,
     events_of,
     subscribed,
 )
-from tests.support.sdk_python import PythonClient
+from tests.support.sdk_maker import KINDS, all_kinds, maker
 from tests.support.wait import PATIENCE, eventually
 
-KINDS = [f"{language}-{wire}" for language in ("js", "python") for wire in FORMATS]
 CHANNEL_LIMIT = 12
 CONFIG = {
     "client": {"channel_limit": CHANNEL_LIMIT, "expired_close_delay": "3s"},
@@ -55,41 +50,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """Two edges for all tests of this module: each uses users and channels of its own."""
     with running_mesh(tmp_path_factory.mktemp("sdks"), CONFIG) as running:
         yield running
-
-
-@contextlib.asynccontextmanager
-async def maker(kind: str) -> AsyncIterator[Make]:
-    """Yield a function that creates clients of one SDK and format, and end them all afterwards."""
-    language, _, wire = kind.partition("-")
-    clients: list[SdkClient] = []
-    async with contextlib.AsyncExitStack() as stack:
-        node: Node | None = None
-        if language == "js":
-            node = await stack.enter_async_context(running_node())
-
-        async def make(url: str, *, token: str = "", tokens: Tokens = None) -> SdkClient:
-            client: SdkClient
-            if node is not None:
-                client = await node.create(url, wire=wire, token=token, tokens=tokens)
-            else:
-                client = PythonClient(url, wire=wire, token=token, tokens=tokens)
-            clients.append(client)
-            return client
-
-        try:
-            yield make
-        finally:
-            for client in clients:
-                await client.close()
-
-
-@contextlib.asynccontextmanager
-async def all_kinds() -> AsyncIterator[list[Make]]:
-    """Yield a creating function for each SDK and format, for tests that wait for the clock and can do so at once."""
-    async with contextlib.AsyncExitStack() as stack:
-        makes = [await stack.enter_async_context(maker(kind)) for kind in KINDS]
-        await asyncio.gather(*(make("ws://127.0.0.1:1/") for make in makes))  # so that all have started up
-        yield makes
 
 
 @pytest.fixture(params=KINDS)

@@ -131,7 +131,7 @@ class Edge:
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
             [self._dispatcher.tick, self._gate.tick, self._keys.tick],
-            self._telemetry,
+            [self._telemetry.loop_lag, self._gate.shedder.lag.note],
             self._nats,
             self._link,
             clock.monotonic,

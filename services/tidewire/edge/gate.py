@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tidewire.edge.handshake import Readiness
+from tidewire.edge.load_shedding import LoadShedder
 from tidewire.edge.timers import TICK
+from tidewire.kernel.token_bucket import Allowance
 from tidewire.kernel.wheel import Wheel
 from tidewire.platform.open_files import connections_within, raise_limit
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.connection import Connection
     from tidewire.edge.dispatcher import Dispatcher
+    from tidewire.edge.handshake import Refuse
     from tidewire.edge.policies.origins import OriginPolicy
     from tidewire.edge.transport import WebSocketTransport
 
@@ -51,7 +54,7 @@ class TransportMetrics(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds of one connection: bytes, and seconds."""
+    """Bounds of one connection, in bytes and seconds, and of what is let in; where nothing is said, 0 and None are no bound."""
 
     connections: int
     message_size: int
@@ -60,6 +63,11 @@ class Limits(msgspec.Struct, frozen=True):
     close_timeout: float
     deflate_min_size: int | None = None
     """Bytes from which a message is compressed for clients that take it; None where compression is declined."""
+    address_connections: int = 0
+    """Of one client address."""
+    connection_rate: Allowance | None = None
+    max_loop_lag: float = 0.0
+    """Seconds, of the median lag."""
 
 
 def limits_of(config: EdgeConfig, log: FilteringBoundLogger) -> Limits:
@@ -76,7 +84,16 @@ def limits_of(config: EdgeConfig, log: FilteringBoundLogger) -> Limits:
         handshake_timeout=config.client.handshake_timeout,
         close_timeout=config.websocket.close_timeout,
         deflate_min_size=config.websocket.compression_min_size if config.websocket.compression else None,
+        address_connections=config.client.address_connection_limit,
+        connection_rate=_connection_rate(config),
+        max_loop_lag=config.client.max_loop_lag,
     )
+
+
+def _connection_rate(config: EdgeConfig) -> Allowance | None:
+    client = config.client
+    rate, burst = client.connection_rate_limit, client.connection_rate_burst
+    return Allowance(rate, burst) if rate else None
 
 
 class Gate:
@@ -100,9 +117,11 @@ class Gate:
         self.metrics = metrics
         self._http = http
         self.transports: dict[WebSocketTransport, None] = {}
+        self.shedder = LoadShedder()
         self._broker_available = broker_available
         self._deadlines: Wheel[WebSocketTransport] = Wheel()
-        self._guests: dict[Transport, int] = {}
+        self._guests: dict[Transport, tuple[int, str]] = {}
+        """Ticks that sockets of plain HTTP have left, and their addresses."""
 
     def configure(self, limits: Limits, origins: OriginPolicy, cookie: str) -> None:
         """Judge by these from now on. Connections stay, also beyond a lower limit, with the buffers that they have."""
@@ -116,16 +135,45 @@ class Gate:
         return len(self.transports) + len(self._guests)
 
     @property
-    def crowded(self) -> bool:
-        """Whether there are more sockets than connections could explain: not even a refusal is affordable.
+    def room(self) -> int:
+        """Sockets that may still come: a few more than connections could explain, to answer those that are refused.
 
         Connections beyond the limit, from before it was lowered, explain theirs.
         """
         connections = max(self.limits.connections, len(self.dispatcher.connections))
-        return self.sockets >= connections + max(64, self.limits.connections // 10)
+        return connections + max(64, self.limits.connections // 10) - self.sockets
+
+    def unaffordable(self, address: str) -> str:
+        """Return why a new socket of this address gets no answer at all, not even a refusal; "" where it may stay.
+
+        One address has no more sockets without a connection than there is room left, so it leaves as much to others as it
+        takes (a dynamic threshold, Choudhury and Hahne 1998). One that stands for many clients hardly meets that: clients
+        finish their handshake.
+        """
+        room = self.room
+        if room <= 0:
+            return "sockets"
+        return "address_sockets" if self.shedder.addresses.unfinished(address) >= room else ""
+
+    def enter(self, transport: WebSocketTransport) -> None:
+        """Take in a socket that begins its handshake."""
+        self.transports[transport] = None
+        self.shedder.addresses.enter(transport.address)
+        self.arm(transport, self.limits.handshake_timeout)
+
+    def leave(self, transport: WebSocketTransport, *, upgraded: bool) -> None:
+        """Forget a socket; one that never entered is ignored."""
+        self.disarm(transport)
+        if transport in self.transports:
+            del self.transports[transport]
+            self.shedder.addresses.leave(transport.address, upgraded=upgraded)
+
+    def refusal(self, address: str) -> Refuse | None:
+        """Return the answer to a handshake that comes at a bad time, whatever it says, or of an address that has enough."""
+        return self.shedder.refusal(address, self.limits)
 
     def readiness(self) -> Readiness:
-        """Return what decides about the next handshake."""
+        """Return what decides about a handshake that was read."""
         return Readiness(len(self.dispatcher.connections), self.limits.connections, self._broker_available())
 
     def arm(self, transport: WebSocketTransport, seconds: float) -> None:
@@ -137,19 +185,22 @@ class Gate:
         """Take the deadline away."""
         self._deadlines.discard(transport, transport.due)
 
-    def host(self, tcp: Transport) -> BaseProtocol:
-        """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now."""
-        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK)
+    def host(self, transport: WebSocketTransport, tcp: Transport) -> BaseProtocol:
+        """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now, in the place of `transport`."""
+        self.disarm(transport)
+        del self.transports[transport]
+        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK), transport.address
         return self._http()
 
     def tick(self) -> None:
         """End what is overdue."""
-        for tcp, left in list(self._guests.items()):
+        for tcp, (left, address) in list(self._guests.items()):
             if tcp.is_closing():
                 del self._guests[tcp]
+                self.shedder.addresses.leave(address, upgraded=False)
             elif left <= 1:
                 tcp.abort()
             else:
-                self._guests[tcp] = left - 1
+                self._guests[tcp] = left - 1, address
         for transport in self._deadlines.advance():
             transport.overdue()

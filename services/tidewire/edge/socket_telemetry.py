@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidewire.kernel.seldom import Seldom
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge, Registry, metrics_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class SocketTelemetry:
         self._handshakes = Counter(
             "tidewire_handshakes",
             "Requests to the WebSocket path by outcome: accepted, or why not (origin, token_in_url, broker_away, "
-            "connection_limit, sockets, timeout, head_too_large, bad_request, bad_upgrade).",
+            "connection_limit, address_limit, connection_rate, overload, timeout, head_too_large, bad_request, bad_upgrade; "
+            "before any request: sockets, address_sockets).",
             ["outcome"],
         )
         self._closed = Counter(
@@ -61,6 +63,17 @@ class SocketTelemetry:
                     "tidewire_connection_limit",
                     "client.connection_limit, or less where the open-file limit allows no more.",
                     lambda: float(gate.limits.connections),
+                ),
+                Gauge(
+                    "tidewire_client_addresses",
+                    "Addresses that have a socket on the public port (of IPv6: /64 networks).",
+                    lambda: float(len(gate.shedder.addresses)),
+                ),
+                Gauge(
+                    "tidewire_event_loop_lag_median_seconds",
+                    "The median of the last nine ticks' lag: above client.max_loop_lag handshakes are refused.",
+                    lambda: gate.shedder.lag.seconds,
+                    merge=Merge.MAX,
                 ),
                 Gauge(
                     "tidewire_pending_bytes",
@@ -111,6 +124,7 @@ class SocketTelemetry:
             detail=session.party.detail,
             closed_by="edge" if ours is not None else "peer",
             commands=connection.commands,
+            throttled=session.throttled,
             bytes_in=transport.bytes_in,
             bytes_out=transport.bytes_out,
         )

@@ -47,6 +47,7 @@ class WebSocketTransport(asyncio.Protocol):
         "_paused",
         "_reader",
         "_tcp",
+        "address",
         "bytes_in",
         "bytes_out",
         "due",
@@ -68,6 +69,8 @@ class WebSocketTransport(asyncio.Protocol):
         self.state = TransportState.HANDSHAKE
         self.due = 0
         self.peer = ""
+        self.address = ""
+        """The client's IP address, "" where there is none."""
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -76,14 +79,15 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake's time."""
         self._tcp = cast("asyncio.Transport", transport)
-        if self._gate.crowded:
-            self._gate.metrics.handshake("sockets")
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.address, self.peer = peer[0], f"{peer[0]}:{peer[1]}"
+        unaffordable = self._gate.unaffordable(self.address)
+        if unaffordable:
+            self._gate.metrics.handshake(unaffordable)
             self._tcp.abort()
             return
-        peer = transport.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
-        self._gate.transports[self] = None
-        self._gate.arm(self, self._gate.limits.handshake_timeout)
+        self._gate.enter(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
@@ -112,8 +116,7 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget everything."""
         self.state = TransportState.CLOSED
-        self._gate.disarm(self)
-        self._gate.transports.pop(self, None)
+        self._gate.leave(self, upgraded=self._connection is not None)
         self._outbox = None
         if self._connection is not None:
             self._gate.dispatcher.lost(self._connection)
@@ -187,9 +190,7 @@ class WebSocketTransport(asyncio.Protocol):
         """Give the socket to the HTTP application, with the bytes that came so far."""
         if self._tcp is None:
             raise AssertionError("a request without a socket")
-        self._gate.disarm(self)
-        self._gate.transports.pop(self, None)
-        http = cast("asyncio.Protocol", self._gate.host(self._tcp))
+        http = cast("asyncio.Protocol", self._gate.host(self, self._tcp))
         self._tcp.set_protocol(http)
         http.connection_made(self._tcp)
         http.data_received(bytes(self._backlog))
@@ -206,7 +207,9 @@ class WebSocketTransport(asyncio.Protocol):
 
     def _judge(self, request: RequestHead) -> Accept | Refuse:
         gate = self._gate
-        return decide(request.target, request, gate.origins, gate.readiness(), gate.cookie)
+        return gate.refusal(self.address) or decide(
+            request.target, request, gate.origins, gate.readiness(), gate.cookie
+        )
 
     def _answer(self, answer: Answer) -> None:
         """Count, log and send it; a refused socket closes once its buffer is written, which its deadline bounds."""
@@ -226,6 +229,7 @@ class WebSocketTransport(asyncio.Protocol):
         if window_bits and limits.deflate_min_size is not None:
             self.framing = deflated(self.framing, window_bits, limits.deflate_min_size)
         self._reader = FrameReader(limits.message_size, deflate=window_bits > 0)
+        self._gate.shedder.addresses.upgrade(self.address)
         client = ConnectionId(str(uuid.uuid4()))
         self._connection = self._gate.dispatcher.opened(
             client, self, json=not verdict.protobuf, bearer=verdict.bearer

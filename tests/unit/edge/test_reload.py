@@ -284,6 +284,7 @@ OTHER_VALUES: dict[str, object] = {
     "log.level": "error",
     "client.allowed_origins": ["https://app.example"],
     "client.single_connection": "refuse",
+    "client.command_rate_burst": 1000,
     "client.subscribe_to_user_personal_channel.namespace": "chat",
     "channel.max_length": 100,
     "channel.namespaces": [{"name": "fresh"}],

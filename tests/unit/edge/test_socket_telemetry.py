@@ -41,6 +41,7 @@ def test_one_line_tells_the_whole_connection(edge: MeasuredEdge) -> None:
         "jti": "",
         "closed_by": "edge",
         "commands": 3,
+        "throttled": 0,
         "bytes_in": 11,
         "bytes_out": 22,
     }

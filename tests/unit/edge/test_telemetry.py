@@ -38,6 +38,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
         },
     ),
     ("commands_dropped", (3,), {("tidewire_commands_dropped_total", ""): 3}),
+    ("commands_throttled", ("refused", 3), {("tidewire_commands_throttled_total", "outcome=refused"): 3}),
     ("publication_received", (), {("tidewire_publications_received_total", ""): 1}),
     ("publication_dropped", ("version",), {("tidewire_publications_dropped_total", "reason=version"): 1}),
     (

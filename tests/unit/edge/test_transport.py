@@ -5,6 +5,7 @@ import json
 import zlib
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.framing import WEBSOCKET_JSON
 from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
+from tidewire.edge.loop_lag import SAMPLES
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.ports import Publication
@@ -28,6 +30,7 @@ from tidewire.edge.request_head import MAX_HEAD
 from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.transport import TransportState, WebSocketTransport
 from tidewire.kernel import errors
+from tidewire.kernel.token_bucket import Allowance
 
 PENDING = 2_000
 MESSAGE = 1_000
@@ -117,9 +120,9 @@ class Door:
         self.guests.append(Guest())
         return self.guests[-1]
 
-    def tcp(self) -> FakeTcp:
+    def tcp(self, address: str = "192.0.2.1") -> FakeTcp:
         """A new socket."""
-        return FakeTcp(WebSocketTransport(self.gate))
+        return FakeTcp(WebSocketTransport(self.gate), address)
 
     def opened(self, *more: tuple[str, str]) -> FakeTcp:
         """A socket whose handshake is done."""
@@ -333,13 +336,55 @@ def test_handshake_has_its_time(door: Door, begun: bytes) -> None:
 
 def test_too_many_sockets_are_not_even_answered(door: Door) -> None:
     """A tenth, or 64, over the limit: enough for refusals, not for a flood."""
-    sockets = [door.tcp() for _ in range(10 + 64)]
+    sockets = [door.tcp(f"192.0.2.{number}") for number in range(10 + 64)]
     assert not any(tcp.aborted for tcp in sockets)
-    extra = door.tcp()
+    extra = door.tcp("192.0.2.99")
     assert (extra.aborted, extra.delivered, door.handshakes) == (True, b"", ["sockets"])
     extra.finish()
     sockets[0].finish()
-    assert not door.tcp().aborted
+    assert not door.tcp("192.0.2.99").aborted
+
+
+@protocol("handshake.address_limit")
+def test_address_with_enough_connections_gets_429_and_other_addresses_notice_nothing(door: Door) -> None:
+    """What ends gives its place back at once; sockets that got a refusal, or no answer yet, have none."""
+    door.gate.limits = msgspec.structs.replace(door.gate.limits, address_connections=2)
+    waiting = door.tcp()
+    first, _ = door.opened(), door.opened()
+    refused = door.tcp()
+    refused.receive(head())
+    answer = refused.taken()
+    assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: ")
+    assert (refused.closing, door.handshakes[-1]) == (True, "address_limit")
+    refused.finish()
+    other = door.tcp("192.0.2.2")
+    other.receive(head())
+    assert other.taken().startswith(b"HTTP/1.1 101 ")
+    waiting.receive(head())
+    assert waiting.taken().startswith(b"HTTP/1.1 429 ")
+    waiting.finish()
+    first.finish()
+    door.opened()
+    assert len(door.gate.shedder.addresses) == 2
+
+
+@protocol("handshake.overload", "handshake.rate")
+def test_what_is_refused_for_load_is_not_even_read(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusing must stay cheap: here the request could not be read at all."""
+    monkeypatch.setattr(WebSocketTransport, "_upgrade", None)
+    door.gate.limits = msgspec.structs.replace(door.gate.limits, max_loop_lag=0.5)
+    for _ in range(SAMPLES):
+        door.gate.shedder.lag.note(0.6)
+    tcp = door.tcp()
+    tcp.receive(head())
+    assert tcp.taken().startswith(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: ")
+    door.gate.limits = msgspec.structs.replace(
+        door.gate.limits, max_loop_lag=0, connection_rate=Allowance(1, 0)
+    )
+    tcp = door.tcp()
+    tcp.receive(head())
+    assert tcp.taken().startswith(b"HTTP/1.1 503 ")
+    assert door.handshakes == ["overload", "connection_rate"]
 
 
 def test_other_requests_go_to_the_http_application_with_all_that_was_read(door: Door) -> None:
