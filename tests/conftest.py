@@ -1,4 +1,4 @@
-"""What holds for all tests: one that fails spoils no other."""
+"""What holds for all tests: one that fails spoils no other, and a busy machine fails none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import sys
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile(
+    "tidewire", deadline=None
+)  # an example may be slow: suites have a budget, examples none
+settings.load_profile("tidewire")
 
 _FAILED = pytest.StashKey[bool]()
 

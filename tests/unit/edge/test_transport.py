@@ -370,15 +370,17 @@ def test_address_with_enough_connections_gets_429_and_other_addresses_notice_not
 
 
 @protocol("handshake.overload", "handshake.rate")
-def test_what_is_refused_for_load_is_not_even_read(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refusing must stay cheap: here the request could not be read at all."""
-    monkeypatch.setattr(WebSocketTransport, "_upgrade", None)
+def test_what_is_refused_for_load_costs_no_session(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusing must stay cheap: nothing is made for a client that cannot be served now."""
+    monkeypatch.setattr(WebSocketTransport, "_open", None)
     door.gate.limits = msgspec.structs.replace(door.gate.limits, max_loop_lag=0.5)
     for _ in range(SAMPLES):
         door.gate.shedder.lag.note(0.6)
     tcp = door.tcp()
     tcp.receive(head())
-    assert tcp.taken().startswith(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: ")
+    answer = tcp.taken()
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"\r\nRetry-After: " in answer
     door.gate.limits = msgspec.structs.replace(
         door.gate.limits, max_loop_lag=0, connection_rate=Allowance(1, 0)
     )
