@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tidewire.edge.handshake import Readiness
+from tidewire.edge.policies.client_address import NOBODY
 from tidewire.edge.timers import TICK
 from tidewire.kernel.wheel import Wheel
 from tidewire.platform.open_files import connections_within, raise_limit
@@ -36,6 +37,15 @@ class TransportMetrics(Protocol):
 
     def refused(self, outcome: str, origin: str, peer: str) -> None:
         """A request was refused; `origin` is the Origin header as it came, `peer` the other end's address."""
+
+    def tls_handshake(self, outcome: str, peer: str) -> None:
+        """A TLS handshake ended, or an open connection was broken: one of `platform.tls.OUTCOMES`."""
+
+    def proxy_header(self, outcome: str, peer: str) -> None:
+        """What became of a PROXY header: used, local, or why the socket was closed."""
+
+    def forwarded(self, outcome: str, peer: str) -> None:
+        """What became of the header with the client's address: see `policies.client_address`."""
 
     def turn_over(self) -> None:
         """A connection had more to do than one turn of the loop allows: the rest waits."""
@@ -98,6 +108,8 @@ class Gate:
         """The name of the cookie that may hold a token, "" for none."""
         self.dispatcher = dispatcher
         self.metrics = metrics
+        self.proxies = NOBODY
+        """The proxies that are believed about a client's address."""
         self._http = http
         self.transports: dict[WebSocketTransport, None] = {}
         self._broker_available = broker_available

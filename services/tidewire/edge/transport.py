@@ -15,12 +15,14 @@ from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.outbox import Outbox
+from tidewire.edge.policies.client_address import canonical
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.gate import Gate
+    from tidewire.edge.policies.client_address import HeaderFields
     from tidewire.kernel.errors import Disconnect
 
 MAX_REQUEST = 16 * 1024
@@ -54,6 +56,7 @@ class WebSocketTransport(asyncio.Protocol):
         "_paused",
         "_reader",
         "_tcp",
+        "address",
         "bytes_in",
         "bytes_out",
         "due",
@@ -74,6 +77,8 @@ class WebSocketTransport(asyncio.Protocol):
         self.framing: Framing = WEBSOCKET_JSON
         self.state = TransportState.HANDSHAKE
         self.due = 0
+        self.address = ""
+        """The client's IP address as canonical text; "" where the socket has none."""
         self.peer = ""
         self.bytes_in = 0
         self.bytes_out = 0
@@ -88,9 +93,24 @@ class WebSocketTransport(asyncio.Protocol):
             self._tcp.abort()
             return
         peer = transport.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+        if isinstance(peer, tuple):
+            self.came_from(peer[0], peer[1])
         self._gate.transports[self] = None
         self._gate.arm(self, self._gate.limits.handshake_timeout)
+
+    def came_from(self, address: str, port: int) -> None:
+        """Take the address of the socket's other end, or the one that a proxy gives in its place."""
+        self.address = canonical(address) or ""
+        self.peer = f"{address}:{port}"
+
+    def tls_handshake(self, outcome: str) -> None:
+        """Pass on how a handshake on this socket ended; see `platform.tls`."""
+        self._gate.metrics.tls_handshake(outcome, self.peer)
+
+    @property
+    def tls_version(self) -> str:
+        """`TLSv1.3` or the like; "" without TLS."""
+        return str(self._tcp.get_extra_info("tls_version", "")) if self._tcp is not None else ""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
@@ -209,6 +229,7 @@ class WebSocketTransport(asyncio.Protocol):
         if request is None:
             self._refuse_raw(400, "Bad Request", "bad_request", UNREADABLE)
             return
+        self._locate(request.headers)
         verdict = decide(
             request.path, request.headers, self._gate.origins, self._gate.readiness(), self._gate.cookie
         )
@@ -233,6 +254,13 @@ class WebSocketTransport(asyncio.Protocol):
             self._open(verdict, agreed_window(protocol.extensions), rest)
         else:
             self._end()
+
+    def _locate(self, headers: HeaderFields) -> None:
+        """Behind proxies that are known, the client's address stands in a header. From here on it is final."""
+        found = self._gate.proxies.client(self.address, headers)
+        self._gate.metrics.forwarded(found.outcome, self.peer)
+        if found.address != self.address:
+            self.address = self.peer = found.address
 
     def _open(self, verdict: Accept, window_bits: int, rest: bytes) -> None:
         self._gate.disarm(self)
