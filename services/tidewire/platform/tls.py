@@ -57,6 +57,9 @@ class TlsState(enum.Enum):
     CLOSED = "closed"
 
 
+_DONE: Final = frozenset({TlsState.DEAF, TlsState.CLOSED})
+
+
 class TlsSocket(asyncio.Transport, asyncio.Protocol):
     """The protocol of a socket and the transport of `protocol`, in one slotted object.
 
@@ -105,6 +108,8 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
+        if self._state in _DONE:
+            return
         if self._backlog or not self._reading or len(data) > PIECE:
             self._backlog += data
             self._work_off()
@@ -222,7 +227,7 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
         """Decrypt what waits. What does not fit into this turn of the loop waits on, and so does the socket."""
         loop = asyncio.get_running_loop()
         until = loop.time() + TURN
-        while self._backlog and self._reading and self._state in {TlsState.HANDSHAKE, TlsState.OPEN}:
+        while self._backlog and self._reading and self._state not in _DONE:
             piece = bytes(self._backlog[:PIECE])
             del self._backlog[:PIECE]
             self._feed(piece)
@@ -234,8 +239,6 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
             self._socket.resume_reading()
 
     def _feed(self, piece: bytes) -> None:
-        if self._state in {TlsState.DEAF, TlsState.CLOSED}:
-            return
         if self._tls is None:
             self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(piece)
@@ -274,6 +277,7 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
         self._owed += len(answer) if self._paused else 0
         if self._owed > MOST_OWED:
             self._report(BROKEN)
+            self._grow_deaf()
             self._socket.abort()
         elif not self._socket.is_closing():
             self._socket.write(answer)
@@ -281,7 +285,7 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
     def _fail(self, error: ssl.SSLError) -> None:
         outcome = outcome_of(error)
         self._report(outcome if self._state is TlsState.HANDSHAKE else BROKEN)
-        self._state = TlsState.DEAF
+        self._grow_deaf()
         alert = self._outgoing.read()
         self._socket.write(PLAIN_ANSWER if outcome == "http" else alert)
         self._socket.close()
@@ -290,14 +294,18 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
         """End a handshake that has begun; a socket that never sent a byte is no handshake, but a balancer's probe."""
         if self._state is TlsState.HANDSHAKE and self._tls is not None:
             self._report(outcome)
-            self._state = TlsState.DEAF
+            self._grow_deaf()
+
+    def _grow_deaf(self) -> None:
+        self._state = TlsState.DEAF
+        self._backlog.clear()
 
     def _say_goodbye(self) -> None:
         """Send close_notify, behind which we say and hear nothing (RFC 8446, section 6.1)."""
         if self._state is TlsState.OPEN and self._tls is not None:
             with contextlib.suppress(ssl.SSLError):  # the peer's goodbye is not there, and not waited for
                 self._tls.unwrap()
-            self._state = TlsState.DEAF
+            self._grow_deaf()
             self._answer()
 
 

@@ -87,8 +87,8 @@ def canonical(text: str) -> str | None:
 def _without_port(text: str) -> str:
     """`192.0.2.1:443`, `[2001:db8::1]:443` and `[2001:db8::1]` are written by some proxies."""
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host if not rest or _is_port(rest) else text
+        host, bracket, rest = text[1:].partition("]")
+        return host if bracket and (not rest or _is_port(rest)) else text
     host, colon, port = text.partition(":")
     return host if colon and _is_port(f":{port}") else text
 
