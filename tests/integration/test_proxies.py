@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -93,8 +94,6 @@ async def test_header_stands_before_tls(tmp_path: Path) -> None:
     """As a balancer sends it that passes TLS through. Within TLS it is no request."""
     cert = tmp_path / "cert"
     write_certificate(cert, [datetime.now(UTC) + timedelta(days=1)], tmp_path / "key")
-    import ssl
-
     tls = {"cert_file": str(cert), "key_file": str(tmp_path / "key")}
     with running(tmp_path, proxy_protocol=True, trusted_proxies=LOOPBACK, tls=tls) as edge:
         context = ssl.create_default_context(cafile=str(cert))

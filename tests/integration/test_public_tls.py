@@ -19,7 +19,7 @@ from tests.support.certificates import write_certificate
 from tests.support.edges import EdgeProcess, edge_config, mapping, token
 from tests.support.http import request, upgrade
 from tests.support.nats_server import NatsServer
-from tests.support.raw_client import RawClient, joined
+from tests.support.raw_client import joined
 from tests.support.wait import eventually
 
 GARBAGE = bytes(range(0x20, 0x80)) * 8
@@ -142,9 +142,9 @@ async def test_old_versions_and_ciphers_are_refused(tmp_path: Path, papers: Pape
     with running(tmp_path, papers.settings) as edge:
         old = papers.client()
         old.set_ciphers("ALL:@SECLEVEL=0")
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="deprecated"):
             old.minimum_version = ssl.TLSVersion.TLSv1
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="deprecated"):
             old.maximum_version = ssl.TLSVersion.TLSv1_1
         weak = papers.client(maximum_version=ssl.TLSVersion.TLSv1_2)
         weak.set_ciphers("AES128-GCM-SHA256:AES128-SHA:DHE-RSA-AES128-GCM-SHA256")

@@ -39,7 +39,7 @@ class TransportMetrics(Protocol):
         """A request was refused; `origin` is the Origin header as it came, `peer` the other end's address."""
 
     def tls_handshake(self, outcome: str, peer: str) -> None:
-        """A TLS handshake ended, or an open connection was broken: one of `platform.tls.OUTCOMES`."""
+        """A TLS handshake ended, or an open connection was broken: one of `platform.tls_outcomes.OUTCOMES`."""
 
     def proxy_header(self, outcome: str, peer: str) -> None:
         """What became of a PROXY header: used, local, or why the socket was closed."""

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
+from tidewire.edge import centrifugo_names
 from tidewire.kernel.config import PATH, RESTART, Problem, Section
 from tidewire.platform.certificates import TlsFiles
 
@@ -26,6 +27,7 @@ class TlsConfig(Section, frozen=True, kw_only=True):
     """TLS on the public listener: on where a certificate is given. Every reload reads the files again."""
 
     checks = (certificate_with_key,)
+    hints = centrifugo_names.TLS
     reloadable = True
 
     cert_file: Annotated[

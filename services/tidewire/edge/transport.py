@@ -104,7 +104,7 @@ class WebSocketTransport(asyncio.Protocol):
         self.peer = f"{address}:{port}"
 
     def tls_handshake(self, outcome: str) -> None:
-        """Pass on how a handshake on this socket ended; see `platform.tls`."""
+        """Pass on how a handshake on this socket ended; see `platform.tls_outcomes`."""
         self._gate.metrics.tls_handshake(outcome, self.peer)
 
     @property

@@ -13,6 +13,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from tidewire.platform.tls_outcomes import BROKEN, CLOSED, HTTP, OK, TIMEOUT, outcome_of
+
 PIECE: Final = 4096
 """Bytes that OpenSSL is handed at once, in both directions: its memory BIOs never give back what they once grew to."""
 RECORD: Final = 16 * 1024
@@ -26,21 +28,6 @@ PLAIN_ANSWER: Final = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n"
     b"Content-Length: %d\r\n\r\n%b" % (len(NO_TLS), NO_TLS)
 )
-
-OK: Final = "ok"
-CLOSED: Final = "closed"
-TIMEOUT: Final = "timeout"
-BROKEN: Final = "broken"
-_REASONS: Final = {
-    "HTTP_REQUEST": "http",
-    "HTTPS_PROXY_REQUEST": "http",
-    "UNSUPPORTED_PROTOCOL": "version",
-    "NO_SHARED_CIPHER": "cipher",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "client_certificate",
-    "CERTIFICATE_VERIFY_FAILED": "client_certificate",
-}
-OUTCOMES: Final = (OK, CLOSED, TIMEOUT, BROKEN, *dict.fromkeys(_REASONS.values()), "rejected", "malformed")
-"""How a handshake may end. `broken` comes after an `ok`: a record that cannot be read."""
 
 _NOBODY: Final = asyncio.Protocol()
 _NOTHING: Final[dict[str, Any]] = {}
@@ -287,7 +274,7 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
         self._report(outcome if self._state is TlsState.HANDSHAKE else BROKEN)
         self._grow_deaf()
         alert = self._outgoing.read()
-        self._socket.write(PLAIN_ANSWER if outcome == "http" else alert)
+        self._socket.write(PLAIN_ANSWER if outcome == HTTP else alert)
         self._socket.close()
 
     def _give_up(self, outcome: str) -> None:
@@ -307,9 +294,3 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
                 self._tls.unwrap()
             self._grow_deaf()
             self._answer()
-
-
-def outcome_of(error: ssl.SSLError) -> str:
-    """Return why a handshake failed, in one of OUTCOMES."""
-    reason = error.reason or ""
-    return "rejected" if "ALERT" in reason else _REASONS.get(reason, "malformed")

@@ -146,7 +146,7 @@ def test_unreadable_file_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(CertificateError, match="cert_file .* cannot be read: Permission denied"):
+    with pytest.raises(CertificateError, match=r"cert_file .* cannot be read: Permission denied"):
         read_identity(folder.files, NOW.timestamp())
 
 
@@ -165,7 +165,7 @@ def test_authorities_of_clients(folder: Folder) -> None:
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     for content in ("hello", "ä"):
         folder.other.write_text(content)
-        with pytest.raises(CertificateError, match="client_ca_file .* holds no certificates in PEM"):
+        with pytest.raises(CertificateError, match=r"client_ca_file .* holds no certificates in PEM"):
             read_identity(files, NOW.timestamp())
 
 

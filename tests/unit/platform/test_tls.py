@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tests.support.certificates import write_certificate
 from tests.support.wait import eventually
 from tidewire.platform import tls
 from tidewire.platform.certificates import TlsFiles, read_identity
-from tidewire.platform.tls import MOST_OWED, OUTCOMES, PIECE, TlsSocket, outcome_of
+from tidewire.platform.tls import MOST_OWED, TlsSocket
 
 NOW = datetime.now(UTC)
 
@@ -100,11 +99,11 @@ class Wire:
 
 
 @pytest.fixture(params=["1.2", "1.3"])
-def wire(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wire]:
+def wire(request: pytest.FixtureRequest, tmp_path: Path) -> Wire:
     """Nothing has been sent yet."""
     write_certificate(tmp_path / "c", [NOW + timedelta(days=1)], tmp_path / "k")
     versions = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-    yield Wire(tmp_path / "c", tmp_path / "k", versions[request.param])
+    return Wire(tmp_path / "c", tmp_path / "k", versions[request.param])
 
 
 def opened(wire: Wire) -> asyncio.Transport:
@@ -322,19 +321,3 @@ def test_protocol_can_be_changed(wire: Wire) -> None:
     wire.socket.set_protocol(other)
     wire.tcp.receive(wire.sent(b"GET"))
     assert (other.data, wire.served.data) == ([b"GET"], [])
-
-
-def test_every_outcome_is_known() -> None:
-    """Also of an error that OpenSSL gives no reason for (None)."""
-    error = ssl.SSLError()
-    for reason in (
-        "TLSV1_ALERT_UNKNOWN_CA",
-        "HTTP_REQUEST",
-        "UNSUPPORTED_PROTOCOL",
-        "NO_SHARED_CIPHER",
-        None,
-        "X",
-    ):
-        error.reason = reason
-        assert outcome_of(error) in OUTCOMES
-    assert PIECE < tls.RECORD
