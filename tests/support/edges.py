@@ -109,7 +109,7 @@ class EdgeProcess:
     @property
     def base_url(self) -> str:
         """Where pages are."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{self._secure}://127.0.0.1:{self.port}"
 
     @property
     def websocket_url(self) -> str:
@@ -119,7 +119,11 @@ class EdgeProcess:
     @property
     def ws_url(self) -> str:
         """Where clients connect."""
-        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+        return f"ws{self._secure}://127.0.0.1:{self.port}/connection/websocket"
+
+    @property
+    def _secure(self) -> str:
+        return "s" if "tls" in self._config["http"] else ""
 
     @property
     def internal_url(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import ssl
 from collections.abc import Callable
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
@@ -55,9 +56,16 @@ _decode_line = msgspec.json.Decoder(ReplyLine).decode
 class RawClient(asyncio.Protocol):
     """One connection. `on_push` gets each line that carries a push, as bytes, in order; pings are answered."""
 
-    def __init__(self, url: str, on_push: Callable[[bytes], None] | None = None) -> None:
-        """Prepare; `open` connects."""
+    def __init__(
+        self,
+        url: str,
+        on_push: Callable[[bytes], None] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Prepare; `open` connects. `tls` is for a `wss` URL."""
         self._url = url
+        self._tls = tls
         self._core = ClientProtocol(parse_uri(url), max_size=None)
         self._tcp: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -80,7 +88,7 @@ class RawClient(asyncio.Protocol):
         parts = urlsplit(self._url)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
-            await loop.create_connection(lambda: self, parts.hostname, parts.port)
+            await loop.create_connection(lambda: self, parts.hostname, parts.port, ssl=self._tls)
             self._core.send_request(self._core.connect())
             self._flush()
             try:
@@ -227,10 +235,14 @@ def publication(line: bytes) -> tuple[str, dict[str, Any]] | None:
 
 
 async def joined(
-    url: str, token: str, *channels: str, on_push: Callable[[bytes], None] | None = None
+    url: str,
+    token: str,
+    *channels: str,
+    on_push: Callable[[bytes], None] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> RawClient:
     """Open, connect and subscribe; every step must succeed."""
-    client = await RawClient(url, on_push).open()
+    client = await RawClient(url, on_push, tls=tls).open()
     try:
         await client.connect(token)
         for channel in channels:

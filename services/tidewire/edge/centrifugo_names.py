@@ -14,7 +14,7 @@ _HISTORY: Final = "not yet: it comes with the history service"
 _WEBSOCKET_ONLY: Final = "WebSocket is the only transport"
 
 TOP: Final = {
-    "http_server": "here it is http; TLS ends at the proxy before the edges",
+    "http_server": "here it is http, with http.tls in it",
     "engine": "edges share NATS: here it is nats.urls",
     "broker": "edges share NATS: here it is nats.urls",
     "node": "here it is node_name",
@@ -38,6 +38,13 @@ TOP: Final = {
     "token_ecdsa_public_key": "here it is client.token.public_keys",
     "token_jwks_public_endpoint": "here it is client.token.jwks",
     "namespaces": "here it is channel.namespaces",
+}
+TLS: Final = {
+    "enabled": "it is where there is a certificate: here it is http.tls.cert_file",
+    "cert_pem": "here it is http.tls.cert_file",
+    "key_pem": "here it is http.tls.key_file",
+    "client_ca_pem": "here it is http.tls.client_ca_file",
+    "server_ca_pem": "put the authorities behind the certificate: here it is http.tls.cert_file",
 }
 LOG: Final = {"file": "logs go to standard error"}
 CLIENT: Final = {

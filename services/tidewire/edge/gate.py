@@ -11,6 +11,7 @@ import msgspec
 
 from tidewire.edge.handshake import Readiness
 from tidewire.edge.load_shedding import LoadShedder
+from tidewire.edge.policies.client_address import NOBODY
 from tidewire.edge.timers import TICK
 from tidewire.kernel.token_bucket import Allowance
 from tidewire.kernel.wheel import Wheel
@@ -39,6 +40,15 @@ class TransportMetrics(Protocol):
 
     def refused(self, outcome: str, origin: str, peer: str) -> None:
         """A request was refused; `origin` is the Origin header as it came, `peer` the other end's address."""
+
+    def tls_handshake(self, outcome: str, peer: str) -> None:
+        """A TLS handshake ended, or an open connection was broken: one of `platform.tls_outcomes.OUTCOMES`."""
+
+    def proxy_header(self, outcome: str, peer: str) -> None:
+        """What became of a PROXY header: used, local, or why the socket was closed."""
+
+    def forwarded(self, outcome: str, peer: str) -> None:
+        """What became of the header with the client's address: see `policies.client_address`."""
 
     def turn_over(self) -> None:
         """A connection had more to do than one turn of the loop allows: the rest waits."""
@@ -115,6 +125,8 @@ class Gate:
         """The name of the cookie that may hold a token, "" for none."""
         self.dispatcher = dispatcher
         self.metrics = metrics
+        self.proxies = NOBODY
+        """The proxies that are believed about a client's address."""
         self._http = http
         self.transports: dict[WebSocketTransport, None] = {}
         self.shedder = LoadShedder()
@@ -153,20 +165,31 @@ class Gate:
         room = self.room
         if room <= 0:
             return "sockets"
-        return "address_sockets" if self.shedder.addresses.unfinished(address) >= room else ""
+        return "address_sockets" if self.shedder.addresses.unfinished(self._client(address)) >= room else ""
 
     def enter(self, transport: WebSocketTransport) -> None:
         """Take in a socket that begins its handshake."""
         self.transports[transport] = None
-        self.shedder.addresses.enter(transport.address)
         self.arm(transport, self.limits.handshake_timeout)
+        self.count(transport)
+
+    def count(self, transport: WebSocketTransport) -> None:
+        """Count a socket for its client, as far as that is known now."""
+        addresses = self.shedder.addresses
+        addresses.leave(transport.counted, upgraded=False)
+        transport.counted = self._client(transport.address)
+        addresses.enter(transport.counted)
+
+    def _client(self, address: str) -> str:
+        """Return the address itself, or "" for that of a proxy, which stands for clients that are not known yet."""
+        return "" if self.proxies.trusts(address) else address
 
     def leave(self, transport: WebSocketTransport, *, upgraded: bool) -> None:
         """Forget a socket; one that never entered is ignored."""
         self.disarm(transport)
         if transport in self.transports:
             del self.transports[transport]
-            self.shedder.addresses.leave(transport.address, upgraded=upgraded)
+            self.shedder.addresses.leave(transport.counted, upgraded=upgraded)
 
     def refusal(self, address: str) -> Refuse | None:
         """Return the answer to a handshake that comes at a bad time, whatever it says, or of an address that has enough."""
@@ -189,7 +212,7 @@ class Gate:
         """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now, in the place of `transport`."""
         self.disarm(transport)
         del self.transports[transport]
-        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK), transport.address
+        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK), transport.counted
         return self._http()
 
     def tick(self) -> None:

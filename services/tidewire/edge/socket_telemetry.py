@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 STANDARD_CODES = range(1000, 1016)
 """Close codes of RFC 6455; a client may send any up to 4999, and must not choose our label values."""
 MAX_ORIGIN = 256
+TLS_USUAL = frozenset({"ok", "closed", "timeout"})
+PROXY_REFUSED = frozenset({"untrusted", "malformed"})
 
 
 class SocketTelemetry:
@@ -34,6 +36,25 @@ class SocketTelemetry:
             "Requests to the WebSocket path by outcome: accepted, or why not (origin, token_in_url, broker_away, "
             "connection_limit, address_limit, connection_rate, overload, timeout, head_too_large, bad_request, bad_upgrade; "
             "before any request: sockets, address_sockets).",
+            ["outcome"],
+        )
+        self._tls = Counter(
+            "tidewire_tls_handshakes",
+            "TLS handshakes that had begun on the public port by outcome: ok, closed (by the client), timeout, or why not "
+            "(http: no TLS, version, cipher, client_certificate, rejected: by an alert of the client, malformed); broken: "
+            "after an ok, a record that cannot be read.",
+            ["outcome"],
+        )
+        self._proxy_headers = Counter(
+            "tidewire_proxy_headers",
+            "PROXY headers on the public port by outcome: used, local (the proxy's own connection), or why the socket was "
+            "closed (untrusted, malformed, incomplete).",
+            ["outcome"],
+        )
+        self._forwarded = Counter(
+            "tidewire_forwarded_addresses",
+            "Requests to the WebSocket path whose http.client_address_header was used, ignored (not from one of "
+            "http.trusted_proxies) or malformed (an entry that is no address: the nearest one that is counts).",
             ["outcome"],
         )
         self._closed = Counter(
@@ -92,6 +113,26 @@ class SocketTelemetry:
         if self._seldom.allows(outcome):
             self._log.warning("handshake.refused", outcome=outcome, origin=origin[:MAX_ORIGIN], peer=peer)
 
+    def tls_handshake(self, outcome: str, peer: str) -> None:
+        """See gate.TransportMetrics. One of a kind is logged in a minute, and none of what balancers do all day."""
+        self._tls.inc(1, (outcome,))
+        if outcome not in TLS_USUAL and self._seldom.allows(f"tls {outcome}"):
+            self._log.warning("tls.failed", outcome=outcome, peer=peer)
+
+    def proxy_header(self, outcome: str, peer: str) -> None:
+        """See gate.TransportMetrics. One of a kind is logged in a minute."""
+        self._proxy_headers.inc(1, (outcome,))
+        if outcome in PROXY_REFUSED and self._seldom.allows(f"proxy {outcome}"):
+            self._log.warning("proxy.refused", outcome=outcome, peer=peer)
+
+    def forwarded(self, outcome: str, peer: str) -> None:
+        """See gate.TransportMetrics. One of a kind is logged in a minute: a stranger's, or a proxy that is not listed."""
+        if outcome == "absent":
+            return
+        self._forwarded.inc(1, (outcome,))
+        if outcome != "used" and self._seldom.allows(f"forwarded {outcome}"):
+            self._log.warning("proxy.address_not_used", outcome=outcome, peer=peer)
+
     def turn_over(self) -> None:
         """See gate.TransportMetrics."""
         self._turns_over.inc()
@@ -118,6 +159,7 @@ class SocketTelemetry:
             format=transport.framing.codec.name,
             compression=transport.framing.compression,
             peer=transport.peer,
+            tls=transport.tls_version,
             seconds=round(self._monotonic() - connection.opened_at, 3),
             code=code,
             reason=ours.reason if ours is not None else "",

@@ -11,6 +11,7 @@ from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.outbox import Outbox
+from tidewire.edge.policies.client_address import canonical
 from tidewire.edge.request_head import HEAD_END, HEAD_TOO_LARGE, MAX_HEAD, RequestHead, path_of
 from tidewire.edge.upgrade import Answer, answer_to, refusal
 from tidewire.kernel import errors
@@ -50,6 +51,7 @@ class WebSocketTransport(asyncio.Protocol):
         "address",
         "bytes_in",
         "bytes_out",
+        "counted",
         "due",
         "framing",
         "peer",
@@ -68,9 +70,11 @@ class WebSocketTransport(asyncio.Protocol):
         self.framing: Framing = WEBSOCKET_JSON
         self.state = TransportState.HANDSHAKE
         self.due = 0
-        self.peer = ""
         self.address = ""
-        """The client's IP address, "" where there is none."""
+        """The client's IP address as canonical text; "" where the socket has none."""
+        self.counted = ""
+        """The address that the socket counts for: none where the other end is a proxy that has not told the client's yet."""
+        self.peer = ""
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -81,13 +85,32 @@ class WebSocketTransport(asyncio.Protocol):
         self._tcp = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self.address, self.peer = peer[0], f"{peer[0]}:{peer[1]}"
-        unaffordable = self._gate.unaffordable(self.address)
-        if unaffordable:
-            self._gate.metrics.handshake(unaffordable)
-            self._tcp.abort()
-            return
-        self._gate.enter(self)
+            self.address, self.peer = canonical(peer[0]) or "", f"{peer[0]}:{peer[1]}"
+        if self._is_affordable():
+            self._gate.enter(self)
+
+    def came_from(self, address: str, port: int) -> None:
+        """Take the address that a proxy gives in place of its own."""
+        self.address, self.peer = canonical(address) or "", f"{address}:{port}"
+        if self._is_affordable():
+            self._gate.count(self)
+
+    def _is_affordable(self) -> bool:
+        """Return whether the socket may stay; otherwise it is closed without a word, which would cost too much."""
+        reason = self._gate.unaffordable(self.address)
+        if reason:
+            self._gate.metrics.handshake(reason)
+            self.abort()
+        return not reason
+
+    def tls_handshake(self, outcome: str) -> None:
+        """Pass on how a handshake on this socket ended; see `platform.tls_outcomes`."""
+        self._gate.metrics.tls_handshake(outcome, self.peer)
+
+    @property
+    def tls_version(self) -> str:
+        """`TLSv1.3` or the like; "" without TLS."""
+        return str(self._tcp.get_extra_info("tls_version", "")) if self._tcp is not None else ""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
@@ -207,7 +230,8 @@ class WebSocketTransport(asyncio.Protocol):
 
     def _judge(self, request: RequestHead) -> Accept | Refuse:
         gate = self._gate
-        return gate.refusal(self.address) or decide(
+        self._locate(request)
+        return gate.refusal(self.counted) or decide(
             request.target, request, gate.origins, gate.readiness(), gate.cookie
         )
 
@@ -220,6 +244,14 @@ class WebSocketTransport(asyncio.Protocol):
             if self._tcp is not None:
                 self._tcp.close()
 
+    def _locate(self, request: RequestHead) -> None:
+        """Behind proxies that are known, the client's address stands in a header. From here on it is final."""
+        found = self._gate.proxies.client(self.address, request)
+        self._gate.metrics.forwarded(found.outcome, self.peer)
+        if found.address != self.address:
+            self.address = self.peer = found.address
+            self._gate.count(self)
+
     def _open(self, verdict: Accept, window_bits: int, rest: bytes) -> None:
         """Begin a session; `rest` are the bytes that came behind the request's head."""
         self._gate.disarm(self)
@@ -229,7 +261,7 @@ class WebSocketTransport(asyncio.Protocol):
         if window_bits and limits.deflate_min_size is not None:
             self.framing = deflated(self.framing, window_bits, limits.deflate_min_size)
         self._reader = FrameReader(limits.message_size, deflate=window_bits > 0)
-        self._gate.shedder.addresses.upgrade(self.address)
+        self._gate.shedder.addresses.upgrade(self.counted)
         client = ConnectionId(str(uuid.uuid4()))
         self._connection = self._gate.dispatcher.opened(
             client, self, json=not verdict.protobuf, bearer=verdict.bearer
