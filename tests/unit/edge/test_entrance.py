@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fakes.tcp import FakeTcp
@@ -167,3 +168,47 @@ def test_socket_without_an_address_has_none() -> None:
     tcp._extra["peername"] = ""
     client.connection_made(tcp)
     assert (client.address, client.peer) == ("", "")
+
+
+def test_clients_behind_a_proxy_count_one_by_one() -> None:
+    """The proxy's own address, of which all sockets come, counts for nobody."""
+    porch = Porch("192.0.2.0/24", proxied=False)
+    gate = porch.door.gate
+    gate.limits = msgspec.structs.replace(gate.limits, address_connections=1)
+    answers = []
+    for client in ("198.51.100.7", "198.51.100.8", "198.51.100.7"):
+        tcp = FakeTcp(porch.entrance())
+        tcp.receive(head("/connection/websocket", ("X-Forwarded-For", client)))
+        answers.append(tcp.taken()[9:12])
+    assert answers == [b"101", b"101", b"429"]
+    assert gate.shedder.addresses.connections("192.0.2.1") == 0
+    assert gate.shedder.addresses.unfinished("192.0.2.1") == 0
+
+
+def test_sockets_behind_a_proxy_count_for_their_client_from_the_proxy_header_on() -> None:
+    """One client that never finishes a handshake has no more sockets than there is room left, and others are let in."""
+    porch = Porch("192.0.2.0/24", connections=0)
+    client = PROXY.encode()
+    tcps = [FakeTcp(porch.entrance()) for _ in range(40)]
+    for tcp in tcps:
+        tcp.receive(client)
+    assert sum(not tcp.aborted for tcp in tcps) == porch.door.gate.room > 0
+    assert porch.door.handshakes[-1] == "address_sockets"
+    other = FakeTcp(porch.entrance())
+    other.receive(PROXY.replace("198.51.100.7", "198.51.100.8").encode())
+    assert not other.aborted
+
+
+@pytest.mark.parametrize("upgraded", [True, False])
+def test_trust_that_changes_meanwhile_leaves_nothing_behind(*, upgraded: bool) -> None:
+    """A socket is taken from where it was counted, whatever its address is called now."""
+    porch = Porch("192.0.2.0/24", proxied=False)
+    gate = porch.door.gate
+    stranger = FakeTcp(WebSocketTransport(gate), "203.0.113.1")
+    if upgraded:
+        for tcp in (porch.tcp, stranger):
+            tcp.receive(head())
+    gate.proxies = TrustedProxies(("203.0.113.0/24",))
+    for tcp in (porch.tcp, stranger):
+        tcp.finish()
+    assert (len(gate.shedder.addresses), gate.sockets) == (0, 0)
