@@ -183,7 +183,7 @@ async def test_500_sdk_clients_move_to_the_other_edge_and_nothing_acknowledged_i
         scraping = asyncio.create_task(last_dropped(pair.first))
         await eventually(
             lambda: crowd.count("connected") == 2 * CLIENTS,
-            DELAY + WINDOW + 15,  # for a busy machine
+            DELAY + WINDOW + 45,  # for a busy machine
             "500 clients on the other edge",
         )
         moved = time.monotonic() - began
