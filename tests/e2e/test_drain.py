@@ -75,12 +75,15 @@ class Crowd:
         self.clients: list[NodeClient] = []
 
     async def connect(self, nodes: list[Node], url: str) -> None:
-        """Connect everybody; the first ones listen to the channel of the publishers."""
+        """Connect everybody; the first ones listen to the channel of the publishers.
+
+        Hundreds in one process may wait longer for a reply than the 5 s that the SDK gives it by itself.
+        """
         for number in range(CLIENTS):
             node = nodes[number % len(nodes)]
             wire = FORMATS[number // 2 % 2]
             user = f"user-{number}"
-            client = await node.create(url, wire=wire, token=token(user), name=user)
+            client = await node.create(url, wire=wire, token=token(user), name=user, timeout=60_000)
             self.clients.append(client)
             if number < READERS:
                 await client.subscribe(CHANNEL)
@@ -165,7 +168,9 @@ async def test_500_sdk_clients_move_to_the_other_edge_and_nothing_acknowledged_i
             pair.second.ws_url, token("control"), CHANNEL, on_push=watch(checker, "control")
         )
         stack.callback(control.abort)
-        sdk = await nodes[0].create(pair.second.ws_url, token=token("sdk"), name="sdk control")
+        sdk = await nodes[0].create(
+            pair.second.ws_url, token=token("sdk"), name="sdk control", timeout=60_000
+        )
         await connected(sdk)
         await subscribed(sdk, CHANNEL)
         publishers = [*crowd.clients[READERS : READERS + PUBLISHERS], sdk]
@@ -178,7 +183,7 @@ async def test_500_sdk_clients_move_to_the_other_edge_and_nothing_acknowledged_i
         scraping = asyncio.create_task(last_dropped(pair.first))
         await eventually(
             lambda: crowd.count("connected") == 2 * CLIENTS,
-            DELAY + WINDOW + 15,  # for a busy machine
+            DELAY + WINDOW + 45,  # for a busy machine
             "500 clients on the other edge",
         )
         moved = time.monotonic() - began

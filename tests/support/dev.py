@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 from tests.support.ports import free_ports
 from tests.support.wait import eventually
 
-START_TIMEOUT = 40.0
+START_TIMEOUT = 90.0
 STOP_TIMEOUT = 20.0
 CONFIG = """
 dev:

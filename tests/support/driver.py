@@ -25,8 +25,8 @@ from tests.support.sdk import Event, Json, OnEvent, SdkError, Tags, Tokens
 from tests.support.wait import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
-CALL_TIMEOUT = PATIENCE
-"""Seconds; the SDKs themselves give up on a command after 5."""
+CALL_TIMEOUT = 3 * PATIENCE
+"""Seconds; the SDKs themselves give up on a command after 5, but a test with much to do may read late that they did."""
 LINE_LIMIT = 4 * 1024 * 1024
 C = TypeVar("C", bound="DriverClient")
 

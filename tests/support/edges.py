@@ -30,7 +30,7 @@ from tests.support.wait import PATIENCE, eventually
 SERVICES = Path(__file__).resolve().parents[2] / "services"
 SECRET = "a key for tests only, 32 bytes long"
 PARTITIONS = 16
-START_TIMEOUT = 40.0
+START_TIMEOUT = 90.0
 STOP_TIMEOUT = PATIENCE
 
 Config = Mapping[str, Any]

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-READY_TIMEOUT = 20.0
+READY_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 HOST = "127.0.0.1"
 

@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from itertools import starmap
+from typing import Any
 
 import centrifuge
 
@@ -27,8 +28,9 @@ class PythonClient:
         wire: str = "json",
         token: str = "",
         tokens: Tokens = None,
+        **options: Any,
     ) -> None:
-        """Create a client that is not connected yet."""
+        """Create a client that is not connected yet; `options` are the SDK's own."""
         self.events: list[Event] = []
         self.on_event: OnEvent | None = None
         self._protobuf = wire == "protobuf"
@@ -40,6 +42,7 @@ class PythonClient:
             get_token=None if tokens is None else _Provider(self, "token_wanted", tokens),
             use_protobuf=self._protobuf,
             **NO_PROXY,
+            **options,
         )
 
     async def connect(self) -> None:

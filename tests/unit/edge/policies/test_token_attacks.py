@@ -393,5 +393,5 @@ def test_long_token_costs_nothing() -> None:
     verify = Verifier(hmac_secret_key=KEY)
     began = time.thread_time()
     assert verify(text) is INVALID
-    assert time.thread_time() - began < 0.01
+    assert time.thread_time() - began < 0.05  # of this thread, whatever else the machine does
     assert verify.tokens.why == "longer than 16384 characters"
