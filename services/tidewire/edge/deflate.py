@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-
-from websockets.extensions import Extension
-from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 
 TAIL = b"\x00\x00\xff\xff"
 """What a sender leaves out at the end of each message (section 7.2.1)."""
@@ -14,19 +10,6 @@ LARGEST_WINDOW = 15
 MEMORY_LEVEL = 5
 """zlib sets itself up in 7 us with it; with its own 8 in 75 us, to save nearly the same."""
 LEVEL = 1
-
-EXTENSIONS = (
-    ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True),
-)
-"""Takes the first of a client's offers that can be kept; one of `server_max_window_bits=8` cannot, by zlib."""
-
-
-def agreed_window(extensions: Sequence[Extension]) -> int:
-    """Return the bits of the window to compress with, 9 to 15; 0 where nothing was agreed on."""
-    for each in extensions:
-        if isinstance(each, PerMessageDeflate):
-            return each.local_max_window_bits
-    return 0
 
 
 def deflate(payload: bytes, window_bits: int) -> bytes:

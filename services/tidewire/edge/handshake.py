@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -71,7 +71,7 @@ def offered_subprotocols(headers: HeaderFields) -> list[str]:
 def decide(
     target: str, headers: HeaderFields, origins: OriginPolicy, ready: Readiness, cookie: str = ""
 ) -> Accept | Refuse:
-    """Judge a request for the WebSocket path. Whether it is a correct upgrade is the Sans-I/O core's question.
+    """Judge a request for the WebSocket path. Whether it is a correct upgrade is `upgrade`'s question.
 
     `cookie` names the cookie that may hold a token, "" for none.
     """
@@ -127,6 +127,6 @@ def _cookie(headers: HeaderFields, wanted: str) -> str:
 
 def _query(target: str) -> list[tuple[str, str]] | None:
     try:
-        return parse_qsl(urlsplit(target).query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        return parse_qsl(target.partition("?")[2], keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
     except ValueError:
         return None

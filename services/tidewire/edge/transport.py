@@ -7,14 +7,12 @@ import enum
 import uuid
 from typing import TYPE_CHECKING, cast
 
-from websockets.http11 import Request
-from websockets.server import ServerProtocol
-
-from tidewire.edge.deflate import EXTENSIONS, agreed_window
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.outbox import Outbox
+from tidewire.edge.request_head import HEAD_END, HEAD_TOO_LARGE, MAX_HEAD, RequestHead, path_of
+from tidewire.edge.upgrade import Answer, answer_to, refusal
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
@@ -23,11 +21,6 @@ if TYPE_CHECKING:
     from tidewire.edge.gate import Gate
     from tidewire.kernel.errors import Disconnect
 
-MAX_REQUEST = 16 * 1024
-"""Bytes of a request's head; browsers with many cookies stay below it."""
-TOO_LARGE = "The request's head is over 16 KiB.\n"
-UNREADABLE = "Not a request that can be read: a line over 8 KiB, more than 128 fields, or no HTTP.\n"
-HEAD_END = b"\r\n\r\n"
 SLICE = 4096
 """Bytes that the frame reader is handed at once: the most that is done before the clock is looked at."""
 TURN = 0.002
@@ -97,8 +90,7 @@ class WebSocketTransport(asyncio.Protocol):
         if self._reader is not None:
             self._take(data)
         elif self.state is TransportState.HANDSHAKE:
-            self._backlog += data
-            self._read_head()
+            self._read_head(data)
 
     def eof_received(self) -> bool:
         """Let the socket close: a WebSocket peer that ends its stream has nothing more to hear."""
@@ -176,14 +168,18 @@ class WebSocketTransport(asyncio.Protocol):
 
     # Handshake.
 
-    def _read_head(self) -> None:
-        end = self._backlog.find(HEAD_END)
-        if end < 0 and len(self._backlog) <= MAX_REQUEST:
+    def _read_head(self, data: bytes) -> None:
+        searched = max(0, len(self._backlog) - len(HEAD_END) + 1)  # not again: a head may come byte by byte
+        self._backlog += data
+        end = self._backlog.find(HEAD_END, searched)
+        if end < 0 and len(self._backlog) <= MAX_HEAD:
             return
-        if end < 0 or end > MAX_REQUEST:
-            self._refuse_raw(431, "Request Header Fields Too Large", "head_too_large", TOO_LARGE)
-        elif _path(self._backlog) == WEBSOCKET_PATH:
-            self._upgrade(bytes(self._backlog[: end + 4]), bytes(self._backlog[end + 4 :]))
+        if end < 0 or end > MAX_HEAD:
+            self._answer(refusal(HEAD_TOO_LARGE))
+            return
+        head = bytes(self._backlog[: end + len(HEAD_END)])
+        if path_of(head) == WEBSOCKET_PATH:
+            self._upgrade(head)
         else:
             self._hand_over()
 
@@ -199,42 +195,30 @@ class WebSocketTransport(asyncio.Protocol):
         http.data_received(bytes(self._backlog))
         self._backlog.clear()
 
-    def _upgrade(self, head: bytes, rest: bytes) -> None:
-        """Answer a request for the WebSocket path; `rest` are the bytes that came behind its head."""
+    def _upgrade(self, head: bytes) -> None:
+        """Answer a request for the WebSocket path."""
+        rest = bytes(self._backlog[len(head) :])
         self._backlog.clear()
-        compress = self._gate.limits.deflate_min_size is not None
-        protocol = ServerProtocol(extensions=EXTENSIONS if compress else None)
-        protocol.receive_data(head)
-        request = next((event for event in protocol.events_received() if isinstance(event, Request)), None)
-        if request is None:
-            self._refuse_raw(400, "Bad Request", "bad_request", UNREADABLE)
-            return
-        verdict = decide(
-            request.path, request.headers, self._gate.origins, self._gate.readiness(), self._gate.cookie
-        )
-        if isinstance(verdict, Refuse):
-            response = protocol.reject(verdict.status, verdict.sentence + "\n")
-            if verdict.retry_after:
-                response.headers["Retry-After"] = str(verdict.retry_after)
-            outcome = verdict.outcome
-        else:
-            if "Sec-WebSocket-Protocol" in request.headers:  # `pop` fails on a field that stands twice
-                del request.headers["Sec-WebSocket-Protocol"]
-            response = protocol.accept(request)
-            outcome = "accepted" if response.status_code == 101 else "bad_upgrade"
-            if outcome == "accepted" and verdict.subprotocol is not None:
-                response.headers["Sec-WebSocket-Protocol"] = verdict.subprotocol
-        self._gate.metrics.handshake(outcome)
-        if outcome != "accepted":
-            self._gate.metrics.refused(outcome, ", ".join(request.headers.get_all("Origin")), self.peer)
-        protocol.send_response(response)
-        self._write(b"".join(protocol.data_to_send()))
-        if isinstance(verdict, Accept) and outcome == "accepted":
-            self._open(verdict, agreed_window(protocol.extensions), rest)
-        else:
-            self._end()
+        answer = answer_to(head, self._judge, compress=self._gate.limits.deflate_min_size is not None)
+        self._answer(answer)
+        if answer.accept is not None:
+            self._open(answer.accept, answer.window_bits, rest)
+
+    def _judge(self, request: RequestHead) -> Accept | Refuse:
+        gate = self._gate
+        return decide(request.target, request, gate.origins, gate.readiness(), gate.cookie)
+
+    def _answer(self, answer: Answer) -> None:
+        """Count, log and send it; a refused socket closes once its buffer is written, which its deadline bounds."""
+        self._gate.metrics.handshake(answer.outcome)
+        self._write(answer.response)
+        if answer.accept is None:
+            self._gate.metrics.refused(answer.outcome, answer.origin, self.peer)
+            if self._tcp is not None:
+                self._tcp.close()
 
     def _open(self, verdict: Accept, window_bits: int, rest: bytes) -> None:
+        """Begin a session; `rest` are the bytes that came behind the request's head."""
         self._gate.disarm(self)
         self.state = TransportState.OPEN
         self.framing = WEBSOCKET_PROTOBUF if verdict.protobuf else WEBSOCKET_JSON
@@ -248,13 +232,6 @@ class WebSocketTransport(asyncio.Protocol):
         )
         if rest:
             self._take(rest)
-
-    def _refuse_raw(self, status: int, phrase: str, outcome: str, sentence: str) -> None:
-        self._gate.metrics.handshake(outcome)
-        self._gate.metrics.refused(outcome, "", self.peer)
-        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-        self._write(f"{head}Content-Length: {len(sentence)}\r\n\r\n{sentence}".encode())
-        self._end()
 
     # Frames.
 
@@ -328,21 +305,3 @@ class WebSocketTransport(asyncio.Protocol):
             self.bytes_out += len(data)
             self._gate.metrics.bytes_out(len(data))
             self._tcp.write(data)
-
-    def _end(self) -> None:
-        """Close the socket once its buffer is written; the handshake's deadline bounds that."""
-        if self._tcp is not None:
-            self._tcp.close()
-
-
-def _path(head: bytes | bytearray) -> str:
-    """Return the path of the request line, without query; "" when there is none."""
-    words = bytes(head[: head.find(b"\r\n")]).split(b" ")
-    if len(words) != 3:
-        return ""
-    target = words[1]
-    if target.startswith(
-        (b"http://", b"https://")
-    ):  # the absolute form, which servers must take (RFC 9112, 3.2.2)
-        target = b"/" + target.split(b"://", 1)[1].partition(b"/")[2]
-    return target.partition(b"?")[0].decode("latin-1")

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
-from websockets.headers import build_extension, parse_extension
 
 from tests.support.protocol import protocol
-from tidewire.edge.deflate import EXTENSIONS, TAIL, InflatedTooLarge, Inflater, agreed_window, deflate
+from tidewire.edge.deflate import TAIL, InflatedTooLarge, Inflater, deflate
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, deflated, websocket_frame
 from tidewire.edge.transport import SLICE
@@ -46,48 +45,6 @@ def code(reader: FrameReader) -> int:
 def reader() -> FrameReader:
     """Of a connection that agreed on compression."""
     return FrameReader(LIMIT, deflate=True)
-
-
-# Agreeing (section 7.1).
-
-
-@protocol("transport.deflate")
-@pytest.mark.parametrize(
-    ("offer", "answer", "window"),
-    [
-        ("permessage-deflate", "", 15),
-        ("permessage-deflate; client_max_window_bits", "", 15),
-        ("permessage-deflate; client_max_window_bits=10", "; client_max_window_bits=10", 15),
-        ("permessage-deflate; server_max_window_bits=15", "; server_max_window_bits=15", 15),
-        ("permessage-deflate; server_max_window_bits=9", "; server_max_window_bits=9", 9),
-        ("permessage-deflate; server_no_context_takeover; client_no_context_takeover", "", 15),
-        ("permessage-deflate; server_max_window_bits=8, permessage-deflate", "", 15),
-        ("permessage-deflate; unknown=1, permessage-deflate; server_max_window_bits=11", "; server_max_window_bits=11", 11),
-        ("permessage-deflate, permessage-deflate; server_max_window_bits=9", "", 15),
-        ("x-else, permessage-deflate", "", 15),
-        ("permessage-deflate; server_max_window_bits=8", None, 0),
-        ("permessage-deflate; server_max_window_bits", None, 0),
-        ("permessage-deflate; server_max_window_bits=16", None, 0),
-        ("permessage-deflate; client_max_window_bits=7", None, 0),
-        ("permessage-deflate; server_no_context_takeover=1", None, 0),
-        ("permessage-deflate; client_max_window_bits; client_max_window_bits", None, 0),
-        ("permessage-bzip", None, 0),
-    ],
-)  # fmt: skip
-def test_offers_are_tried_in_their_order(offer: str, answer: str | None, window: int) -> None:
-    """The first that can be kept is; neither side keeps a context, and our window is what the client takes."""
-    accepted, fields = [], []
-    for name, params in parse_extension(offer):
-        if name == EXTENSIONS[0].name:
-            try:
-                response, extension = EXTENSIONS[0].process_request_params(params, accepted)
-            except Exception:  # noqa: BLE001, S112 - as ServerProtocol does with NegotiationError
-                continue
-            accepted.append(extension)
-            fields.append((name, response))
-    assert agreed_window(accepted) == window
-    both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-    assert (build_extension(fields) if fields else None) == (None if answer is None else both + answer)
 
 
 # Messages of clients (section 7.2.2).

@@ -24,8 +24,9 @@ from tidewire.edge.hub import Hub
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.ports import Publication
+from tidewire.edge.request_head import MAX_HEAD
 from tidewire.edge.timers import TICK, Timers, Timing
-from tidewire.edge.transport import MAX_REQUEST, TransportState, WebSocketTransport
+from tidewire.edge.transport import TransportState, WebSocketTransport
 from tidewire.kernel import errors
 
 PENDING = 2_000
@@ -248,6 +249,28 @@ def test_handshake_in_single_bytes(door: Door) -> None:
     assert answer(tcp)[0] == 101
 
 
+class CountedSearch(bytearray):
+    """Counts the bytes that `find` looks at."""
+
+    looked_at = 0
+
+    def find(self, *arguments: Any) -> int:
+        self.looked_at += len(self) - (arguments[1] if len(arguments) > 1 else 0)
+        return super().find(*arguments)
+
+
+def test_head_in_single_bytes_is_searched_once(door: Door) -> None:
+    """What was searched is not searched again, or 16 KiB of single bytes would cost 128 MiB of searching."""
+    tcp = door.tcp()
+    backlog = cast("WebSocketTransport", tcp.protocol)._backlog = CountedSearch()
+    request = head(Cookie="x" * 8_000)
+    for byte in request[:-1]:
+        tcp.receive(bytes((byte,)))
+    assert 0 < backlog.looked_at <= 4 * len(request)
+    tcp.receive(b"\n")
+    assert answer(tcp)[0] == 101
+
+
 @protocol("handshake.origin", "handshake.token_in_url", "handshake.limit", "handshake.broker_away")
 @pytest.mark.parametrize(
     ("request_head", "state", "status", "outcome"),
@@ -259,12 +282,12 @@ def test_handshake_in_single_bytes(door: Door) -> None:
         (head(), {"full": True}, 503, "connection_limit"),
         (head(Upgrade=None), {}, 426, "bad_upgrade"),
         (head(Sec_WebSocket_Key="short"), {}, 400, "bad_upgrade"),
-        (head(Sec_WebSocket_Version="8"), {}, 400, "bad_upgrade"),
+        (head(Sec_WebSocket_Version="8"), {}, 426, "bad_upgrade"),
         (head().replace(b"GET", b"POST"), {}, 405, "bad_upgrade"),
         (head().replace(b"Host: edge", b"Host edge"), {}, 400, "bad_request"),
         (head(Cookie="x" * 9_000), {}, 400, "bad_request"),
-        (head(Cookie="x" * MAX_REQUEST), {}, 431, "head_too_large"),
-        (b"x" * (MAX_REQUEST + 1), {}, 431, "head_too_large"),
+        (head(Cookie="x" * MAX_HEAD), {}, 431, "head_too_large"),
+        (b"x" * (MAX_HEAD + 1), {}, 431, "head_too_large"),
     ],
     ids=lambda value: None if isinstance(value, bytes | dict) else str(value),
 )
