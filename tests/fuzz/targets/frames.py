@@ -41,6 +41,7 @@ _PLAIN = [
     _frame(0x81, b"last") + _frame(0x88, b"\x03\xe8bye"),
     _frame(0x01, b"a") + _frame(0x88, b""),
     _frame(0x82, b"a") + b"\x82\xff\0\0\0\0\0\0\0\x01\0\0\0\0b",
+    _frame(0x81, b"\xff"),
     _frame(0x88, b"\x03\xe7"),
     _frame(0x88, b"\x0f\xa0" + "€".encode()),
 ]
@@ -58,6 +59,8 @@ SEEDS = (
         for pattern in (0, 77)
         for stream in (
             _frame(0xC1, payload),
+            _frame(0xC9, payload[:5]),
+            _frame(0x41, payload[:5]) + _frame(0xC0, payload[5:]),
             _frame(0x42, payload[:9]) + _frame(0x89, b"") + _frame(0x80, payload[9:]) + _frame(0xC1, payload),
         )
     ]

@@ -111,6 +111,7 @@ SEEDS = [
     _seed(b"\xff"),
     _seed(b'{"x":1}\r\n', b"Tw-V: 1", b"Tw-Time: 1800000000000000", b'Tw-Info: {"user":"42","client":"c"}'),
     _seed(b"1", b'Tw-Info: {"user":"","client":"","conn_info":{"a": 1},"chan_info":[1,"\\ud83d"]}'),
+    _seed(b"1", b"Tw-Time: " + b"9" * 25),
     _seed(b"1", b'Tw-Info: {"user":42,"client":"c"}', b"Tw-V: 2"),
     _seed(b"null", b'Tw-Tags: {"k":"v","\\u20ac":""}', _TRACE, b"tracestate: a=b"),
     _seed(b"null", b'Tw-Tags: {"k":1}'),

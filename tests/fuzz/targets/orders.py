@@ -54,7 +54,10 @@ SEEDS = [
     b'{"v":1,"type":"refresh","user":"alice","expire_at":9007199254740992}',
     b'{"v":1,"type":"reload"}',
     b'{"v":2,"type":"reload"}',
-    b'{"v":1,"type":"disconnect","user":"alice","reason":"true"}',
+    *(
+        b'{"v":1,"type":"disconnect","user":"alice","reason":"%b"}' % word
+        for word in (b"true", b"false", b"null")
+    ),
     b'{"v":1,"type":"disconnect","user":"alice","reason":"\\u20ac"}',
     b'{"v":1,"type":"disconnect","user":"alice","cleint":"c"}',
     b'{"v":1,"type":"explode\\n\\u001b[31m"}',

@@ -113,6 +113,7 @@ SEEDS = [
         )
     ),
     b"\x80\x00",
+    b"\x03\x08\x01",
     b"\xff\xff\xff\xff\x7f",
     b"",
 ]

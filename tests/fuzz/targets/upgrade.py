@@ -60,6 +60,8 @@ SEEDS = (
                 b"Sec-WebSocket-Protocol: other\r\nSec-WebSocket-Protocol: centrifuge-json\r\n",
             ),
             (b"?token=x", b""),
+            (b"?x=\x80", b""),
+            (b"?x=\x7f", b""),
             (b"", b"Origin: https://e\r\nAuthorization: Bearer abc\r\nCookie: a=b; token=c\r\n"),
             (b"", b"Origin: null\r\n"),
             (b"", b"Host: e\r\n"),
