@@ -34,9 +34,9 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _OBLIGATIONS = {
     405: "Allow: GET\r\n",
-    426: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+    426: "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
 }
-"""Fields that a status brings with it (RFC 9110, sections 15.5.6 and 15.5.22; RFC 6455, section 4.4)."""
+"""Fields that a status brings with it (RFC 9110, sections 7.8, 15.5.6 and 15.5.22; RFC 6455, section 4.4)."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -85,6 +85,7 @@ def test_values_of_one_field_stay_in_order_and_lose_the_space_around_them() -> N
 def test_request_line_has_one_form(first: str) -> None:
     """RFC 9112, section 3: single spaces, a token, a target of visible ASCII without fragment, a version."""
     assert parsed("Host: edge", first=first) == malformed(1)
+    assert parsed("Host : edge", first=first) == malformed(1)
 
 
 @pytest.mark.parametrize(

@@ -310,6 +310,16 @@ def test_refused_handshake(request_head: bytes, state: dict[str, bool], status: 
 
 
 @protocol("handshake.origin")
+def test_log_is_told_who_was_refused(door: Door) -> None:
+    """Each Origin field as it came; an accepted request is no line."""
+    door.tcp().receive(head("/connection/websocket", ("Origin", "a"), ("Origin", "b")))
+    door.tcp().receive(head().replace(b"Host: edge", b"Host edge"))
+    door.opened()
+    peer = "192.0.2.1:40000"
+    assert door.metrics.of("refused") == [("origin", "a, b", peer), ("bad_request", "", peer)]
+
+
+@protocol("handshake.origin")
 def test_listed_origin_is_accepted(door: Door) -> None:
     """And any request of the edge's own pages."""
     Door(origins=("https://app.example.com",)).opened(("Origin", "https://app.example.com"))

@@ -62,6 +62,13 @@ def test_upgrade_names_what_was_agreed_on() -> None:
     assert "Sec-WebSocket-Protocol" not in fields
 
 
+@protocol("transport.deflate")
+def test_window_is_the_one_that_the_client_takes() -> None:
+    """RFC 7692, section 7.1.2.1."""
+    answer = answered(changed("client_max_window_bits", "server_max_window_bits=10"), compress=True)
+    assert (answer.outcome, answer.window_bits) == ("accepted", 10)
+
+
 def changed(old: str, new: str) -> bytes:
     """The request of Node with one text in it replaced."""
     assert old.encode() in NODE
@@ -111,6 +118,8 @@ def test_what_is_no_upgrade(old: str, new: str, refuse: Refuse) -> None:
     assert (status, body) == (refuse.status, refuse.sentence + "\n")
     assert fields.get("Allow") == ("GET" if status == 405 else None)
     assert fields.get("Upgrade") == ("websocket" if status == 426 else None)
+    assert answer.response.count(b"Connection: close\r\n") == 1
+    assert answer.response.count(b"Connection: Upgrade\r\n") == (status == 426)
     assert fields.get("Sec-WebSocket-Version") == ("13" if status == 426 else None)
 
 
