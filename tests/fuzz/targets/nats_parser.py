@@ -81,6 +81,9 @@ _MALFORMED = [
     b"HMSG a 1 20 10\r\n" + b"x" * 30,
     b"MSG a 1 99999999999999999999\r\n",
     b"MSG a 1 70000\r\n",
+    # Of ids and sizes with many digits the first ones were read.
+    b"MSG a 00000000000000000001 3\r\nabc\r\n",
+    b"HMSG a 1 00000000000000000001 3\r\nabc\r\n",
     b"-ERR\r\n",
     b"-ERR \r\n",
     b"INFO nojson\r\n",

@@ -177,11 +177,14 @@ async def test_a_frame_up_to_the_limit_is_taken_and_one_above_is_refused() -> No
         await harness.parser.parse(b"MSG a 1 %d\r\n" % (limit + 1))
 
 
-@pytest.mark.parametrize("size", [b"9" * 20, b"9" * 5000])
-async def test_a_size_with_many_digits_is_refused(size: bytes) -> None:
-    """Not even read as a number."""
+@pytest.mark.parametrize("digits", [b"9" * 20, b"9" * 5000, b"0" * 19 + b"2"])
+@pytest.mark.parametrize("line", [b"MSG a 1 %b", b"HMSG a 1 1 %b", b"HMSG a 1 %b 9", b"MSG a %b 2"])
+async def test_a_number_with_many_digits_is_refused(line: bytes, digits: bytes) -> None:
+    """Not even read, and never cut: the first digits of a size or a subscription are another one's."""
+    harness = Harness()
     with pytest.raises(ProtocolError):
-        await Harness().parser.parse(b"MSG a 1 " + size + b"\r\n")
+        await harness.parser.parse(line % digits + b"\r\n" + b"x" * 11)
+    assert harness.events == []
 
 
 async def test_a_header_larger_than_its_message_is_refused() -> None:
