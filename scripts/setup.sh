@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv and node_modules hold exactly what the pins say. Costs nothing when nothing changed since the last time.
-# Usage: scripts/setup.sh [sdks], with the argument also .venv/sdks: SDKs that only tests use and that need more than that.
+# Usage: scripts/setup.sh [sdks], with the argument also what only tests use and not every machine can have: a fuzzer, and
+# SDKs that need more than .venv (in .venv/sdks).
 source "$(dirname "$0")/env.sh"
 
 find_python() { # print the first Python of version 3.11 or newer that is not the one in .venv
@@ -65,6 +66,12 @@ install_old_python_sdk() {
   pip_install .venv/sdks/python-0.5/bin/python --require-hashes -r tests/sdks/requirements-0.5.txt
 }
 
+install_fuzzer() {
+  echo "setup: installing the fuzzer"
+  pip_install .venv/bin/python --require-hashes --only-binary :all: -r tests/fuzz/requirements.txt ||
+    fail "atheris cannot be installed: it has wheels for Python 3.11 to 3.13 on Linux and x86-64 only"
+}
+
 build_go_driver() {
   echo "setup: building the driver of the Go SDK (half a minute the first time)"
   go_is_new_enough || fail "Go $GO_NEEDED or newer must be on the PATH for the SDK tests"
@@ -79,6 +86,7 @@ once .venv/package.stamp pyproject.toml services/tidewire/__init__.py -- pip_ins
 once .venv/node.stamp package.json package-lock.json -- install_node_modules
 [ "${1:-}" = sdks ] || exit 0
 
+once .venv/fuzz.stamp tests/fuzz/requirements.txt -- install_fuzzer
 mkdir -p .venv/sdks
 once .venv/sdks/python-0.5.stamp tests/sdks/requirements-0.5.txt -- install_old_python_sdk
 once .venv/sdks/go.stamp tests/sdks/go/{go.mod,go.sum,main.go,client.go} -- build_go_driver

@@ -19,7 +19,8 @@ class ReferenceReader:
         self.protocol = ServerProtocol(state=State.OPEN, max_size=limit)
         if deflate:
             self.protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
-        self._message = bytearray()
+        self.incomplete = bytearray()
+        """What came of a message whose end has not come."""
         self._utf8: codecs.IncrementalDecoder | None = None
         self._refused = False
 
@@ -57,9 +58,9 @@ class ReferenceReader:
             self._refused = True
             self.protocol.fail(CloseCode.INVALID_DATA, "text that is not UTF-8")
             return []
-        self._message += frame.data
+        self.incomplete += frame.data
         if not frame.fin:
             return []
-        message = bytes(self._message)
-        self._message.clear()
+        message = bytes(self.incomplete)
+        self.incomplete.clear()
         return [message]

@@ -30,7 +30,7 @@ MAX_ADDED_HEADERS = 64 * 1024
 """What a frame may hold beyond max_payload: republishing by JetStream adds headers after the limit was checked."""
 
 MAX_DIGITS = 19
-"""Digits of a size. A longer one would be over any bound, and a very long one is slow to read as a number."""
+"""Digits of a size or of a subscription's id. More would be over any bound, and very many are slow to read as a number."""
 
 _CRLF = b"\r\n"
 _M, _SPACE = b"M "
@@ -61,8 +61,9 @@ def _message_line(line: bytes) -> tuple[bytes, bytes, bytes, int, int]:
         op, subject, sid, reply, head, size = words
     else:
         raise ProtocolError("nats: malformed HMSG")
-    if op == b"HMSG" and size.isdigit() and head.isdigit() and len(size) <= MAX_DIGITS and line[-1] > _SPACE:
-        header_size, total = int(head[:MAX_DIGITS]), int(size)
+    digits = size.isdigit() and head.isdigit() and max(len(size), len(head)) <= MAX_DIGITS
+    if op == b"HMSG" and digits and line[-1] > _SPACE:
+        header_size, total = int(head), int(size)
         if header_size <= total:
             return subject, sid, reply, header_size, total
     raise ProtocolError("nats: malformed HMSG")
@@ -160,7 +161,7 @@ class FastParser(Parser):
                 if total > limit:
                     raise ProtocolError("nats: message larger than the server announced")
                 subscription = subscription_of(sid)
-                if subscription is None and not sid.isdigit():
+                if subscription is None and not (sid.isdigit() and len(sid) <= MAX_DIGITS):
                     raise ProtocolError("nats: malformed MSG")
                 start = eol + 2
                 stop = start + total
@@ -179,7 +180,7 @@ class FastParser(Parser):
                     except Exception as error:  # noqa: BLE001 - reported; raising would end the read loop
                         self._on_callback_error(error)
                 else:
-                    await self._hand_over(int(sid[:MAX_DIGITS]), subject, reply, data[start:stop], head)
+                    await self._hand_over(int(sid), subject, reply, data[start:stop], head)
                 if self._life != life:
                     return
                 pos = stop + 2

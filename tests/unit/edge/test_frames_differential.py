@@ -6,15 +6,12 @@ from itertools import pairwise
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 
+from tests.support.compared_frames import compare
 from tests.support.protocol import protocol
-from tests.support.reference_reader import ReferenceReader
-from tidewire.edge.frames import FrameReader
 
 LIMIT = 1000
-PADDING = bytes(LIMIT + 14)
 
 texts = st.one_of(st.text(max_size=12).map(str.encode), st.binary(max_size=12), st.just("€".encode()[:2]))
 payloads = st.one_of(texts, st.sampled_from([b"x" * 125, b"x" * 126, b"\xff" * 127, bytes(LIMIT + 1)]))
@@ -101,66 +98,12 @@ def chunks(data: bytes, chance: random.Random) -> list[bytes]:
     return found
 
 
-def said(owed: bytes) -> tuple[bytes, int]:
-    """What a server wrote: its pongs, and the code of its close frame (0 for none, 1005 for one without a code)."""
-    at = 0
-    while at < len(owed) and owed[at] & 0x0F != Opcode.CLOSE:
-        at += 2 + owed[at + 1]
-    payload = owed[at + 2 :]
-    return owed[:at], 0 if at == len(owed) else int.from_bytes(payload[:2] or b"\x03\xed", "big")
-
-
-def compare(data: bytes, chance: random.Random, *, deflate: bool) -> None:
-    """Demand the same messages, pongs and verdict.
-
-    The reference gets single bytes: it looks for UTF-8 only when all frames of a chunk are read.
-    """
-    ours, reference = FrameReader(LIMIT, deflate=deflate), ReferenceReader(LIMIT, deflate=deflate)
-    found = [message for chunk in chunks(data, chance) for message in ours.feed(chunk)]
-    expected = [message for byte in data for message in reference.feed(bytes((byte,)))]
-    pongs, code = said(ours.outgoing())
-    if any(len(message) > LIMIT for message in expected):  # no room is no bound for the reference's zlib
-        assert code == 1009
-        return
-    if control_without_room(reference):
-        return
-    assert found == expected
-    # We refuse by a frame's head, the reference by the whole frame: give it the rest.
-    for byte in PADDING if ours.closing else b"":
-        if reference.closing:
-            break
-        reference.feed(bytes((byte,)))
-    event(f"closed with {min(3000, code)}")
-    assert (ours.closing, ours.ended) == (reference.closing, reference.closing)
-    expected_pongs, expected_code = said(reference.outgoing())
-    assert pongs == expected_pongs
-    assert code == expected_code or known_difference(ours, reference, expected_code)
-
-
-def control_without_room(reference: ReferenceReader) -> bool:
-    """Whether the reference refused a frame for a message that has little room left: it may be a good control frame."""
-    cause = reference.protocol.parser_exc
-    return isinstance(cause, PayloadTooBig) and cause.size is not None and cause.size <= 125
-
-
-def known_difference(ours: FrameReader, reference: ReferenceReader, expected: int) -> bool:
-    """Where the module's docstring says that we differ."""
-    cause = reference.protocol.parser_exc
-    if str(cause) == "incomplete fragmented message":  # a close frame is echoed wherever it stands
-        return ours.fault is None
-    if not isinstance(cause, PayloadTooBig) or expected != 1009 or ours.fault is None:
-        return False
-    if cause.size is None:  # it was inflated before its head was looked at
-        return ours.fault.reason in {"expected a continuation frame", "reserved bits must be 0"}
-    return ours.fault.reason == "control frame too long"
-
-
 @protocol("transport.websocket", "message.utf8", "message.size")
 @settings(max_examples=400)
 @given(streams(deflate=False), st.randoms(use_true_random=False))
 def test_verdicts_are_those_of_websockets(data: bytes, chance: random.Random) -> None:
     """Messages, pongs, and the code of the close, on frames in good and in bad order, chunked anyhow."""
-    compare(data, chance, deflate=False)
+    event(f"closed with {min(3000, compare(chunks(data, chance), LIMIT, deflate=False))}")
 
 
 @protocol("transport.deflate")
@@ -168,10 +111,10 @@ def test_verdicts_are_those_of_websockets(data: bytes, chance: random.Random) ->
 @given(streams(deflate=True), st.randoms(use_true_random=False))
 def test_verdicts_with_compression_are_those_of_websockets(data: bytes, chance: random.Random) -> None:
     """The same with permessage-deflate."""
-    compare(data, chance, deflate=True)
+    event(f"closed with {min(3000, compare(chunks(data, chance), LIMIT, deflate=True))}")
 
 
 @given(st.lists(st.binary(max_size=40), max_size=6), st.randoms(use_true_random=False))
 def test_random_bytes(pieces: list[bytes], chance: random.Random) -> None:
     """Few get further than the first frame."""
-    compare(b"".join(pieces), chance, deflate=chance.random() < 0.5)
+    compare(chunks(b"".join(pieces), chance), LIMIT, deflate=chance.random() < 0.5)

@@ -2,100 +2,22 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.errors import ProtocolError
-from nats.protocol.parser import Parser
 
-from tidewire.platform.nats_parser import MAX_ADDED_HEADERS, MAX_LINE, FastParser
-from tidewire.platform.nats_types import RawSubscription, Traffic
-
-MAX_PAYLOAD = 1024
-RAW_SIDS = (1, 2, 17, 123456)
-Event = tuple[Any, ...]
-
-
-class RecordingClient:
-    """Stands in for nats-py's client and notes what a parser tells it."""
-
-    def __init__(self) -> None:
-        self._max_payload = MAX_PAYLOAD
-        self.events: list[Event] = []
-
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
-    ) -> None:
-        self.events.append(("msg", sid, bytes(subject), bytes(reply), headers, data))
-
-    async def _process_ping(self) -> None:
-        self.events.append(("ping",))
-
-    async def _process_pong(self) -> None:
-        self.events.append(("pong",))
-
-    async def _process_err(self, text: str) -> None:
-        self.events.append(("err", text.lower()))  # as the stock parser passes it
-
-    async def _process_info(self, info: dict[str, Any]) -> None:
-        self.events.append(("info", info))
-
-
-class Harness:
-    """A FastParser with raw subscriptions whose messages land in the same list as everything else."""
-
-    def __init__(self, raising: frozenset[int] = frozenset()) -> None:
-        self.client = RecordingClient()
-        self.traffic = Traffic()
-        self.errors: list[Exception] = []
-        self.chunk_ends: list[int] = []
-        self.subscriptions = {
-            b"%d" % sid: RawSubscription(self._callback(sid, fails=sid in raising), b"") for sid in RAW_SIDS
-        }
-        self.parser = FastParser(
-            self.client, self.subscriptions, self.traffic, self._chunk_end, self.errors.append
-        )
-
-    @property
-    def events(self) -> list[Event]:
-        return self.client.events
-
-    def _chunk_end(self) -> None:
-        self.chunk_ends.append(len(self.events))
-
-    def _callback(self, sid: int, *, fails: bool) -> Callable[[bytes, bytes, bytes, bytes], None]:
-        def callback(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-            self.events.append(("msg", sid, subject, reply, header or None, payload))
-            if fails:
-                raise ValueError("as the test wants it")
-
-        return callback
-
-
-async def stock_events(chunks: list[bytes]) -> tuple[list[Event], bool]:
-    """What nats-py's own parser makes of the chunks: its events, and whether it refused them."""
-    client = RecordingClient()
-    parser = Parser(client)
-    try:
-        for chunk in chunks:
-            await parser.parse(chunk)
-    except ProtocolError:
-        return client.events, True
-    return client.events, False
-
-
-async def fast_events(harness: Harness, chunks: list[bytes]) -> tuple[list[Event], bool]:
-    """What ours makes of them."""
-    try:
-        for chunk in chunks:
-            await harness.parser.parse(chunk)
-    except ProtocolError:
-        return harness.events, True
-    return harness.events, False
-
+from tests.support.compared_parsers import (
+    MAX_PAYLOAD,
+    RAW_SIDS,
+    Harness,
+    RecordingClient,
+    fast_events,
+    stock_events,
+)
+from tidewire.platform.nats_parser import MAX_ADDED_HEADERS, MAX_LINE
+from tidewire.platform.nats_types import RawSubscription
 
 subjects = st.from_regex(rb"[-a-zA-Z0-9_%$.]{1,30}", fullmatch=True)
 payloads = st.one_of(
@@ -255,11 +177,14 @@ async def test_a_frame_up_to_the_limit_is_taken_and_one_above_is_refused() -> No
         await harness.parser.parse(b"MSG a 1 %d\r\n" % (limit + 1))
 
 
-@pytest.mark.parametrize("size", [b"9" * 20, b"9" * 5000])
-async def test_a_size_with_many_digits_is_refused(size: bytes) -> None:
-    """Not even read as a number."""
+@pytest.mark.parametrize("digits", [b"9" * 20, b"9" * 5000, b"0" * 19 + b"2"])
+@pytest.mark.parametrize("line", [b"MSG a 1 %b", b"HMSG a 1 1 %b", b"HMSG a 1 %b 9", b"MSG a %b 2"])
+async def test_a_number_with_many_digits_is_refused(line: bytes, digits: bytes) -> None:
+    """Not even read, and never cut: the first digits of a size or a subscription are another one's."""
+    harness = Harness()
     with pytest.raises(ProtocolError):
-        await Harness().parser.parse(b"MSG a 1 " + size + b"\r\n")
+        await harness.parser.parse(line % digits + b"\r\n" + b"x" * 11)
+    assert harness.events == []
 
 
 async def test_a_header_larger_than_its_message_is_refused() -> None:
