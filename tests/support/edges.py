@@ -22,6 +22,7 @@ import nats
 import yaml
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
 
 from tests.support.http import HttpAnswer, request
 from tests.support.nats_server import NatsServer
@@ -274,6 +275,23 @@ class Metrics:
             sample.value
             for sample in self._samples
             if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def largest(self, histogram: str, since: Metrics | None = None) -> float:
+        """Return the upper end of the highest bucket in which something was observed since an earlier scrape; 0: nothing."""
+        counts = {
+            float(sample.labels["le"]): sample.value
+            for sample in self._samples
+            if sample.name == f"{histogram}_bucket"
+        }
+        if since is not None:
+            counts = {
+                end: count - since.value(f"{histogram}_bucket", le=floatToGoString(end))
+                for end, count in counts.items()
+            }
+        ends = sorted(counts)
+        return (
+            next((end for end in ends if counts[end] == counts[ends[-1]]), 0.0) if counts[ends[-1]] else 0.0
         )
 
 

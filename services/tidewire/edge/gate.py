@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tidewire.edge.handshake import Readiness
+from tidewire.edge.rotation import Rotation
 from tidewire.edge.timers import TICK
 from tidewire.kernel.wheel import Wheel
 from tidewire.platform.open_files import connections_within, raise_limit
@@ -38,7 +39,7 @@ class TransportMetrics(Protocol):
         """A request was refused; `origin` is the Origin header as it came, `peer` the other end's address."""
 
     def turn_over(self) -> None:
-        """A connection had more to do than one turn of the loop allows: the rest waits."""
+        """Connections sent more than one turn of the loop allows them together: the rest waits."""
 
     def bytes_in(self, count: int) -> None:
         """Bytes of WebSocket connections came in."""
@@ -98,6 +99,7 @@ class Gate:
         """The name of the cookie that may hold a token, "" for none."""
         self.dispatcher = dispatcher
         self.metrics = metrics
+        self.rotation = Rotation(metrics.turn_over)
         self._http = http
         self.transports: dict[WebSocketTransport, None] = {}
         self._broker_available = broker_available

@@ -42,7 +42,7 @@ class SocketTelemetry:
         )
         self._turns_over = Counter(
             "tidewire_turns_over",
-            "Times that a connection sent more than one turn of the loop works off (2 ms): a flood, or an overloaded edge.",
+            "Turns of the loop in which connections had sent more than it works off for all of them (2 ms): a flood, or an overloaded edge.",
         )
         self._bytes_in = Counter("tidewire_received_bytes", "Bytes read from WebSocket connections.")
         self._bytes_out = Counter("tidewire_sent_bytes", "Bytes written to WebSocket connections.")

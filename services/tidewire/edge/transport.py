@@ -29,9 +29,7 @@ TOO_LARGE = "The request's head is over 16 KiB.\n"
 UNREADABLE = "Not a request that can be read: a line over 8 KiB, more than 128 fields, or no HTTP.\n"
 HEAD_END = b"\r\n\r\n"
 SLICE = 4096
-"""Bytes that the frame reader is handed at once: the most that is done before the clock is looked at."""
-TURN = 0.002
-"""Seconds of work that one connection gets in one turn of the loop; then its neighbours are served."""
+"""Bytes that the frame reader is handed at once: the most that is done before others have their turn."""
 
 
 class TransportState(enum.Enum):
@@ -49,6 +47,7 @@ class WebSocketTransport(asyncio.Protocol):
     __slots__ = (
         "_backlog",
         "_connection",
+        "_eof",
         "_gate",
         "_outbox",
         "_paused",
@@ -70,6 +69,7 @@ class WebSocketTransport(asyncio.Protocol):
         self._connection: Connection | None = None
         self._outbox: Outbox | None = None
         self._paused = False
+        self._eof = False
         self._tcp: asyncio.Transport | None = None
         self.framing: Framing = WEBSOCKET_JSON
         self.state = TransportState.HANDSHAKE
@@ -102,9 +102,10 @@ class WebSocketTransport(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Let the socket close: a WebSocket peer that ends its stream has nothing more to hear."""
-        if self._reader is not None:
+        self._eof = True
+        if self._reader is not None and not self._backlog:
             self._reader.eof()
-        return False
+        return bool(self._reader and self._backlog)  # what waits for its turn still counts
 
     def pause_writing(self) -> None:
         """The socket is full: keep frames back, up to the bound."""
@@ -259,31 +260,29 @@ class WebSocketTransport(asyncio.Protocol):
     # Frames.
 
     def _take(self, data: bytes) -> None:
-        """Work off what came. What does not fit into this turn of the loop waits, and so does the socket."""
+        """Work off what came: a little at once, more of it in the rotation with all others that sent so much."""
         if not self._backlog and len(data) <= SLICE:
             self._read(data)
-        else:
-            self._backlog += data
-            self._work_off()
+            return
+        if not self._backlog and self._tcp is not None:
+            self._gate.rotation.add(self)
+            self._tcp.pause_reading()  # at once: the loop would read on and on
+        self._backlog += data
 
-    def _work_off(self) -> None:
+    def work_off(self) -> bool:
+        """See `rotation.Worker`. Once nothing waits any more the socket is read again."""
         tcp = self._tcp
         if tcp is None or self.state is TransportState.CLOSED:
-            return
-        loop = asyncio.get_running_loop()
-        until = loop.time() + TURN
-        while self._backlog:
-            piece = bytes(self._backlog[:SLICE])
-            del self._backlog[:SLICE]
-            self._read(piece)
-            if self._backlog and loop.time() >= until:
-                self._gate.metrics.turn_over()
-                if tcp.is_reading():
-                    tcp.pause_reading()
-                loop.call_soon(self._work_off)
-                return
-        if not tcp.is_closing() and not tcp.is_reading():
-            tcp.resume_reading()
+            return False
+        piece = bytes(self._backlog[:SLICE])
+        del self._backlog[:SLICE]
+        self._read(piece)
+        if not self._backlog and not tcp.is_closing():
+            if self._eof:
+                tcp.close()
+            else:
+                tcp.resume_reading()
+        return bool(self._backlog)
 
     def _read(self, data: bytes) -> None:
         reader, connection = self._reader, self._connection

@@ -15,7 +15,7 @@ from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, rul
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tests.support.wait import eventually
-from tidewire.edge import transport
+from tidewire.edge import rotation, transport
 from tidewire.edge.deflate import TAIL, deflate
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.framing import WEBSOCKET_JSON
@@ -644,28 +644,45 @@ def test_no_client_raises_or_stays(chunks: list[bytes], stalled: bool) -> None:
     assert len(door.gate._deadlines) == 0
 
 
-async def test_flood_of_one_connection_leaves_turns_to_the_others(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A read of 256 KiB of pings is worked off in slices, and meanwhile nothing more is read from that socket."""
-    monkeypatch.setattr(transport, "TURN", 0.0)  # whatever the machine: over after each slice
-    flooder, neighbour = door.client("flooder"), door.client("neighbour", "chat:b")
-    ping = b"\x89\x80" + b"\x00" * 4
-    flooder.receive(ping * 43_000)
-    assert len(flooder.delivered) <= transport.SLICE
-    assert not flooder.reading
+async def test_floods_leave_turns_to_the_others(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads of 256 KiB of pings: in one turn of the loop one piece is worked off, whoever and however many sent them.
+
+    Meanwhile nothing more is read from those sockets.
+    """
+    monkeypatch.setattr(rotation, "TURN", 0.0)  # whatever the machine: over after each piece
+    flooders = [door.client(f"flooder-{number}") for number in range(5)]
+    neighbour = door.client("neighbour", "chat:b")
+    for flooder in flooders:
+        flooder.receive((b"\x89\x80" + b"\x00" * 4) * 43_000)
+    assert len(door.gate.rotation) == 5
+    await asyncio.sleep(0)
+    assert 0 < sum(len(flooder.delivered) for flooder in flooders) <= transport.SLICE
+    assert not flooders[0].reading
     neighbour.receive(frame(b'{"id":3,"unsubscribe":{"channel":"chat:b"}}'))
     assert b'"unsubscribe"' in neighbour.taken()
-    await eventually(lambda: flooder.reading)
-    assert flooder.delivered.count(b"\x8a\x00") == 43_000
+    await eventually(lambda: not door.gate.rotation and all(flooder.reading for flooder in flooders))
+    assert [flooder.delivered.count(b"\x8a\x00") for flooder in flooders] == [43_000] * 5
     assert len(door.metrics.of("turn_over")) > 10
+
+
+async def test_what_waits_at_the_end_of_the_stream_still_counts(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may send much and go at once; the socket closes behind the last of it."""
+    monkeypatch.setattr(rotation, "TURN", 0.0)
+    client = door.client()
+    publish = b'{"id":%d,"publish":{"channel":"chat:a","data":%d}}'
+    client.receive(b"".join(frame(publish % (n, n)) for n in range(1, 101)))
+    assert client.protocol.eof_received() is True
+    await eventually(lambda: client.closing)
+    assert [data for _, data, _, _ in door.broker.published] == [b"%d" % n for n in range(1, 101)]
 
 
 async def test_what_waits_for_its_turn_is_worked_off_in_order(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Publications, then the close frame behind them."""
-    monkeypatch.setattr(transport, "TURN", 0.0)
+    monkeypatch.setattr(rotation, "TURN", 0.0)
     client = door.client()
     publish = b'{"id":%d,"publish":{"channel":"chat:a","data":%d}}'
     goodbye = Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True)
