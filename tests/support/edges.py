@@ -277,6 +277,10 @@ class Metrics:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    def labels(self, name: str, label: str) -> set[str]:
+        """Return the values that a label of this metric has."""
+        return {sample.labels[label] for sample in self._samples if sample.name == name}
+
     def largest(self, histogram: str, since: Metrics | None = None) -> float:
         """Return the upper end of the highest bucket in which something was observed since an earlier scrape; 0: nothing."""
         counts = {

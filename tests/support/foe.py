@@ -127,7 +127,7 @@ class Foe(asyncio.Protocol):
             return CUT
         at = self._received.find(HEAD_END) + len(HEAD_END)
         if self._received.startswith(b"101", len(STATUS)):
-            return _close_code(bytes(self._received[at:]))
+            return close_code(bytes(self._received[at:]))
         return " ".join(part[:3].decode() for part in self._received.split(STATUS)[1:])
 
     # asyncio.Protocol
@@ -161,7 +161,7 @@ class Foe(asyncio.Protocol):
         self._writable.set()
 
 
-def _close_code(data: bytes) -> str:
+def close_code(data: bytes) -> str:
     """Return the code of the close frame among an edge's frames, which are never masked."""
     at = 0
     while at + 2 <= len(data):

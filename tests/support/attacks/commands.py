@@ -162,5 +162,5 @@ COMMANDS_TABLE = (
         closed(3012),
         crowd=5,
     ),
-    Attack("replies unread", unread(lambda _: DENIED), CUT, closed(3008), crowd=3),
+    Attack("replies unread", unread(lambda _: DENIED), CUT, closed(3008), crowd=1),
 )
