@@ -99,7 +99,10 @@ class Gate:
         """The name of the cookie that may hold a token, "" for none."""
         self.dispatcher = dispatcher
         self.metrics = metrics
-        self.rotation = Rotation(metrics.turn_over)
+        self.handshakes = Rotation(metrics.turn_over)
+        """Requests for an upgrade that were read and wait for their answer: a herd comes all at once."""
+        self.floods = Rotation(metrics.turn_over)
+        """Connections that sent more than is worked off at once."""
         self._http = http
         self.transports: dict[WebSocketTransport, None] = {}
         self._broker_available = broker_available

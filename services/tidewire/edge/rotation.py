@@ -1,4 +1,4 @@
-"""Connections that sent more than is worked off at once take turns, so that many who flood are no worse than one."""
+"""Those who ask for more than the loop can do at once take turns, so that a crowd is no worse for all others than one."""
 
 from __future__ import annotations
 
@@ -6,38 +6,45 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 TURN = 0.002
 """Seconds of work that all of them get together in one turn of the loop; then everyone else is served."""
 
 
-class Worker(Protocol):
-    """A connection that has something to work off."""
+Work = Callable[[], bool]
+"""Does one piece of what somebody has to do; returns whether there is more."""
 
-    def work_off(self) -> bool:
-        """Do one piece of it; return whether there is more."""
+
+def next_turn(action: Callable[[], None]) -> None:
+    """Do something in the loop's next turn."""
+    asyncio.get_running_loop().call_soon(action)
 
 
 class Rotation:
-    """Who waits: each does one piece, then the next. `over` hears of each turn of the loop that was too short for all."""
+    """Who waits: each does one piece, then the next. `over` hears of each turn of the loop that was too short for all.
 
-    __slots__ = ("_over", "_turning", "_waiting")
+    `soon` calls back from the loop's next turn.
+    """
 
-    def __init__(self, over: Callable[[], None]) -> None:
+    __slots__ = ("_over", "_soon", "_turning", "_waiting")
+
+    def __init__(
+        self, over: Callable[[], None], soon: Callable[[Callable[[], None]], object] = next_turn
+    ) -> None:
         self._over = over
-        self._waiting: deque[Worker] = deque()
+        self._soon = soon
+        self._waiting: deque[Work] = deque()
         self._turning = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, worker: Worker) -> None:
-        """Let a connection that is not waiting yet take its turns, from the end of the line."""
-        self._waiting.append(worker)
+    def add(self, work: Work) -> None:
+        """Let somebody who is not waiting yet take turns, from the end of the line."""
+        self._waiting.append(work)
         if not self._turning:
             self._turning = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            self._soon(self._turn)
 
     def _turn(self) -> None:
         until = time.monotonic() + TURN
@@ -45,13 +52,13 @@ class Rotation:
             self._rotate()
             while self._waiting and time.monotonic() < until:
                 self._rotate()
-        finally:  # a piece that raises is the loop's to report, and costs no other connection anything
+        finally:  # a piece that raises is the loop's to report, and costs nobody else anything
             self._turning = bool(self._waiting)
             if self._turning:
                 self._over()
-                asyncio.get_running_loop().call_soon(self._turn)
+                self._soon(self._turn)
 
     def _rotate(self) -> None:
-        worker = self._waiting.popleft()
-        if worker.work_off():
-            self._waiting.append(worker)
+        work = self._waiting.popleft()
+        if work():
+            self._waiting.append(work)

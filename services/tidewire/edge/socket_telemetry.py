@@ -31,7 +31,7 @@ class SocketTelemetry:
         self._handshakes = Counter(
             "tidewire_handshakes",
             "Requests to the WebSocket path by outcome: accepted, or why not (origin, token_in_url, broker_away, "
-            "connection_limit, sockets, timeout, head_too_large, bad_request, bad_upgrade).",
+            "connection_limit, overload, gone: the client was away before its turn, sockets, timeout, head_too_large, bad_request, bad_upgrade).",
             ["outcome"],
         )
         self._closed = Counter(
@@ -42,7 +42,7 @@ class SocketTelemetry:
         )
         self._turns_over = Counter(
             "tidewire_turns_over",
-            "Turns of the loop in which connections had sent more than it works off for all of them (2 ms): a flood, or an overloaded edge.",
+            "Turns of the loop in which more had come than it works off (2 ms for handshakes, 2 ms for connections that sent over 4 KiB): a flood, or an overloaded edge.",
         )
         self._bytes_in = Counter("tidewire_received_bytes", "Bytes read from WebSocket connections.")
         self._bytes_out = Counter("tidewire_sent_bytes", "Bytes written to WebSocket connections.")
@@ -56,6 +56,11 @@ class SocketTelemetry:
                     "tidewire_sockets",
                     "Sockets on the public port, handshakes included.",
                     lambda: float(gate.sockets),
+                ),
+                Gauge(
+                    "tidewire_handshakes_waiting",
+                    "Requests to the WebSocket path that wait for their answer. For long above 0: more come than are taken in.",
+                    lambda: float(len(gate.handshakes)),
                 ),
                 Gauge(
                     "tidewire_connection_limit",

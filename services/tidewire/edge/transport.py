@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from websockets.http11 import Request
@@ -13,10 +15,11 @@ from websockets.server import ServerProtocol
 from tidewire.edge.deflate import EXTENSIONS, agreed_window
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
-from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
+from tidewire.edge.handshake import RETRY_AFTER, WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.outbox import Outbox
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
+from tidewire.platform.peer import has_left
 
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
@@ -27,15 +30,22 @@ MAX_REQUEST = 16 * 1024
 """Bytes of a request's head; browsers with many cookies stay below it."""
 TOO_LARGE = "The request's head is over 16 KiB.\n"
 UNREADABLE = "Not a request that can be read: a line over 8 KiB, more than 128 fields, or no HTTP.\n"
+OVERLOADED = "This edge is overloaded; try again.\n"
+MAX_WAIT = 1.0
+"""Seconds that a request may wait for its answer. Clients give up after 5 s, and what came too late for them was for nothing."""
 HEAD_END = b"\r\n\r\n"
 SLICE = 4096
 """Bytes that the frame reader is handed at once: the most that is done before others have their turn."""
 
 
 class TransportState(enum.Enum):
-    """HANDSHAKE until the upgrade is decided, then OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone."""
+    """HANDSHAKE until the request is there, WAITING until it is answered.
+
+    Then OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone.
+    """
 
     HANDSHAKE = "handshake"
+    WAITING = "waiting"
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -99,6 +109,10 @@ class WebSocketTransport(asyncio.Protocol):
         elif self.state is TransportState.HANDSHAKE:
             self._backlog += data
             self._read_head()
+        elif self.state is TransportState.WAITING and self._tcp is not None:
+            self._backlog += data
+            if len(self._backlog) > MAX_REQUEST:
+                self._tcp.pause_reading()
 
     def eof_received(self) -> bool:
         """Let the socket close: a WebSocket peer that ends its stream has nothing more to hear."""
@@ -165,7 +179,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     def overdue(self) -> None:
         """The time for a handshake, or for the peer's part of a close, is over."""
-        if self.state is TransportState.HANDSHAKE:
+        if self.state in {TransportState.HANDSHAKE, TransportState.WAITING}:
             self._gate.metrics.handshake("timeout")
             self._gate.metrics.refused("timeout", "", self.peer)
         self.abort()
@@ -184,9 +198,30 @@ class WebSocketTransport(asyncio.Protocol):
         if end < 0 or end > MAX_REQUEST:
             self._refuse_raw(431, "Request Header Fields Too Large", "head_too_large", TOO_LARGE)
         elif _path(self._backlog) == WEBSOCKET_PATH:
-            self._upgrade(bytes(self._backlog[: end + 4]), bytes(self._backlog[end + 4 :]))
+            self.state = TransportState.WAITING
+            self._gate.handshakes.add(partial(self._leave_line, time.monotonic()))
         else:
             self._hand_over()
+
+    def _leave_line(self, since: float) -> bool:
+        """Answer the request, which has waited since then, when its turn has come; its client may be gone meanwhile."""
+        tcp = self._tcp
+        if tcp is None or tcp.is_closing() or self.state is not TransportState.WAITING:
+            return False
+        if has_left(
+            tcp
+        ):  # a handshake costs ten times as much as this question, and dead ones may be most of a herd
+            self._gate.metrics.handshake("gone")
+            tcp.abort()
+        elif time.monotonic() - since > MAX_WAIT:
+            retry = f"Retry-After: {RETRY_AFTER}\r\n"
+            self._refuse_raw(503, "Service Unavailable", "overload", OVERLOADED, retry)
+        else:
+            end = self._backlog.find(HEAD_END) + len(HEAD_END)
+            self._upgrade(bytes(self._backlog[:end]), bytes(self._backlog[end:]))
+            if not self._backlog:
+                self._read_on(tcp)
+        return False
 
     def _hand_over(self) -> None:
         """Give the socket to the HTTP application, with the bytes that came so far."""
@@ -250,10 +285,11 @@ class WebSocketTransport(asyncio.Protocol):
         if rest:
             self._take(rest)
 
-    def _refuse_raw(self, status: int, phrase: str, outcome: str, sentence: str) -> None:
+    def _refuse_raw(self, status: int, phrase: str, outcome: str, sentence: str, more: str = "") -> None:
+        """Answer and end; `more` are further header lines."""
         self._gate.metrics.handshake(outcome)
         self._gate.metrics.refused(outcome, "", self.peer)
-        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\n{more}Content-Type: text/plain\r\n"
         self._write(f"{head}Content-Length: {len(sentence)}\r\n\r\n{sentence}".encode())
         self._end()
 
@@ -265,24 +301,30 @@ class WebSocketTransport(asyncio.Protocol):
             self._read(data)
             return
         if not self._backlog and self._tcp is not None:
-            self._gate.rotation.add(self)
+            self._gate.floods.add(self._work_off)
             self._tcp.pause_reading()  # at once: the loop would read on and on
         self._backlog += data
 
-    def work_off(self) -> bool:
-        """See `rotation.Worker`. Once nothing waits any more the socket is read again."""
+    def _work_off(self) -> bool:
+        """Work off one piece of what waits; return whether there is more. Then the socket is read again."""
         tcp = self._tcp
         if tcp is None or self.state is TransportState.CLOSED:
             return False
         piece = bytes(self._backlog[:SLICE])
         del self._backlog[:SLICE]
         self._read(piece)
-        if not self._backlog and not tcp.is_closing():
-            if self._eof:
-                tcp.close()
-            else:
-                tcp.resume_reading()
-        return bool(self._backlog)
+        if self._backlog:
+            return True
+        self._read_on(tcp)
+        return False
+
+    def _read_on(self, tcp: asyncio.Transport) -> None:
+        if tcp.is_closing():
+            return
+        if self._eof:
+            tcp.close()
+        elif not tcp.is_reading():
+            tcp.resume_reading()
 
     def _read(self, data: bytes) -> None:
         reader, connection = self._reader, self._connection

@@ -17,7 +17,7 @@ class Work:
         self._pieces = pieces
         self._done = done
 
-    def work_off(self) -> bool:
+    def __call__(self) -> bool:
         self._pieces -= 1
         self._done.append(self._name)
         if self._pieces < 0:
