@@ -21,6 +21,7 @@ import msgspec
 import yaml
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
 
 from tests.support.http import HttpAnswer, request
 from tests.support.nats_client import connected
@@ -281,6 +282,27 @@ class Metrics:
             sample.value
             for sample in self._samples
             if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def labels(self, name: str, label: str) -> set[str]:
+        """Return the values that a label of this metric has."""
+        return {sample.labels[label] for sample in self._samples if sample.name == name}
+
+    def largest(self, histogram: str, since: Metrics | None = None) -> float:
+        """Return the upper end of the highest bucket in which something was observed since an earlier scrape; 0: nothing."""
+        counts = {
+            float(sample.labels["le"]): sample.value
+            for sample in self._samples
+            if sample.name == f"{histogram}_bucket"
+        }
+        if since is not None:
+            counts = {
+                end: count - since.value(f"{histogram}_bucket", le=floatToGoString(end))
+                for end, count in counts.items()
+            }
+        ends = sorted(counts)
+        return (
+            next((end for end in ends if counts[end] == counts[ends[-1]]), 0.0) if counts[ends[-1]] else 0.0
         )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from tidewire.edge.handshake import Readiness
 from tidewire.edge.load_shedding import LoadShedder
 from tidewire.edge.policies.client_address import NOBODY
+from tidewire.edge.rotation import Rotation
 from tidewire.edge.timers import TICK
 from tidewire.kernel.token_bucket import Allowance
 from tidewire.kernel.wheel import Wheel
@@ -51,7 +52,7 @@ class TransportMetrics(Protocol):
         """What became of the header with the client's address: see `policies.client_address`."""
 
     def turn_over(self) -> None:
-        """A connection had more to do than one turn of the loop allows: the rest waits."""
+        """Connections sent more than one turn of the loop allows them together: the rest waits."""
 
     def bytes_in(self, count: int) -> None:
         """Bytes of WebSocket connections came in."""
@@ -127,6 +128,10 @@ class Gate:
         self.metrics = metrics
         self.proxies = NOBODY
         """The proxies that are believed about a client's address."""
+        self.handshakes = Rotation(metrics.turn_over)
+        """Requests for an upgrade that were read and wait for their answer: a herd comes all at once."""
+        self.floods = Rotation(metrics.turn_over)
+        """Connections that sent more than is worked off at once."""
         self._http = http
         self.transports: dict[WebSocketTransport, None] = {}
         self.shedder = LoadShedder()

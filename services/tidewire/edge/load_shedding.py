@@ -36,13 +36,17 @@ class LoadShedder:
         if limits.address_connections and self.addresses.connections(address) >= limits.address_connections:
             return self._later(429, "address_limit", "Your address has all the connections it may have.")
         if limits.max_loop_lag and self.lag.seconds > limits.max_loop_lag:
-            return self._later(503, "overload", "This edge is overloaded; try again.")
+            return self.overloaded()
         if limits.connection_rate is not None:
             now = self._monotonic()
             self._rate_full_at, wait = limits.connection_rate.take(self._rate_full_at, now)
             if wait:
                 return self._later(503, "connection_rate", "Too many clients come at once; try again.")
         return None
+
+    def overloaded(self) -> Refuse:
+        """Return the answer to a handshake whose turn does not come in time."""
+        return self._later(503, "overload", "This edge is overloaded; try again.")
 
     def _later(self, status: int, outcome: str, sentence: str) -> Refuse:
         return Refuse(status, outcome, sentence, RETRY_AFTER + int(RETRY_SPREAD * self._uniform()))

@@ -34,8 +34,8 @@ class SocketTelemetry:
         self._handshakes = Counter(
             "tidewire_handshakes",
             "Requests to the WebSocket path by outcome: accepted, or why not (origin, token_in_url, broker_away, "
-            "connection_limit, address_limit, connection_rate, overload, timeout, head_too_large, bad_request, bad_upgrade; "
-            "before any request: sockets, address_sockets).",
+            "connection_limit, address_limit, connection_rate, overload, gone: the client was away before its turn, timeout, "
+            "head_too_large, bad_request, bad_upgrade; before any request: sockets, address_sockets).",
             ["outcome"],
         )
         self._tls = Counter(
@@ -65,7 +65,7 @@ class SocketTelemetry:
         )
         self._turns_over = Counter(
             "tidewire_turns_over",
-            "Times that a connection sent more than one turn of the loop works off (2 ms): a flood, or an overloaded edge.",
+            "Turns of the loop in which more had come than it works off (2 ms for handshakes, 2 ms for connections that sent over 4 KiB): a flood, or an overloaded edge.",
         )
         self._bytes_in = Counter("tidewire_received_bytes", "Bytes read from WebSocket connections.")
         self._bytes_out = Counter("tidewire_sent_bytes", "Bytes written to WebSocket connections.")
@@ -79,6 +79,11 @@ class SocketTelemetry:
                     "tidewire_sockets",
                     "Sockets on the public port, handshakes included.",
                     lambda: float(gate.sockets),
+                ),
+                Gauge(
+                    "tidewire_handshakes_waiting",
+                    "Requests to the WebSocket path that wait for their answer. For long above 0: more come than are taken in.",
+                    lambda: float(len(gate.handshakes)),
                 ),
                 Gauge(
                     "tidewire_connection_limit",

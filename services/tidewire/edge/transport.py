@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from tidewire.edge.frames import FrameReader
@@ -16,22 +18,27 @@ from tidewire.edge.request_head import HEAD_END, HEAD_TOO_LARGE, MAX_HEAD, Reque
 from tidewire.edge.upgrade import Answer, answer_to, refusal
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
+from tidewire.platform.peer import has_left
 
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.gate import Gate
     from tidewire.kernel.errors import Disconnect
 
+MAX_WAIT = 1.0
+"""Seconds that a request may wait for its answer. Clients give up after 5 s, and what came too late for them was for nothing."""
 SLICE = 4096
-"""Bytes that the frame reader is handed at once: the most that is done before the clock is looked at."""
-TURN = 0.002
-"""Seconds of work that one connection gets in one turn of the loop; then its neighbours are served."""
+"""Bytes that the frame reader is handed at once: the most that is done before others have their turn."""
 
 
 class TransportState(enum.Enum):
-    """HANDSHAKE until the upgrade is decided, then OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone."""
+    """HANDSHAKE until the request is there, WAITING until it is answered.
+
+    Then OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone.
+    """
 
     HANDSHAKE = "handshake"
+    WAITING = "waiting"
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -43,6 +50,7 @@ class WebSocketTransport(asyncio.Protocol):
     __slots__ = (
         "_backlog",
         "_connection",
+        "_eof",
         "_gate",
         "_outbox",
         "_paused",
@@ -66,6 +74,7 @@ class WebSocketTransport(asyncio.Protocol):
         self._connection: Connection | None = None
         self._outbox: Outbox | None = None
         self._paused = False
+        self._eof = False
         self._tcp: asyncio.Transport | None = None
         self.framing: Framing = WEBSOCKET_JSON
         self.state = TransportState.HANDSHAKE
@@ -118,12 +127,17 @@ class WebSocketTransport(asyncio.Protocol):
             self._take(data)
         elif self.state is TransportState.HANDSHAKE:
             self._read_head(data)
+        elif self.state is TransportState.WAITING and self._tcp is not None:
+            self._backlog += data
+            if len(self._backlog) > MAX_HEAD:
+                self._tcp.pause_reading()
 
     def eof_received(self) -> bool:
         """Let the socket close: a WebSocket peer that ends its stream has nothing more to hear."""
-        if self._reader is not None:
+        self._eof = True
+        if self._reader is not None and not self._backlog:
             self._reader.eof()
-        return False
+        return bool(self._reader and self._backlog)  # what waits for its turn still counts
 
     def pause_writing(self) -> None:
         """The socket is full: keep frames back, up to the bound."""
@@ -182,7 +196,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     def overdue(self) -> None:
         """The time for a handshake, or for the peer's part of a close, is over."""
-        if self.state is TransportState.HANDSHAKE:
+        if self.state in {TransportState.HANDSHAKE, TransportState.WAITING}:
             self._gate.metrics.handshake("timeout")
             self._gate.metrics.refused("timeout", "", self.peer)
         self.abort()
@@ -202,12 +216,28 @@ class WebSocketTransport(asyncio.Protocol):
             return
         if end < 0 or end > MAX_HEAD:
             self._answer(refusal(HEAD_TOO_LARGE))
-            return
-        head = bytes(self._backlog[: end + len(HEAD_END)])
-        if path_of(head) == WEBSOCKET_PATH:
-            self._upgrade(head)
+        elif path_of(bytes(self._backlog[:end])) == WEBSOCKET_PATH:
+            self.state = TransportState.WAITING
+            self._gate.handshakes.add(partial(self._leave_line, time.monotonic()))
         else:
             self._hand_over()
+
+    def _leave_line(self, since: float) -> bool:
+        """Answer the request, which has waited since then, when its turn has come; its client may be gone meanwhile."""
+        tcp = self._tcp
+        if tcp is None or tcp.is_closing() or self.state is not TransportState.WAITING:
+            return False
+        if has_left(tcp):  # to ask costs little, and dead ones may be most of a herd
+            self._gate.metrics.handshake("gone")
+            tcp.abort()
+        elif time.monotonic() - since > MAX_WAIT:
+            self._answer(refusal(self._gate.shedder.overloaded()))
+        else:
+            end = self._backlog.find(HEAD_END) + len(HEAD_END)
+            self._upgrade(bytes(self._backlog[:end]))
+            if not self._backlog:
+                self._read_on(tcp)
+        return False
 
     def _hand_over(self) -> None:
         """Give the socket to the HTTP application, with the bytes that came so far."""
@@ -272,30 +302,34 @@ class WebSocketTransport(asyncio.Protocol):
     # Frames.
 
     def _take(self, data: bytes) -> None:
-        """Work off what came. What does not fit into this turn of the loop waits, and so does the socket."""
+        """Work off what came: a little at once, more of it in the rotation with all others that sent so much."""
         if not self._backlog and len(data) <= SLICE:
             self._read(data)
-        else:
-            self._backlog += data
-            self._work_off()
+            return
+        if not self._backlog and self._tcp is not None:
+            self._gate.floods.add(self._work_off)
+            self._tcp.pause_reading()  # at once: the loop would read on and on
+        self._backlog += data
 
-    def _work_off(self) -> None:
+    def _work_off(self) -> bool:
+        """Work off one piece of what waits; return whether there is more. Then the socket is read again."""
         tcp = self._tcp
         if tcp is None or self.state is TransportState.CLOSED:
+            return False
+        piece = bytes(self._backlog[:SLICE])
+        del self._backlog[:SLICE]
+        self._read(piece)
+        if self._backlog:
+            return True
+        self._read_on(tcp)
+        return False
+
+    def _read_on(self, tcp: asyncio.Transport) -> None:
+        if tcp.is_closing():
             return
-        loop = asyncio.get_running_loop()
-        until = loop.time() + TURN
-        while self._backlog:
-            piece = bytes(self._backlog[:SLICE])
-            del self._backlog[:SLICE]
-            self._read(piece)
-            if self._backlog and loop.time() >= until:
-                self._gate.metrics.turn_over()
-                if tcp.is_reading():
-                    tcp.pause_reading()
-                loop.call_soon(self._work_off)
-                return
-        if not tcp.is_closing() and not tcp.is_reading():
+        if self._eof:
+            tcp.close()
+        elif not tcp.is_reading():
             tcp.resume_reading()
 
     def _read(self, data: bytes) -> None:

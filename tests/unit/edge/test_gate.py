@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, rules
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, now, rules
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tidewire.edge.connection import Connection
@@ -16,6 +16,7 @@ from tidewire.edge.handshake import Readiness
 from tidewire.edge.hub import Hub
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.rotation import Rotation
 from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.transport import WebSocketTransport
 
@@ -47,6 +48,7 @@ class Yard:
             lambda: self.broker.available,
             asyncio.Protocol,
         )
+        self.gate.handshakes = Rotation(self.metrics.turn_over, now)
 
     def tcp(self, address: str = "") -> FakeTcp:
         """A new socket; of an address that no other socket has, unless one is given."""

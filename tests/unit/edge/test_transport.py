@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, now, rules, token
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tests.support.wait import eventually
-from tidewire.edge import transport
+from tidewire.edge import rotation, transport
 from tidewire.edge.deflate import TAIL, deflate
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.framing import WEBSOCKET_JSON
@@ -27,6 +27,7 @@ from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.ports import Publication
 from tidewire.edge.request_head import MAX_HEAD
+from tidewire.edge.rotation import Rotation
 from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.transport import TransportState, WebSocketTransport
 from tidewire.kernel import errors
@@ -115,6 +116,7 @@ class Door:
             lambda: self.broker.available,
             self._guest,
         )
+        self.gate.handshakes = Rotation(self.metrics.turn_over, now)
 
     def _guest(self) -> Guest:
         self.guests.append(Guest())
@@ -725,28 +727,114 @@ def test_no_client_raises_or_stays(chunks: list[bytes], stalled: bool) -> None:
     assert len(door.gate._deadlines) == 0
 
 
-async def test_flood_of_one_connection_leaves_turns_to_the_others(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def line(door: Door, monkeypatch: pytest.MonkeyPatch) -> Rotation:
+    """The line of handshakes, of which one is answered in a turn of the loop, whatever the machine."""
+    monkeypatch.setattr(rotation, "TURN", 0.0)
+    door.gate.handshakes = Rotation(door.metrics.turn_over)
+    return door.gate.handshakes
+
+
+async def test_a_herd_is_let_in_a_few_in_each_turn_of_the_loop(door: Door, line: Rotation) -> None:
+    """In the order in which they came, with what they sent meanwhile."""
+    herd = [door.tcp() for _ in range(5)]
+    for tcp in herd:
+        tcp.receive(head("/connection/websocket"))
+        tcp.receive(connect_frame())
+    assert (len(line), door.handshakes) == (5, [])
+    for answered in range(1, 6):
+        await asyncio.sleep(0)
+        assert [tcp.delivered.startswith(b"HTTP/1.1 101 ") for tcp in herd] == [True] * answered + [False] * (
+            5 - answered
+        )
+    assert all(b'"connect"' in tcp.delivered for tcp in herd)
+    assert len(line) == 0
+
+
+async def test_a_request_that_waits_is_not_read_on_without_bound(door: Door, line: Rotation) -> None:
+    """What came with it is taken up, and the socket read again, once it is let in."""
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket"))
+    tcp.receive(frame(b"p", Opcode.PING) * (MAX_HEAD // 7 + 1))
+    assert not tcp.reading
+    await eventually(lambda: tcp.reading and not door.gate.floods)
+    assert tcp.delivered.count(b"\x8a\x01p") == MAX_HEAD // 7 + 1
+
+
+async def test_a_request_that_waited_too_long_is_told_to_try_again(
+    door: Door, line: Rotation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A read of 256 KiB of pings is worked off in slices, and meanwhile nothing more is read from that socket."""
-    monkeypatch.setattr(transport, "TURN", 0.0)  # whatever the machine: over after each slice
-    flooder, neighbour = door.client("flooder"), door.client("neighbour", "chat:b")
-    ping = b"\x89\x80" + b"\x00" * 4
-    flooder.receive(ping * 43_000)
-    assert len(flooder.delivered) <= transport.SLICE
-    assert not flooder.reading
+    """Its client is about to give up."""
+    monkeypatch.setattr(transport, "MAX_WAIT", -1.0)
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket"))
+    await eventually(lambda: tcp.closing)
+    status, fields = answer(tcp)
+    assert (status, 2 <= int(fields["Retry-After"]) < 10) == (503, True)
+    assert (door.handshakes, len(door.dispatcher.connections)) == (["overload"], 0)
+
+
+async def test_no_handshake_is_done_for_a_client_that_has_left(
+    door: Door, line: Rotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when that was read already nor when only the kernel knows."""
+    known, unknown = door.tcp(), door.tcp()
+    monkeypatch.setattr(transport, "has_left", lambda tcp: tcp is unknown)
+    for tcp in (known, unknown):
+        tcp.receive(head("/connection/websocket"))
+    known.finish()
+    await eventually(lambda: not line)
+    assert (known.delivered, unknown.delivered, unknown.aborted) == (b"", b"", True)
+    assert (door.handshakes, door.dispatcher.connections) == (["gone"], {})
+
+
+async def test_the_time_for_a_handshake_goes_on_while_it_waits(door: Door, line: Rotation) -> None:
+    """It is over as for one whose request never came."""
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket"))
+    door.run(5.1)
+    assert (tcp.aborted, door.handshakes) == (True, ["timeout"])
+
+
+async def test_floods_leave_turns_to_the_others(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads of many pings: in one turn of the loop one piece is worked off, whoever and however many sent them.
+
+    Meanwhile nothing more is read from those sockets.
+    """
+    monkeypatch.setattr(rotation, "TURN", 0.0)  # whatever the machine: over after each piece
+    flooders = [door.client(f"flooder-{number}") for number in range(5)]
+    neighbour = door.client("neighbour", "chat:b")
+    for flooder in flooders:
+        flooder.receive((b"\x89\x80" + b"\x00" * 4) * 4_000)
+    assert len(door.gate.floods) == 5
+    await asyncio.sleep(0)
+    assert 0 < sum(len(flooder.delivered) for flooder in flooders) <= transport.SLICE
+    assert not flooders[0].reading
     neighbour.receive(frame(b'{"id":3,"unsubscribe":{"channel":"chat:b"}}'))
     assert b'"unsubscribe"' in neighbour.taken()
-    await eventually(lambda: flooder.reading)
-    assert flooder.delivered.count(b"\x8a\x00") == 43_000
+    await eventually(lambda: not door.gate.floods and all(flooder.reading for flooder in flooders))
+    assert [flooder.delivered.count(b"\x8a\x00") for flooder in flooders] == [4_000] * 5
     assert len(door.metrics.of("turn_over")) > 10
+
+
+async def test_what_waits_at_the_end_of_the_stream_still_counts(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may send much and go at once; the socket closes behind the last of it."""
+    monkeypatch.setattr(rotation, "TURN", 0.0)
+    client = door.client()
+    publish = b'{"id":%d,"publish":{"channel":"chat:a","data":%d}}'
+    client.receive(b"".join(frame(publish % (n, n)) for n in range(1, 101)))
+    assert client.protocol.eof_received() is True
+    await eventually(lambda: client.closing)
+    assert [data for _, data, _, _ in door.broker.published] == [b"%d" % n for n in range(1, 101)]
 
 
 async def test_what_waits_for_its_turn_is_worked_off_in_order(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Publications, then the close frame behind them."""
-    monkeypatch.setattr(transport, "TURN", 0.0)
+    monkeypatch.setattr(rotation, "TURN", 0.0)
     client = door.client()
     publish = b'{"id":%d,"publish":{"channel":"chat:a","data":%d}}'
     goodbye = Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True)
