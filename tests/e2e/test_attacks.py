@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from tests.support.attacks.attack import Attack
-from tests.support.attacks.commands import COMMANDS_TABLE, SETTINGS
 from tests.support.attacks.frames import FRAMES
 from tests.support.attacks.handshakes import HANDSHAKES
+from tests.support.attacks.protocol import KEYS, PROTOCOL
 from tests.support.edges import EdgeProcess, edge_config, mapping, merged
 from tests.support.nats_server import NatsServer
 from tests.support.neighbour import Neighbour, Span
@@ -51,7 +51,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     folder = tmp_path_factory.mktemp("arena")
     with (
         NatsServer(folder / "nats", config=mapping()) as nats,
-        EdgeProcess(folder, edge_config(nats.url, merged(IMPATIENT, SETTINGS))) as edge,
+        EdgeProcess(folder, edge_config(nats.url, merged(IMPATIENT, KEYS))) as edge,
         Neighbour(folder, edge.ws_url) as neighbour,
     ):
         yield Arena(edge, neighbour)
@@ -75,7 +75,7 @@ class Peak:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-@pytest.mark.parametrize("attack", [*HANDSHAKES, *FRAMES, *COMMANDS_TABLE], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", [*HANDSHAKES, *FRAMES, *PROTOCOL], ids=lambda attack: attack.name)
 async def test_an_attack_is_ended_and_counted_and_costs_the_neighbour_nothing(
     arena: Arena, attack: Attack, capsys: pytest.CaptureFixture[str]
 ) -> None:
