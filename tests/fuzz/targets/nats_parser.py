@@ -10,8 +10,9 @@ from tests.fuzz.cuts import cut
 from tests.support.compared_parsers import Event, Harness, fast_events, stock_events
 
 LONGEST = 200
-ODD_SPACE = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\v\f]")
-"""White space that no server writes into a line, and that the reference takes here and refuses there."""
+ODD_SPACE = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\v\f]|HMSG[^\r\n]*\r\n\s*\d+\r\n")
+"""White space that no server writes into a line, and that the reference takes here and refuses there; and a line that the
+reference ends with digits behind it, with which no header block begins."""
 GOOD_LINE = re.compile(
     rb"(?:(?:MSG[ \t]+\S+[ \t]+\d{1,9}[ \t]+(?:\S+[ \t]+)?(?P<size>\d{1,4}))"
     rb"|(?:HMSG[ \t]+\S+[ \t]+\d{1,9}[ \t]+(?:\S+[ \t]+)?(?P<head>\d{1,4})[ \t]+(?P<whole>\d{1,4}))"

@@ -196,9 +196,10 @@ TEXTS = {
         for number, text in enumerate(texts)
     },
     **{
-        f"{name}.{number} no UTF-8": Case([frame(TEXT, text)], code=NOT_UTF8)
+        f"{name}.{number} no UTF-8, {form}": Case(sent, code=NOT_UTF8)
         for name, texts in NO_UTF8.items()
         for number, text in enumerate(texts)
+        for form, sent in (("whole", [frame(TEXT, text)]), ("cut", fragments(TEXT, text[:1], text[1:])))
     },
 }  # fmt: skip
 CLOSES = {
