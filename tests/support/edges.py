@@ -170,8 +170,12 @@ class EdgeProcess:
         raise AssertionError(f"the edge is not ready after {timeout:g} s:\n{self.log}")
 
     def start(self) -> Self:
-        """Launch and wait."""
-        return self.launch().wait_ready()
+        """Launch and wait; one that does not become ready is ended."""
+        try:
+            return self.launch().wait_ready()
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def running(self) -> bool:
