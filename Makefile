@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-system lint format unit integration e2e conformance bench proto pins clean
+.PHONY: help run test setup setup-sdks setup-system lint format unit integration e2e conformance bench bench-parts proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,10 @@ e2e: ## run the tests with whole processes, the official SDKs and a browser
 conformance: setup ## run the Autobahn Testsuite against the WebSocket transport (needs Python 2.7; a quarter of an hour)
 	@scripts/conformance.sh
 
-bench: setup ## measure the edge on this machine
+bench: setup ## measure the edge beside a C server (a quarter of an hour); BENCH="--quick" only tries it, "--help" tells more
+	@.venv/bin/python -m bench.load $(BENCH)
+
+bench-parts: setup ## measure parts of the edge by themselves
 	@.venv/bin/python -m bench
 
 proto: setup ## generate services/tidewire/rpc from proto/

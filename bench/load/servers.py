@@ -1,0 +1,90 @@
+"""The servers that are measured, each started for one stand and gone after it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+from bench.load.tools import HOST
+from tests.support.edges import EdgeProcess, edge_config, mapping, token
+from tests.support.nats_server import NatsServer
+
+PREFIX = "live:"
+"""Channels are in a namespace without history."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A running server: where it is, what it speaks, and whose CPU counts.
+
+    `brokers` are processes that the server needs to reach its subscribers; their CPU is shown apart and added.
+    """
+
+    port: int
+    pid: int
+    protocol: str = "centrifuge"
+    brokers: tuple[int, ...] = ()
+    tokens: Path | None = None
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What servers are started with: the folder of compiled programs, one to write to, a file of tokens."""
+
+    programs: Path
+    folder: Path
+    tokens: Path
+
+
+Server = Callable[[Tools], AbstractContextManager[Target]]
+
+
+def write_tokens(path: Path, count: int) -> Path:
+    """Write a connection token a line, each of another user."""
+    path.write_text("".join(f"{token(f'user-{number}', ttl=86_400)}\n" for number in range(count)))
+    return path
+
+
+@contextlib.contextmanager
+def tidewire(tools: Tools) -> Iterator[Target]:
+    """One edge as it is configured by default, with a nats-server of its own."""
+    with (
+        NatsServer(tools.folder / "nats", config=mapping()) as nats,
+        EdgeProcess(tools.folder, edge_config(nats.url)) as edge,
+    ):
+        yield Target(edge.port, edge.pid, brokers=(nats.pid,), tokens=tools.tokens)
+
+
+@contextlib.contextmanager
+def _announced(command: Sequence[str | Path]) -> Iterator[tuple[int, int]]:
+    """Run a program whose first line is {"port":N}, and yield port and process id."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        line = cast("IO[bytes]", process.stdout).readline()
+        if not line:
+            raise RuntimeError(f"{command[0]} ended with status {process.wait()}")
+        yield json.loads(line)["port"], process.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def limit(tools: Tools) -> Iterator[Target]:
+    """The C server that does nothing else."""
+    with _announced([tools.programs / "limit_server", HOST]) as (port, pid):
+        yield Target(port, pid)
+
+
+@contextlib.contextmanager
+def bare_upgrade(tools: Tools) -> Iterator[Target]:
+    """Only the upgrade, by websockets' `ServerProtocol`."""
+    del tools
+    with _announced([sys.executable, "-m", "bench.load.bare_upgrade"]) as (port, pid):
+        yield Target(port, pid)

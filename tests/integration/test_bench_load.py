@@ -1,0 +1,238 @@
+"""The measuring tools of bench/load: they build, they count rightly, and they notice what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from bench.load import servers, tools
+from bench.load.measure import Measurement, Plan, measure_connects, measure_memory, measure_stand
+from bench.load.report import HEAD, memory_rows, rows_of, table
+from bench.load.rows import CONNECT_SERVERS, LIMIT, SERVERS, TIDEWIRE, Row, Stand
+from bench.load.servers import Server, Target
+from bench.load.tools import Fleet, Generator, build
+
+Answer = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the compiled programs."""
+    return build(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture
+def plan(programs: Path, tmp_path: Path) -> Plan:
+    """One short run."""
+    tokens = servers.write_tokens(tmp_path / "tokens.txt", 50)
+    return Plan(
+        tools=servers.Tools(programs, tmp_path, tokens),
+        runs=1,
+        seconds=0.4,
+        warmup=0.1,
+        factor=100,
+        server_cpu=None,
+        load_cpu=None,
+        nice=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def running(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """An edge and the limit server, which run on from stand to stand."""
+    folder = tmp_path_factory.mktemp("servers")
+    started = servers.Tools(programs, folder, servers.write_tokens(folder / "tokens.txt", 50))
+    with contextlib.ExitStack() as stack:
+        targets = {name: stack.enter_context(server(started)) for name, server in SERVERS.items()}
+        yield {name: partial(_standing, target) for name, target in targets.items()}
+
+
+def _standing(target: Target, tools: servers.Tools) -> contextlib.AbstractContextManager[Target]:
+    return contextlib.nullcontext(target)
+
+
+def test_the_parts_in_c_are_right(programs: Path) -> None:
+    """Histogram, frames, payloads and parsers check themselves in a program of their own."""
+    done = subprocess.run([programs / "selftest"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a compiler there is no traceback."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(SystemExit) as ended:
+        build(tmp_path)
+    assert ended.value.code == "tidewire: a C compiler or make is missing: run `make setup-system`"
+
+
+# A tiny load on real servers.
+
+
+def delivered(measurement: Measurement, per_publication: int) -> None:
+    """Every publication reached its subscribers, once and in order, and was acknowledged."""
+    said = measurement.said
+    assert measurement.faults == {}
+    assert said["all_published"] > 0
+    assert said["all_deliveries"] == said["all_published"] * per_publication
+
+
+def test_every_delivery_is_counted(plan: Plan, running: dict[str, Server]) -> None:
+    """On a schedule and in a closed loop; the limit server writes a frame for each message."""
+    one = Row(name="rate", rate=2_000)
+    closed = Row(name="closed", window=4)
+    results = measure_stand(Stand("one channel", 50, 1, (one, closed)), running, plan)
+    for row in ("rate", "closed"):
+        for name in (TIDEWIRE, LIMIT):
+            (measurement,) = results[row][name]
+            delivered(measurement, 50)
+            assert 0 < measurement.said["p50_us"] <= measurement.said["p99_us"] <= measurement.said["max_us"]
+    for (measurement,) in results["rate"].values():
+        assert measurement.said["all_published"] == 20  # 40 a second, for 0.1 s and 0.4 s
+    (limit,) = results["closed"][LIMIT]
+    assert limit.said["frames"] == limit.said["deliveries"] > 0
+
+
+def test_channels_have_their_own_subscribers(plan: Plan, running: dict[str, Server]) -> None:
+    """A publication on one of ten channels reaches a tenth of the connections."""
+    row = Row(name="rate", rate=1_000, publishers=10)
+    results = measure_stand(Stand("ten channels", 50, 10, (row,)), running, plan)
+    for (measurement,) in results["rate"].values():
+        delivered(measurement, 5)
+        assert measurement.said["all_published"] == 100
+
+
+def test_acknowledgements_are_counted_without_subscribers(plan: Plan, running: dict[str, Server]) -> None:
+    """Connections that only publish."""
+    row = Row(name="acked", window=4, publishers=10, counts="acks")
+    results = measure_stand(Stand("acked", 10, 0, (row,)), running, plan)
+    for (measurement,) in results["acked"].values():
+        assert measurement.faults == {}
+        assert measurement.count > 0
+        assert measurement.said["all_deliveries"] == 0
+
+
+def test_connects_and_memory_become_lines_of_the_table(plan: Plan, running: dict[str, Server]) -> None:
+    """All cells of the table are there."""
+    *_, bare = CONNECT_SERVERS
+    connects = measure_connects({**running, bare: CONNECT_SERVERS[bare]}, bare, plan)
+    assert {name: runs[0].count for name, runs in connects.items()} == dict.fromkeys(CONNECT_SERVERS, 50)
+    memory = measure_memory({LIMIT: SERVERS[LIMIT]}, plan)
+    text = table([*rows_of("connect", connects, bare), *memory_rows(memory)])
+    assert len(text.splitlines()) == 2 + len(CONNECT_SERVERS) + 1
+    assert {line.count("|") for line in text.splitlines()} == {len(HEAD) + 1}
+
+
+def test_several_processes_share_the_connections(
+    plan: Plan, running: dict[str, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that listen, one that publishes, as many connections need."""
+    monkeypatch.setattr("bench.load.measure.CONNECTIONS_PER_PROCESS", 20)
+    results = measure_stand(Stand("one channel", 50, 1, (Row(name="rate", rate=2_000),)), running, plan)
+    for (measurement,) in results["rate"].values():
+        assert measurement.faults == {}
+        assert measurement.said["all_deliveries"] == measurement.said["all_published"] * 50
+
+
+# A server that does wrong on purpose.
+
+Deliver = Callable[[list[str]], list[str]]
+
+
+class Scripted:
+    """A server of one client, which gets the publications that `deliver` makes of those it has sent."""
+
+    def __init__(self, deliver: Deliver, *, error: bool = False) -> None:
+        self.received: list[str] = []
+        self._deliver = deliver
+        self._error = error
+        self._published: list[str] = []
+
+    async def handle(self, connection: ServerConnection) -> None:
+        """Answer commands; after the connect command also ping, in both ways."""
+        async for frame in connection:
+            self.received.append(str(frame))
+            command = json.loads(frame)
+            if "connect" in command:
+                await connection.send('{"id":1,"connect":{"client":"a"}}')
+                await connection.send("{}")
+                await (await connection.ping())
+            elif "subscribe" in command:
+                await connection.send('{"id":2,"subscribe":{}}')
+            elif "publish" in command:
+                self._published.append(json.dumps(command["publish"]["data"], separators=(",", ":")))
+                result = '"error":{"code":100,"message":"no"}' if self._error else '"publish":{}'
+                await connection.send(f'{{"id":{command["id"]},{result}}}')
+                if len(self._published) == 4:
+                    pushes = [
+                        f'{{"push":{{"pub":{{"data":{data}}}}}}}' for data in self._deliver(self._published)
+                    ]
+                    await connection.send("\n".join(pushes))
+
+
+@contextlib.asynccontextmanager
+async def scripted(server: Scripted) -> AsyncIterator[int]:
+    """Serve on any free port and yield it."""
+    async with serve(server.handle, tools.HOST, 0) as running:
+        yield next(iter(running.sockets)).getsockname()[1]
+
+
+def four_publications(program: Path, port: int) -> Answer:
+    """Connect, subscribe, publish four times; returns what the run said."""
+    with generator(program, port) as fleet:
+        assert fleet.connect(1)["done"] == 1
+        assert fleet.subscribe(1, "live:")["done"] == 1
+        return fleet.run(
+            {"publishers": 1, "rate": 20, "warmup": 0, "seconds": 0.2, "drain": 1}, lambda _: None
+        )
+
+
+@contextlib.contextmanager
+def generator(program: Path, port: int) -> Iterator[Fleet]:
+    """A load generator towards that port."""
+    with Generator(program, port, "centrifuge") as one:
+        yield Fleet([one])
+
+
+FAULTS: dict[str, tuple[Deliver, dict[str, int]]] = {
+    "in order": (lambda sent: sent, {}),
+    "one is missing": (lambda sent: [sent[0], *sent[2:]], {"skipped": 1}),
+    "the last is missing": (lambda sent: sent[:3], {"undelivered": 1}),
+    "two are swapped": (lambda sent: [sent[0], sent[2], sent[1], sent[3]], {"skipped": 1, "repeated": 1}),
+    "one comes twice": (lambda sent: [*sent, sent[3]], {"repeated": 1}),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_fault_of_the_server_is_noticed(programs: Path, name: str) -> None:
+    """Each delivery is checked against the sequence that its subscriber must see."""
+    deliver, expected = FAULTS[name]
+    server = Scripted(deliver)
+    async with scripted(server) as port:
+        said = await asyncio.to_thread(four_publications, programs / "loadgen", port)
+    assert said["all_published"] == 4
+    assert Measurement(0, 0, 0, 0, said).faults == expected
+    assert "{}" in server.received  # the pong
+
+
+async def test_a_refused_publish_is_noticed(programs: Path) -> None:
+    """An error is no acknowledgement."""
+    async with scripted(Scripted(lambda sent: sent, error=True)) as port:
+        said = await asyncio.to_thread(four_publications, programs / "loadgen", port)
+    assert Measurement(0, 0, 0, 0, said).faults == {"errors": 4}
+
+
+def test_a_server_that_is_away_fails_every_connection(programs: Path) -> None:
+    """Nothing is taken for connected."""
+    with generator(programs / "loadgen", 1) as fleet:
+        answer = fleet.connect(3)
+    assert (answer["done"], answer["failed"]) == (0, 3)
