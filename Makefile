@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-system lint format unit integration e2e conformance bench bench-parts proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e conformance bench bench-parts proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ e2e: ## run the tests with whole processes, the official SDKs and a browser
 conformance: setup ## run the Autobahn Testsuite against the WebSocket transport (needs Python 2.7; a quarter of an hour)
 	@scripts/conformance.sh
 
+setup-peers: ## the same, and the servers of others that `make bench` measures beside ours where they are installed
+	@scripts/setup.sh peers
+
 bench: setup ## measure the edge beside a C server (a quarter of an hour); BENCH="--quick" only tries it, "--help" tells more
 	@.venv/bin/python -m bench.load $(BENCH)
 
@@ -48,7 +51,7 @@ proto: setup ## generate services/tidewire/rpc from proto/
 	@scripts/proto.sh
 
 pins: setup ## compile requirements*.txt from the .in files
-	@for each in requirements requirements-dev tests/sdks/requirements-0.5; do UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --generate-hashes \
+	@for each in requirements requirements-dev tests/sdks/requirements-0.5 bench/peers/requirements; do UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --generate-hashes \
 	  --no-header --python-version 3.11 $$each.in --output-file $$each.txt; done
 
 clean: ## remove what was installed or generated here

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 import tidewire
-from bench.load.machine import description
+from bench.load.machine import description, niceness
 from bench.load.measure import Plan, measure_connects, measure_memory, measure_stand
 from bench.load.report import memory_rows, rows_of, table
-from bench.load.rows import CONNECT_SERVERS, CONNECTS, MEMORY_TO, SERVERS, STANDS
-from bench.load.servers import Tools, write_tokens
+from bench.load.rows import BARE, CONNECTS, MEMORY_TO, PEERS, SERVERS, STANDS
+from bench.load.servers import Server, Tools, peers_are_installed, write_tokens
 from bench.load.tools import build
 from tests.support.nats_server import program
 
@@ -48,6 +50,7 @@ def arguments() -> argparse.Namespace:
         choices=[*names, CONNECT, MEMORY],
         help=f"one of: {', '.join([*names, CONNECT, MEMORY])}; may be repeated",
     )
+    parser.add_argument("--no-peers", action="store_true", help="measure no other projects' servers")
     parser.add_argument(
         "--cpus", default="0,1", help="processors of the server and of the load (default 0,1); empty: any"
     )
@@ -71,7 +74,6 @@ def plan_of(options: argparse.Namespace, folder: Path) -> Plan:
         factor=factor,
         server_cpu=cpus[0],
         load_cpu=cpus[1],
-        nice=options.nice,
     )
 
 
@@ -81,35 +83,50 @@ def versions() -> dict[str, str]:
     return {"tidewire": tidewire.__version__, "python": platform.python_version(), "nats": nats}
 
 
-def measure(plan: Plan, only: list[str] | None) -> tuple[list[list[str]], dict[str, Any]]:
-    """Measure all that is asked for; returns the table's lines and what the JSON holds."""
-    lines: list[list[str]] = []
-    data: dict[str, Any] = {}
+def measure(
+    plan: Plan, servers: Mapping[str, Server], only: list[str] | None
+) -> Iterator[tuple[str, Any, list[list[str]]]]:
+    """Measure all that is asked for; yields names, what the JSON holds of each, and the table's lines."""
     for stand in STANDS:
         if only is None or stand.name in only:
-            data[stand.name] = measure_stand(stand.scaled(plan.factor), SERVERS, plan)
-            for row, results in data[stand.name].items():
-                lines += rows_of(f"{stand.name}, {row}", results)
+            rows = measure_stand(stand.scaled(plan.factor), servers, plan)
+            lines = [rows_of(f"{stand.name}, {row}", results) for row, results in rows.items()]
+            yield stand.name, rows, [*chain.from_iterable(lines)]
     if only is None or CONNECT in only:
-        *_, bare = CONNECT_SERVERS
-        data[CONNECT] = measure_connects(CONNECT_SERVERS, bare, plan)
-        lines += rows_of("connect with JWT", data[CONNECT], bare)
+        (bare,) = BARE
+        connects = measure_connects({**servers, **BARE}, bare, plan)
+        yield CONNECT, connects, rows_of("connect with JWT", connects, bare)
     if only is None or MEMORY in only:
-        data[MEMORY] = measure_memory(SERVERS, plan)
-        lines += memory_rows(data[MEMORY])
-    return lines, data
+        memory = measure_memory(servers, plan)
+        yield MEMORY, memory, memory_rows(memory)
+
+
+def servers_of(options: argparse.Namespace) -> dict[str, Server]:
+    """Return the servers to measure."""
+    if options.no_peers or not peers_are_installed():
+        print("without Socket.IO: `make setup-peers` installs it", file=sys.stderr)
+        return SERVERS
+    return {**SERVERS, **PEERS}
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, write what there is after each stand, print the table."""
     options = arguments()
-    with tempfile.TemporaryDirectory() as folder:
-        before = description()
-        lines, data = measure(plan := plan_of(options, Path(folder)), options.only)
-    about = {"machine": before, "load_after": os.getloadavg(), "versions": versions(), "runs": plan.runs}
+    about = {"machine": description(), "versions": versions(), "command": sys.argv[1:]}
+    results: dict[str, Any] = {}
+    lines: list[list[str]] = []
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(msgspec.to_builtins({"about": about, "results": data}), indent=1))
+    with tempfile.TemporaryDirectory() as folder, niceness(options.nice):
+        plan = plan_of(options, Path(folder))
+        for name, found, its_lines in measure(plan, servers_of(options), options.only):
+            results[name] = found
+            lines += its_lines
+            options.json.write_text(
+                json.dumps(msgspec.to_builtins({"about": about, "results": results}), indent=1)
+            )
     print(json.dumps(about))
+    if plan.factor > 1:
+        print(f"quick: {plan.factor} times fewer connections than the rows are named for")
     print(table(lines))
 
 

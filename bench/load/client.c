@@ -13,11 +13,12 @@
 #include "websocket.h"
 
 /* What a current browser sends, but for Origin (an edge must be told which to allow) and compression. */
-#define UPGRADE                                                                                                        \
-    "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nConnection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n"    \
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 "              \
-    "Safari/537.36\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"  \
-    "Accept-Language: en-GB,en;q=0.9\r\nSec-WebSocket-Key: " WS_KEY "\r\n\r\n"
+#define UPGRADE                                                                                               \
+    "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nConnection: Upgrade\r\nPragma: no-cache\r\n"                    \
+    "Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, "      \
+    "like Gecko) Chrome/140.0.0.0 Safari/537.36\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"       \
+    "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\n"                         \
+    "Sec-WebSocket-Key: " WS_KEY "\r\n\r\n"
 
 static char inbox[1 << 18]; /* the bytes being read, of any connection */
 

@@ -49,9 +49,10 @@ static size_t centrifuge_subscribe(char *out, size_t size, const char *channel)
     return format(out, size, "{\"id\":%d,\"subscribe\":{\"channel\":\"%s\",\"flag\":1}}", SUBSCRIBE_ID, channel);
 }
 
-static size_t centrifuge_publish(char *out, size_t size, uint32_t id, const char *channel, const char *payload, size_t length)
+static size_t centrifuge_publish(char *out, size_t size, uint32_t id, const char *channel, struct text data)
 {
-    return format(out, size, "{\"id\":%u,\"publish\":{\"channel\":\"%s\",\"data\":%.*s}}", id, channel, (int)length, payload);
+    return format(out, size, "{\"id\":%u,\"publish\":{\"channel\":\"%s\",\"data\":%.*s}}", id, channel,
+                  (int)data.length, data.start);
 }
 
 static size_t centrifuge_read(const char *text, size_t length, struct item *item)
@@ -71,7 +72,7 @@ static size_t centrifuge_read(const char *text, size_t length, struct item *item
     return line + (newline != NULL);
 }
 
-/* ---- Socket.IO 5 over Engine.IO 4: a packet a frame. Commands are events with an acknowledgement: 42<id>["name",..]. */
+/* ---- Socket.IO 5 over Engine.IO 4, a packet a frame. Commands are acknowledged events: 42<id>["name",..]. */
 
 static size_t socketio_connect(char *out, size_t size, const char *token)
 {
@@ -83,9 +84,9 @@ static size_t socketio_subscribe(char *out, size_t size, const char *channel)
     return format(out, size, "42%d[\"subscribe\",\"%s\"]", SUBSCRIBE_ID, channel);
 }
 
-static size_t socketio_publish(char *out, size_t size, uint32_t id, const char *channel, const char *payload, size_t length)
+static size_t socketio_publish(char *out, size_t size, uint32_t id, const char *channel, struct text data)
 {
-    return format(out, size, "42%u[\"publish\",\"%s\",%.*s]", id, channel, (int)length, payload);
+    return format(out, size, "42%u[\"publish\",\"%s\",%.*s]", id, channel, (int)data.length, data.start);
 }
 
 static size_t socketio_read(const char *text, size_t length, struct item *item)
@@ -107,8 +108,24 @@ static size_t socketio_read(const char *text, size_t length, struct item *item)
 }
 
 static const struct codec CODECS[] = {
-    {"centrifuge", "/connection/websocket", "{}", centrifuge_connect, centrifuge_subscribe, centrifuge_publish, centrifuge_read},
-    {"socketio", "/socket.io/?EIO=4&transport=websocket", "3", socketio_connect, socketio_subscribe, socketio_publish, socketio_read},
+    {
+        .name = "centrifuge",
+        .target = "/connection/websocket",
+        .pong = "{}",
+        .connect = centrifuge_connect,
+        .subscribe = centrifuge_subscribe,
+        .publish = centrifuge_publish,
+        .read = centrifuge_read,
+    },
+    {
+        .name = "socketio",
+        .target = "/socket.io/?EIO=4&transport=websocket",
+        .pong = "3",
+        .connect = socketio_connect,
+        .subscribe = socketio_subscribe,
+        .publish = socketio_publish,
+        .read = socketio_read,
+    },
 };
 
 const struct codec *codec_named(const char *name)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "payload.h"
+#include "text.h"
 
 /* Numbers of the first two commands of a connection; those of publishes follow. */
 enum { CONNECT_ID = 1, SUBSCRIBE_ID = 2, FIRST_PUBLISH_ID = 3 };
@@ -25,7 +26,7 @@ struct codec {
     const char *pong;   /* what answers ITEM_PING */
     size_t (*connect)(char *out, size_t size, const char *token);
     size_t (*subscribe)(char *out, size_t size, const char *channel);
-    size_t (*publish)(char *out, size_t size, uint32_t id, const char *channel, const char *payload, size_t length);
+    size_t (*publish)(char *out, size_t size, uint32_t id, const char *channel, struct text data);
     /* Read one item from the start of a frame's text, and return how long it was. */
     size_t (*read)(const char *text, size_t length, struct item *item);
 };

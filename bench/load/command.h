@@ -3,13 +3,9 @@
 #define COMMAND_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
-struct text {
-    const char *start;
-    size_t length;
-};
+#include "text.h"
 
 struct command {
     uint32_t id;
@@ -18,8 +14,8 @@ struct command {
     struct text data; /* of a publish */
 };
 
-/* Read {"id":N,"<method>":{..}}; of subscribe and publish the first field is the channel, of publish the second and last
- * the data. False for anything else. Nothing is checked that the caller does not need. */
+/* Read {"id":N,"<method>":{..}}; of subscribe and publish the first field is the channel, of publish the second and
+ * last the data. False for anything else. Nothing is checked that the caller does not need. */
 bool command_read(const char *line, size_t length, struct command *command);
 
 #endif

@@ -15,7 +15,7 @@ struct histogram {
 
 void histogram_clear(struct histogram *histogram);
 void histogram_record(struct histogram *histogram, uint64_t value);
-/* The least value, to a bucket's precision, that a share `quantile` (0 to 1) of all values does not exceed; 0 if none. */
+/* The least value, to a bucket's precision, that a share `quantile` (0 to 1) does not exceed; 0 if there is none. */
 uint64_t histogram_quantile(const struct histogram *histogram, double quantile);
 
 #endif

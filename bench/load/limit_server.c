@@ -1,8 +1,8 @@
 /* The limit: a server of the same protocol that does nothing that is not needed to move the bytes.
  *
- * Usage: limit_server HOST; prints {"port":N}. One thread, one write() per message and subscriber, no merging; replies to
- * what came in one read leave in one write. It knows no tokens, limits, pings, fragments or NATS, and reads commands only
- * in the exact shape in which the load generator writes them; anything else ends the connection.
+ * Usage: limit_server HOST; prints {"port":N}. One thread, one write() per message and subscriber, no merging; replies
+ * to what came in one read leave in one write. It knows no tokens, limits, pings, fragments or NATS, and reads commands
+ * only in the exact shape in which the load generator writes them; anything else ends the connection.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -84,10 +84,13 @@ static void publish(const struct command *command)
 {
     static char frame[1 << 18];
     char *payload = frame + WS_MAX_HEADER, header[WS_MAX_HEADER];
-    const struct room *room = room_named(command->channel);
-    int length = snprintf(payload, sizeof frame - WS_MAX_HEADER, "{\"push\":{\"channel\":\"%.*s\",\"pub\":{\"data\":%.*s}}}",
-                          (int)command->channel.length, command->channel.start, (int)command->data.length,
-                          command->data.start);
+    const struct text *channel = &command->channel, *data = &command->data;
+    const struct room *room = room_named(*channel);
+    int length = snprintf(payload, sizeof frame - WS_MAX_HEADER,
+                          "{\"push\":{\"channel\":\"%.*s\",\"pub\":{\"data\":%.*s}}}", (int)channel->length,
+                          channel->start, (int)data->length, data->start);
+    if ((size_t)length >= sizeof frame - WS_MAX_HEADER)
+        die("a publication of %zu bytes", data->length);
     size_t header_size = ws_header(header, WS_TEXT, (size_t)length);
     memcpy(payload - header_size, header, header_size);
     for (size_t i = 0; room != NULL && i < room->count; i++)

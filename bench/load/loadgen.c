@@ -1,8 +1,8 @@
 /* The load generator: many clients of one server in one process, driven by lines of JSON on standard input.
  *
- * Usage: loadgen HOST PORT PROTOCOL SOURCES [FILE OF TOKENS]. PROTOCOL is a codec's name; SOURCES is the number of source
- * addresses 127.0.0.1, .2, .. that connections come from in turn (0: the system's choice), as one has only some 28,000
- * ports towards a server. Connection i uses token i mod their number, a line each.
+ * Usage: loadgen HOST PORT PROTOCOL SOURCES [FILE OF TOKENS]. PROTOCOL is a codec's name; SOURCES is the number of
+ * source addresses 127.0.0.1, .2, .. that connections come from in turn (0: the system's choice), as one has only some
+ * 28,000 ports towards a server. Connection i uses token i mod their number, a line each.
  *
  * Each order has one answer, a line of JSON with the same name as its "event"; a run says between them when its
  * measured time begins and ends. Pings are answered at all times. The end of the input ends the process.
@@ -90,8 +90,8 @@ static int64_t deadline(const struct load *load)
 /* Wait for events until the next deadline. */
 static int wait(struct load *load, struct epoll_event *events)
 {
-    int64_t at = deadline(load), left = at - now_ns();
-    struct timespec timeout = {.tv_sec = left > 0 ? left / NANOSECONDS : 0, .tv_nsec = left > 0 ? left % NANOSECONDS : 0};
+    int64_t at = deadline(load), now = now_ns(), left = at > now ? at - now : 0;
+    struct timespec timeout = {.tv_sec = left / NANOSECONDS, .tv_nsec = left % NANOSECONDS};
     int count = epoll_pwait2(load->epoll, events, EVENTS, at == INT64_MAX ? NULL : &timeout, NULL);
     if (count < 0 && errno != EINTR)
         die_errno("epoll_pwait2");

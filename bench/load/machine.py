@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -39,17 +41,34 @@ def wait_settled(pids: list[int], timeout: float = 20.0) -> None:
             return
 
 
-def place(pid: int, cpu: int | None, nice: int) -> None:
-    """Bind every thread of a process to one processor (None: leave it) and set its niceness.
+def bind(pid: int, cpu: int | None) -> None:
+    """Bind every thread of a process to one processor; None leaves them."""
+    if cpu is not None:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {cpu})
+
+
+@contextlib.contextmanager
+def niceness(nice: int) -> Iterator[None]:
+    """Let this process, those that it starts, and its session run with this niceness for a while.
+
+    Where the kernel groups processes by session (sched_autogroup), niceness counts only inside the group, and the group
+    has one of its own.
 
     Raises:
-        PermissionError: A negative niceness needs root.
+        PermissionError: A niceness below 0 needs root.
     """
-    for thread in [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]:
-        if cpu is not None:
-            os.sched_setaffinity(thread, {cpu})
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    group = Path("/proc/self/autogroup")
+    if nice:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        group.write_text(str(nice))
+    try:
+        yield
+    finally:
         if nice:
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
+            group.write_text(str(before))
+            os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def description() -> dict[str, object]:

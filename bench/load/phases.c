@@ -60,7 +60,7 @@ void close_all(struct load *load)
 {
     for (uint32_t i = 0; i < load->opened; i++)
         client_close(load, &load->clients[i]);
-    load->opened = 0;
+    load->opened = load->channels = 0;
     load->closed = 0;
     load->phase = PHASE_IDLE;
     puts("{\"event\":\"close\"}");

@@ -13,38 +13,53 @@ HEAD = (
     "server",
     "per CPU-s",
     "spread",
-    "broker added",
+    "broker's CPU",
+    "with it",
     "of the limit",
     "p50 ms",
     "p99 ms",
     "p99.9 ms",
+    "p99 to the limit's",
     "messages a frame",
     "faults",
 )
 
 
 def rows_of(what: str, results: Results, reference: str = LIMIT) -> list[list[str]]:
-    """Return the lines of one row of runs; ratios count the brokers' CPU."""
+    """Return the lines of one row of runs; ratios count the brokers' CPU. An overloaded server has fewer runs."""
     return [_line(what, name, runs, results[reference]) for name, runs in results.items()]
 
 
 def _line(what: str, name: str, runs: Sequence[Measurement], reference: Sequence[Measurement]) -> list[str]:
+    pairs = [] if runs is reference else [*zip(runs, reference, strict=False)]
+    delay = "" if any(run.said.get("deliveries") for run in runs) else "ack_"
     rates = [run.per_server_cpu for run in runs]
-    ratios = [ours.per_cpu / its.per_cpu for ours, its in zip(runs, reference, strict=True) if its.count]
-    prefix = "" if any(run.said.get("deliveries") for run in runs) else "ack_"
     return [
         what,
         name,
         _thousands(statistics.median(rates)),
         f"{_thousands(min(rates))} to {_thousands(max(rates))}",
-        _thousands(statistics.median(run.per_cpu for run in runs))
-        if any(run.broker_cpu for run in runs)
-        else "",
-        _spread(ratios) if runs is not reference else "",
-        *(_milliseconds(runs, f"{prefix}{quantile}_us") for quantile in ("p50", "p99", "p999")),
+        *_with_brokers(runs),
+        _spread([ours.per_cpu / its.per_cpu for ours, its in pairs if its.count]),
+        *(_milliseconds(runs, f"{delay}{quantile}_us") for quantile in ("p50", "p99", "p999")),
+        _spread([ours / its for ours, its in _both(pairs, f"{delay}p99_us")]),
         _merging(runs),
         _faults(runs),
     ]
+
+
+def _with_brokers(runs: Sequence[Measurement]) -> tuple[str, str]:
+    """Return the brokers' CPU for each second of the server's, and the rate when it counts."""
+    shares = [run.broker_cpu / run.server_cpu for run in runs if run.broker_cpu and run.server_cpu]
+    if not shares:
+        return "", ""
+    return f"{statistics.median(shares):.0%}", _thousands(statistics.median(run.per_cpu for run in runs))
+
+
+def _both(pairs: Iterable[tuple[Measurement, Measurement]], name: str) -> list[tuple[float, float]]:
+    """Return a latency of both of each pair, where both have one."""
+    found = [(ours.said.get(name), its.said.get(name)) for ours, its in pairs]
+    return [(ours, its) for ours, its in found if ours and its]
 
 
 def memory_rows(found: Mapping[str, Sequence[float]]) -> list[list[str]]:
@@ -88,7 +103,9 @@ def _spread(ratios: Sequence[float]) -> str:
 
 
 def _milliseconds(runs: Sequence[Measurement], name: str) -> str:
-    values = [run.said[name] for run in runs if name in run.said]
+    values = [
+        found for run in runs if (found := run.said.get(name))
+    ]  # 0: nothing came that was due in the time
     return f"{statistics.median(values) / 1e3:.1f}" if values else ""
 
 

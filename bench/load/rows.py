@@ -95,10 +95,14 @@ STANDS = (
 
 SERVERS: dict[str, Server] = {TIDEWIRE: servers.tidewire, LIMIT: servers.limit}
 """Those that every stand is measured with; ratios are to `LIMIT`."""
+PEERS: dict[str, Server] = {
+    "Socket.IO on Node": servers.socketio_node,
+    "python-socketio": servers.python_socketio,
+}
+"""Those that are measured beside them where they are installed."""
+BARE: dict[str, Server] = {"bare ServerProtocol": servers.bare_upgrade}
+"""What handshakes are held against: it only upgrades."""
 
 CONNECTS = 5_000
-CONNECT_SERVERS: dict[str, Server] = {**SERVERS, "bare ServerProtocol": servers.bare_upgrade}
-"""Those whose handshakes are measured."""
-
 MEMORY_FROM, MEMORY_TO = 1_000, 10_000
 """Memory per connection is the slope between these numbers of connections."""

@@ -60,8 +60,10 @@ static void publish(struct load *load, uint32_t number, int64_t scheduled)
     run->expected += publisher->members;
     channel_name(load, number, channel, sizeof channel);
     payload_write(payload, run->payload, (struct stamp){scheduled, sequence});
+    struct text data = {payload, run->payload};
+    uint32_t id = publisher->base_id + sequence;
     client_send(load, &load->clients[number], command,
-                load->codec->publish(command, sizeof command, publisher->base_id + sequence, channel, payload, run->payload));
+                load->codec->publish(command, sizeof command, id, channel, data));
 }
 
 /* Without publishers the process only listens; it is started before the one that publishes.
@@ -82,8 +84,8 @@ void run_begin(struct load *load, const char *line)
     prepare_publishers(load, run->publishing);
     count_members(load);
     load->phase = PHASE_RUN;
-    puts("{\"event\":\"started\"}");
     run->start = now_ns();
+    puts("{\"event\":\"started\"}"); /* what others publish from now on is of this run */
     run->from = run->start + nanoseconds(field_number(line, "warmup", 1));
     run->until = run->from + nanoseconds(field_number(line, "seconds", 4));
     run->end = run->until + nanoseconds(field_number(line, "drain", 10));
@@ -174,11 +176,15 @@ void run_acked(struct load *load, struct client *client, uint32_t id, bool faile
     answered(load, number, slot);
 }
 
-static void report_quantiles(const char *name, const struct histogram *histogram)
+static void report_quantiles(const char *prefix, const struct histogram *histogram)
 {
-    printf(",\"%sp50_us\":%.1f,\"%sp99_us\":%.1f,\"%sp999_us\":%.1f,\"%smax_us\":%.1f", name,
-           (double)histogram_quantile(histogram, 0.5) / 1e3, name, (double)histogram_quantile(histogram, 0.99) / 1e3, name,
-           (double)histogram_quantile(histogram, 0.999) / 1e3, name, (double)histogram->largest / 1e3);
+    static const struct {
+        const char *name;
+        double quantile;
+    } QUANTILES[] = {{"p50", 0.5}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1}};
+    for (size_t i = 0; i < sizeof QUANTILES / sizeof *QUANTILES; i++)
+        printf(",\"%s%s_us\":%.1f", prefix, QUANTILES[i].name,
+               (double)histogram_quantile(histogram, QUANTILES[i].quantile) / 1e3);
 }
 
 /* What has not come by the end of the run. */

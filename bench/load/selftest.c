@@ -138,7 +138,8 @@ static void check_commands(void)
     CHECK(command_read(text, codec->connect(text, sizeof text, "token"), &command) && command.method == 'c');
     CHECK(command_read(text, codec->subscribe(text, sizeof text, "live:1"), &command) && command.method == 's');
     CHECK(command.id == SUBSCRIBE_ID && is(command.channel, "live:1"));
-    CHECK(command_read(text, codec->publish(text, sizeof text, 4000000000, "live:2", "{\"a\":1}", 7), &command));
+    const struct text data = {"{\"a\":1}", 7};
+    CHECK(command_read(text, codec->publish(text, sizeof text, 4000000000, "live:2", data), &command));
     CHECK(command.method == 'p' && command.id == 4000000000);
     CHECK(is(command.channel, "live:2") && is(command.data, "{\"a\":1}"));
     const char *refused[] = {"", "{}", "{\"id\":1}", "{\"id\":1,\"rpc\":{}}", "{\"id\":1,\"subscribe\":{}}",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -17,6 +21,8 @@ from bench.load.tools import HOST
 from tests.support.edges import EdgeProcess, edge_config, mapping, token
 from tests.support.nats_server import NatsServer
 
+PEERS = Path("bench/peers").resolve()
+PEERS_PYTHON = Path(".venv/peers/bin/python").absolute()
 PREFIX = "live:"
 """Channels are in a namespace without history."""
 
@@ -80,6 +86,55 @@ def limit(tools: Tools) -> Iterator[Target]:
     """The C server that does nothing else."""
     with _announced([tools.programs / "limit_server", HOST]) as (port, pid):
         yield Target(port, pid)
+
+
+@contextlib.contextmanager
+def _redis() -> Iterator[tuple[str, int]]:
+    """Run a Redis server that keeps nothing, and yield its URL and process id."""
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    command = ["redis-server", "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        _wait_answers(port)
+        yield f"redis://{HOST}:{port}", process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_answers(port: int, timeout: float = 20.0) -> None:
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection((HOST, port)).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _with_redis(program: Sequence[str | Path], tools: Tools) -> Iterator[Target]:
+    del tools
+    with _redis() as (url, redis), _announced([*program, url]) as (port, pid):
+        yield Target(port, pid, protocol="socketio", brokers=(redis,))
+
+
+socketio_node: Server = partial(_with_redis, ["node", PEERS / "socketio.mjs"])
+"""Socket.IO on Node with its Redis adapter."""
+python_socketio: Server = partial(_with_redis, [PEERS_PYTHON, PEERS / "python_socketio.py"])
+"""python-socketio with its Redis manager on uvicorn."""
+
+
+def peers_are_installed() -> bool:
+    """Whether `make setup-peers` has been done."""
+    return (
+        PEERS_PYTHON.exists()
+        and (PEERS / "node_modules").exists()
+        and shutil.which("redis-server") is not None
+    )
 
 
 @contextlib.contextmanager

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-from bench.load.machine import place
-
 SOURCES = Path(__file__).parent
 HOST = "127.0.0.1"
 CONNECTIONS_PER_PROCESS = 18_000
@@ -79,10 +77,10 @@ class Fleet:
     def __init__(self, generators: list[Generator]) -> None:
         self.generators = generators
 
-    def place(self, cpu: int | None, nice: int) -> None:
-        """See machine.place."""
-        for generator in self.generators:
-            place(generator.pid, cpu, nice)
+    @property
+    def pids(self) -> list[int]:
+        """The processes."""
+        return [generator.pid for generator in self.generators]
 
     def connect(self, count: int, *, bare: bool = False, pending: int = 64) -> Answer:
         """Have `count` connections in all; `bare` ends each with its upgrade, `pending` at most are under way."""

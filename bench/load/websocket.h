@@ -23,8 +23,8 @@ struct ws_frame {
     size_t length;
 };
 
-/* Read the frame at the start of `data`, and unmask it in place. Returns its size with its header, 0 when its end has not
- * come yet, -1 when it is malformed: a reserved bit, or a mask where there must be none or none where there must be one. */
+/* Read the frame at the start of `data`, and unmask it in place. Returns its size with its header, 0 when its end has
+ * not come yet, -1 when it is malformed: a reserved bit, or a mask where there must be none or the other way round. */
 ssize_t ws_parse(char *data, size_t length, bool masked, struct ws_frame *frame);
 /* Write the header of an unmasked frame; returns its size, at most WS_MAX_HEADER. */
 size_t ws_header(char *out, enum ws_opcode opcode, size_t length);

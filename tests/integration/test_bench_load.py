@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from bench.load import servers, tools
 from bench.load.measure import Measurement, Plan, measure_connects, measure_memory, measure_stand
 from bench.load.report import HEAD, memory_rows, rows_of, table
-from bench.load.rows import CONNECT_SERVERS, LIMIT, SERVERS, TIDEWIRE, Row, Stand
+from bench.load.rows import BARE, LIMIT, SERVERS, TIDEWIRE, Row, Stand
 from bench.load.servers import Server, Target
 from bench.load.tools import Fleet, Generator, build
 
@@ -43,7 +43,6 @@ def plan(programs: Path, tmp_path: Path) -> Plan:
         factor=100,
         server_cpu=None,
         load_cpu=None,
-        nice=0,
     )
 
 
@@ -123,12 +122,12 @@ def test_acknowledgements_are_counted_without_subscribers(plan: Plan, running: d
 
 def test_connects_and_memory_become_lines_of_the_table(plan: Plan, running: dict[str, Server]) -> None:
     """All cells of the table are there."""
-    *_, bare = CONNECT_SERVERS
-    connects = measure_connects({**running, bare: CONNECT_SERVERS[bare]}, bare, plan)
-    assert {name: runs[0].count for name, runs in connects.items()} == dict.fromkeys(CONNECT_SERVERS, 50)
+    (bare,) = BARE
+    connects = measure_connects({**running, **BARE}, bare, plan)
+    assert {name: runs[0].count for name, runs in connects.items()} == dict.fromkeys(connects, 50)
     memory = measure_memory({LIMIT: SERVERS[LIMIT]}, plan)
     text = table([*rows_of("connect", connects, bare), *memory_rows(memory)])
-    assert len(text.splitlines()) == 2 + len(CONNECT_SERVERS) + 1
+    assert len(text.splitlines()) == 2 + len(connects) + 1
     assert {line.count("|") for line in text.splitlines()} == {len(HEAD) + 1}
 
 
