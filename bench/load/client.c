@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "die.h"
+#include "inflate.h"
 #include "load.h"
 #include "net.h"
 #include "websocket.h"
@@ -18,7 +19,7 @@
     "Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, "      \
     "like Gecko) Chrome/140.0.0.0 Safari/537.36\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"       \
     "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\n"                         \
-    "Sec-WebSocket-Key: " WS_KEY "\r\n\r\n"
+    "Sec-WebSocket-Key: " WS_KEY "\r\n%s\r\n"
 
 static char inbox[1 << 18]; /* the bytes being read, of any connection */
 
@@ -83,7 +84,8 @@ void client_flush(struct load *load, struct client *client)
 static void send_upgrade(struct load *load, struct client *client)
 {
     char request[1024];
-    int length = snprintf(request, sizeof request, UPGRADE, load->codec->target, ntohs(load->server.sin_port));
+    const char *headers = load->codec->headers != NULL ? load->codec->headers : "";
+    int length = snprintf(request, sizeof request, UPGRADE, load->codec->target, ntohs(load->server.sin_port), headers);
     client->state = CLIENT_UPGRADING;
     bytes_append(&client->unsent, request, (size_t)length);
     client_flush(load, client);
@@ -115,14 +117,27 @@ static void read_items(struct load *load, struct client *client, const char *tex
     load->run.now.frames += load->run.now.deliveries != before;
 }
 
+static void read_message(struct load *load, struct client *client, const struct ws_frame *frame)
+{
+    static char inflated[1 << 18];
+    if (!frame->final)
+        die("a fragmented message: no server under test sends any");
+    if (!frame->compressed) {
+        read_items(load, client, frame->payload, frame->length);
+        return;
+    }
+    ssize_t length = inflate_message(frame->payload, frame->length, inflated, sizeof inflated);
+    if (length < 0)
+        die("a message that cannot be decompressed");
+    read_items(load, client, inflated, (size_t)length);
+}
+
 static void handle(struct load *load, struct client *client, const struct ws_frame *frame)
 {
     const unsigned char *payload = (unsigned char *)frame->payload;
     switch (frame->opcode) {
     case WS_TEXT:
-        if (!frame->final)
-            die("a fragmented message: no server under test sends any");
-        read_items(load, client, frame->payload, frame->length);
+        read_message(load, client, frame);
         break;
     case WS_PING:
         ws_append_masked(&client->unsent, WS_PONG, frame->payload, frame->length, next_key(load));
@@ -149,6 +164,7 @@ static void receive(struct load *load, struct client *client)
         return;
     }
     load->now = now_ns();
+    load->run.now.bytes += (size_t)got;
     size_t length = held + (size_t)got;
     if (client->state == CLIENT_UPGRADING)
         used = read_upgrade(load, client, inbox, length);

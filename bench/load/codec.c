@@ -107,15 +107,19 @@ static size_t socketio_read(const char *text, size_t length, struct item *item)
     return length;
 }
 
+#define CENTRIFUGE                                                                                            \
+    .target = "/connection/websocket", .pong = "{}", .connect = centrifuge_connect,                           \
+    .subscribe = centrifuge_subscribe, .publish = centrifuge_publish, .read = centrifuge_read
+
 static const struct codec CODECS[] = {
     {
         .name = "centrifuge",
-        .target = "/connection/websocket",
-        .pong = "{}",
-        .connect = centrifuge_connect,
-        .subscribe = centrifuge_subscribe,
-        .publish = centrifuge_publish,
-        .read = centrifuge_read,
+        CENTRIFUGE,
+    },
+    {
+        .name = "centrifuge-deflate",
+        .headers = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n",
+        CENTRIFUGE,
     },
     {
         .name = "socketio",

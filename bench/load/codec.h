@@ -22,8 +22,9 @@ struct item {
 /* Functions that write a command return its length; it never exceeds `size`, or the process ends. */
 struct codec {
     const char *name;
-    const char *target; /* of the upgrade request */
-    const char *pong;   /* what answers ITEM_PING */
+    const char *target;  /* of the upgrade request */
+    const char *headers; /* of the upgrade request, beside the usual ones */
+    const char *pong;    /* what answers ITEM_PING */
     size_t (*connect)(char *out, size_t size, const char *token);
     size_t (*subscribe)(char *out, size_t size, const char *channel);
     size_t (*publish)(char *out, size_t size, uint32_t id, const char *channel, struct text data);

@@ -140,7 +140,7 @@ static ssize_t handle(int fd, char *data, size_t length)
     }
     while (peers[fd].upgraded) {
         ssize_t size = ws_parse(data + used, length - used, true, &frame);
-        if (size < 0 || (size > 0 && (frame.opcode != WS_TEXT || !obey_lines(fd, frame.payload, frame.length))))
+        if (size < 0 || (size > 0 && (frame.opcode != WS_TEXT || frame.compressed || !obey_lines(fd, frame.payload, frame.length))))
             return -1;
         if (size == 0)
             break;

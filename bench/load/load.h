@@ -32,7 +32,7 @@ struct progress {
 };
 
 struct counts {
-    uint64_t published, deliveries, frames, acks, errors;
+    uint64_t published, deliveries, frames, acks, errors, bytes;
 };
 
 /* A publication in flight: it waits for its acknowledgement and for each of its subscribers in this process. */

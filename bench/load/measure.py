@@ -172,7 +172,7 @@ def measure_stand(stand: Stand, servers: Mapping[str, Server], plan: Plan) -> di
     with contextlib.ExitStack() as stack:
         sides = {
             name: stack.enter_context(Side.start(name, server, plan, stand.connections))
-            for name, server in servers.items()
+            for name, server in {**servers, **stand.further}.items()
         }
         for side in sides.values():
             side.join(stand.connections, stand.channels)

@@ -21,6 +21,7 @@ HEAD = (
     "p99.9 ms",
     "p99 to the limit's",
     "messages a frame",
+    "bytes a message",
     "faults",
 )
 
@@ -44,6 +45,7 @@ def _line(what: str, name: str, runs: Sequence[Measurement], reference: Sequence
         *(_milliseconds(runs, f"{delay}{quantile}_us") for quantile in ("p50", "p99", "p999")),
         _spread([ours / its for ours, its in _both(pairs, f"{delay}p99_us")]),
         _merging(runs),
+        _bytes(runs),
         _faults(runs),
     ]
 
@@ -112,6 +114,12 @@ def _milliseconds(runs: Sequence[Measurement], name: str) -> str:
 def _merging(runs: Sequence[Measurement]) -> str:
     frames = sum(run.said.get("frames", 0) for run in runs)
     return f"{sum(run.said['deliveries'] for run in runs) / frames:.2f}" if frames else ""
+
+
+def _bytes(runs: Sequence[Measurement]) -> str:
+    """Return what the generators read for each delivery, frames and acknowledgements included."""
+    deliveries = sum(run.said.get("deliveries", 0) for run in runs)
+    return f"{sum(run.said['bytes'] for run in runs) / deliveries:.0f}" if deliveries else ""
 
 
 def _faults(runs: Sequence[Measurement]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from bench.load import servers
@@ -23,30 +25,40 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     window: int = 0
     publishers: int = 1
     counts: str = "deliveries"
+    payload: int = 128
 
 
 class Stand(msgspec.Struct, frozen=True):
-    """Connections that stay for several rows; without channels they do not subscribe."""
+    """Connections that stay for several rows; without channels they do not subscribe.
+
+    `further` servers are measured with this stand only.
+    """
 
     name: str
     connections: int
     channels: int
     rows: tuple[Row, ...]
+    further: Mapping[str, Server] = {}
 
     def scaled(self, factor: int) -> Stand:
         """Return the stand with so many times fewer connections, channels and publishers."""
-        return Stand(
-            self.name,
-            self.connections // factor,
-            max(1, self.channels // factor) if self.channels else 0,
-            tuple(
-                msgspec.structs.replace(row, publishers=max(1, row.publishers // factor)) for row in self.rows
-            ),
+        rows = [
+            msgspec.structs.replace(row, publishers=max(1, row.publishers // factor)) for row in self.rows
+        ]
+        return msgspec.structs.replace(
+            self,
+            connections=self.connections // factor,
+            channels=max(1, self.channels // factor) if self.channels else 0,
+            rows=tuple(rows),
         )
 
     def order(self, row: Row) -> dict[str, float | str]:
         """Return the generator's order for a row."""
-        order: dict[str, float | str] = {"publishers": row.publishers, "prefix": PREFIX}
+        order: dict[str, float | str] = {
+            "publishers": row.publishers,
+            "prefix": PREFIX,
+            "payload": row.payload,
+        }
         if row.window:
             return {**order, "window": row.window}
         return {**order, "rate": row.rate * self.channels / self.connections}
@@ -72,6 +84,13 @@ STANDS = (
             Row(name="1 in flight", window=1),
             Row(name="16 in flight", window=16),
         ),
+    ),
+    Stand(
+        "one channel of 1k, 2 KiB each",
+        1_000,
+        1,
+        (Row(name="20k/s", rate=20_000, payload=2048),),
+        {"tidewire, compressed": servers.compressing},
     ),
     Stand(
         "1k channels of 10",

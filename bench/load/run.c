@@ -203,9 +203,10 @@ static void finish(struct load *load)
 {
     const struct run *run = &load->run;
     const struct counts *from = &run->at_from, *until = &run->at_until;
-    printf("{\"event\":\"run\",\"seconds\":%.6f,\"published\":%lu,\"deliveries\":%lu,\"frames\":%lu,\"acks\":%lu",
+    printf("{\"event\":\"run\",\"seconds\":%.6f,\"published\":%lu,\"deliveries\":%lu,\"frames\":%lu,\"acks\":%lu,\"bytes\":%lu",
            (double)(run->measured_until - run->measured_from) / NANOSECONDS, until->published - from->published,
-           until->deliveries - from->deliveries, until->frames - from->frames, until->acks - from->acks);
+           until->deliveries - from->deliveries, until->frames - from->frames, until->acks - from->acks,
+           until->bytes - from->bytes);
     printf(",\"all_published\":%lu,\"all_deliveries\":%lu,\"unanswered\":%lu,\"undelivered\":%lu,\"skipped\":%lu",
            run->now.published, run->now.deliveries, run->now.published - run->now.acks - run->now.errors,
            undelivered(load), run->skipped);

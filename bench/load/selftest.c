@@ -67,10 +67,11 @@ static void check_websocket(void)
 {
     const size_t lengths[] = {0, 1, 2, 125, 126, 127, 65535, 65536, 70001};
     struct ws_frame frame;
-    char reserved[] = {(char)0xc1, 0};
+    char reserved[] = {(char)0xa1, 0}, compressed[] = {(char)0xc1, 0};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
         check_frames_of(lengths[i]);
     CHECK(ws_parse(reserved, 2, false, &frame) == -1);
+    CHECK(ws_parse(compressed, 2, false, &frame) == 2 && frame.compressed);
     CHECK(ws_head("GET / HTTP/1.1\r\n\r\nrest", 22) == 18 && ws_head("GET / HTTP/1.1\r\n\r", 17) == 0);
 }
 

@@ -18,7 +18,7 @@ from typing import IO, cast
 import msgspec
 
 from bench.load.tools import HOST
-from tests.support.edges import EdgeProcess, edge_config, mapping, token
+from tests.support.edges import Config, EdgeProcess, edge_config, mapping, token
 from tests.support.nats_server import NatsServer
 
 PEERS = Path("bench/peers").resolve()
@@ -58,13 +58,19 @@ def write_tokens(path: Path, count: int) -> Path:
 
 
 @contextlib.contextmanager
-def tidewire(tools: Tools) -> Iterator[Target]:
-    """One edge as it is configured by default, with a nats-server of its own."""
+def tidewire(tools: Tools, changes: Config | None = None, protocol: str = "centrifuge") -> Iterator[Target]:
+    """One edge as it is configured by default but for `changes`, with a nats-server of its own."""
     with (
         NatsServer(tools.folder / "nats", config=mapping()) as nats,
-        EdgeProcess(tools.folder, edge_config(nats.url)) as edge,
+        EdgeProcess(tools.folder, edge_config(nats.url, changes)) as edge,
     ):
-        yield Target(edge.port, edge.pid, brokers=(nats.pid,), tokens=tools.tokens)
+        yield Target(edge.port, edge.pid, protocol, brokers=(nats.pid,), tokens=tools.tokens)
+
+
+compressing: Server = partial(
+    tidewire, changes={"websocket": {"compression": True}}, protocol="centrifuge-deflate"
+)
+"""The same with permessage-deflate, which every client takes."""
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ def build(folder: Path) -> Path:
     compiler, make = shutil.which("cc") or shutil.which("gcc"), shutil.which("make")
     if compiler is None or make is None:
         sys.exit("tidewire: a C compiler or make is missing: run `make setup-system`")
-    subprocess.run([make, "--silent", "-C", SOURCES, f"CC={compiler}", f"OUT={folder}"], check=True)
+    subprocess.run([make, "--silent", "-j2", "-C", SOURCES, f"CC={compiler}", f"OUT={folder}"], check=True)
     return folder
 
 

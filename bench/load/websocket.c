@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { FINAL = 0x80, RESERVED = 0x70, OPCODE = 0x0f, MASKED = 0x80, LENGTH = 0x7f };
+enum { FINAL = 0x80, COMPRESSED = 0x40, RESERVED = 0x30, OPCODE = 0x0f, MASKED = 0x80, LENGTH = 0x7f };
 
 static void mask(char *data, size_t length, uint32_t key)
 {
@@ -47,7 +47,13 @@ ssize_t ws_parse(char *data, size_t length, bool masked, struct ws_frame *frame)
         at += sizeof key;
         mask(data + at, (size_t)size, key);
     }
-    *frame = (struct ws_frame){(uint8_t)data[0] & OPCODE, ((uint8_t)data[0] & FINAL) != 0, data + at, (size_t)size};
+    *frame = (struct ws_frame){
+        .opcode = data[0] & OPCODE,
+        .final = (data[0] & FINAL) != 0,
+        .compressed = (data[0] & COMPRESSED) != 0,
+        .payload = data + at,
+        .length = (size_t)size,
+    };
     return (ssize_t)(at + (size_t)size);
 }
 

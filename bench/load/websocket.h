@@ -19,12 +19,13 @@ enum { WS_MAX_HEADER = 14 };
 struct ws_frame {
     enum ws_opcode opcode;
     bool final;
+    bool compressed; /* RSV1 (RFC 7692 section 6) */
     char *payload;
     size_t length;
 };
 
 /* Read the frame at the start of `data`, and unmask it in place. Returns its size with its header, 0 when its end has
- * not come yet, -1 when it is malformed: a reserved bit, or a mask where there must be none or the other way round. */
+ * not come yet, -1 when it is malformed: RSV2 or RSV3, or a mask where there must be none or the other way round. */
 ssize_t ws_parse(char *data, size_t length, bool masked, struct ws_frame *frame);
 /* Write the header of an unmasked frame; returns its size, at most WS_MAX_HEADER. */
 size_t ws_header(char *out, enum ws_opcode opcode, size_t length);

@@ -7,13 +7,14 @@ import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 from bench.load import servers, tools
 from bench.load.measure import Measurement, Plan, measure_connects, measure_memory, measure_stand
@@ -23,6 +24,8 @@ from bench.load.servers import Server, Target
 from bench.load.tools import Fleet, Generator, build
 
 Answer = dict[str, Any]
+
+pytestmark = pytest.mark.timeout(180)  # the first test compiles, which takes its time on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,18 @@ def test_every_delivery_is_counted(plan: Plan, running: dict[str, Server]) -> No
         assert measurement.said["all_published"] == 20  # 40 a second, for 0.1 s and 0.4 s
     (limit,) = results["closed"][LIMIT]
     assert limit.said["frames"] == limit.said["deliveries"] > 0
+
+
+def test_compression_halves_the_bytes(plan: Plan, running: dict[str, Server]) -> None:
+    """The edge compresses for those that ask, and every message is whole."""
+    row = Row(name="rate", rate=1_000, payload=2048)
+    further = {"compressed": servers.compressing}
+    stand = Stand("large", 20, 1, (row,), further)
+    results = measure_stand(stand, {TIDEWIRE: running[TIDEWIRE]}, plan)["rate"]
+    for (measurement,) in results.values():
+        delivered(measurement, 20)
+    (plain,), (compressed,) = results[TIDEWIRE], results["compressed"]
+    assert compressed.said["bytes"] < 0.75 * plain.said["bytes"]
 
 
 def test_channels_have_their_own_subscribers(plan: Plan, running: dict[str, Server]) -> None:
@@ -179,15 +194,17 @@ class Scripted:
 
 
 @contextlib.asynccontextmanager
-async def scripted(server: Scripted) -> AsyncIterator[int]:
+async def scripted(
+    server: Scripted, extensions: Sequence[ServerPerMessageDeflateFactory] = ()
+) -> AsyncIterator[int]:
     """Serve on any free port and yield it."""
-    async with serve(server.handle, tools.HOST, 0) as running:
+    async with serve(server.handle, tools.HOST, 0, extensions=extensions, compression=None) as running:
         yield next(iter(running.sockets)).getsockname()[1]
 
 
-def four_publications(program: Path, port: int) -> Answer:
+def four_publications(program: Path, port: int, protocol: str = "centrifuge") -> Answer:
     """Connect, subscribe, publish four times; returns what the run said."""
-    with generator(program, port) as fleet:
+    with generator(program, port, protocol) as fleet:
         assert fleet.connect(1)["done"] == 1
         assert fleet.subscribe(1, "live:")["done"] == 1
         return fleet.run(
@@ -196,9 +213,9 @@ def four_publications(program: Path, port: int) -> Answer:
 
 
 @contextlib.contextmanager
-def generator(program: Path, port: int) -> Iterator[Fleet]:
+def generator(program: Path, port: int, protocol: str = "centrifuge") -> Iterator[Fleet]:
     """A load generator towards that port."""
-    with Generator(program, port, "centrifuge") as one:
+    with Generator(program, port, protocol) as one:
         yield Fleet([one])
 
 
@@ -221,6 +238,18 @@ async def test_a_fault_of_the_server_is_noticed(programs: Path, name: str) -> No
     assert said["all_published"] == 4
     assert Measurement(0, 0, 0, 0, said).faults == expected
     assert "{}" in server.received  # the pong
+
+
+@pytest.mark.parametrize("level", range(10))
+async def test_compressed_messages_are_read(programs: Path, level: int) -> None:
+    """Stored blocks (level 0), fixed codes and codes of their own."""
+    deflate = ServerPerMessageDeflateFactory(
+        server_no_context_takeover=True, compress_settings={"level": level, "memLevel": 9 - level % 9}
+    )
+    async with scripted(Scripted(lambda sent: sent), [deflate]) as port:
+        said = await asyncio.to_thread(four_publications, programs / "loadgen", port, "centrifuge-deflate")
+    assert said["all_deliveries"] == 4
+    assert Measurement(0, 0, 0, 0, said).faults == {}
 
 
 async def test_a_refused_publish_is_noticed(programs: Path) -> None:
