@@ -10,14 +10,15 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
-from bench.load import servers, tools
-from bench.load.measure import Measurement, Plan, measure_connects, measure_memory, measure_stand
+from bench.load import measure, servers, tools
+from bench.load.measure import Measurement, Plan, Side, measure_connects, measure_memory, measure_stand
 from bench.load.report import HEAD, memory_rows, rows_of, table
 from bench.load.rows import BARE, LIMIT, SERVERS, TIDEWIRE, Row, Stand
 from bench.load.servers import Server, Target
@@ -264,3 +265,54 @@ def test_a_server_that_is_away_fails_every_connection(programs: Path) -> None:
     with generator(programs / "loadgen", 1) as fleet:
         answer = fleet.connect(3)
     assert (answer["done"], answer["failed"]) == (0, 3)
+
+
+# What becomes of the runs.
+
+
+class Spoiling:
+    """A side whose every run leaves a delivery behind."""
+
+    def __init__(self) -> None:
+        self.fleet = self
+        self.did: list[str] = []
+
+    def run(self, order: Answer, counts: str) -> Measurement:
+        self.did.append("run")
+        return Measurement(1, 1, 0, 1, {"undelivered": 1})
+
+    def close(self) -> None:
+        self.did.append("close")
+
+    def join(self, connections: int, channels: int) -> None:
+        self.did.append(f"join {connections} {channels}")
+
+
+def test_a_server_that_is_behind_gets_no_further_run_and_fresh_connections(plan: Plan) -> None:
+    """What it still owes would be taken for deliveries of the next row."""
+    side = Spoiling()
+    row = Row(name="rate", rate=1)
+    three = msgspec.structs.replace(plan, runs=3)
+    results = measure._measure_row(row, Stand("any", 50, 2, (row,)), {"bad": cast("Side", side)}, three)
+    assert side.did == ["run", "close", "join 50 2"]
+    assert [run.faults for run in results["bad"]] == [{"undelivered": 1}]
+
+
+def test_a_line_has_medians_and_ratios_of_pairs_with_the_broker_counted() -> None:
+    """Server and limit as they alternated; the ratio is the median of the pairs', not that of the medians."""
+
+    def runs(counts: Sequence[int], broker: float, p99: float) -> list[Measurement]:
+        said = {"deliveries": 8, "frames": 2, "bytes": 800, "p50_us": 1_000, "p99_us": p99, "p999_us": 9_000}
+        return [Measurement(count, 1, broker, 1, said) for count in counts]
+
+    ours, its = runs([30_000, 20_000, 40_000], 0.25, 6_000), runs([8_000, 16_000, 32_000], 0, 3_000)
+    line, reference = (
+        dict(zip(HEAD, cells, strict=True)) for cells in rows_of("row", {"a": ours, LIMIT: its})
+    )
+    assert (line["per CPU-s"], line["spread"]) == ("30k", "20k to 40k")
+    assert (line["broker's CPU"], line["with it"]) == ("25%", "24k")
+    assert line["of the limit"] == "1.00 (1.00 to 3.00)"
+    assert (line["p50 ms"], line["p99 ms"], line["p99.9 ms"]) == ("1.0", "6.0", "9.0")
+    assert line["p99 to the limit's"] == "2.00 (2.00 to 2.00)"
+    assert (line["messages a frame"], line["bytes a message"], line["faults"]) == ("4.00", "100", "")
+    assert (reference["of the limit"], reference["broker's CPU"]) == ("", "")
