@@ -241,6 +241,14 @@ async def test_a_fault_of_the_server_is_noticed(programs: Path, name: str) -> No
     assert "{}" in server.received  # the pong
 
 
+async def test_latency_counts_from_the_time_at_which_a_publication_was_due(programs: Path) -> None:
+    """The server delivers the first one when the fourth has come, 150 ms later."""
+    async with scripted(Scripted(lambda sent: sent[:1])) as port:
+        said = await asyncio.to_thread(four_publications, programs / "loadgen", port)
+    assert said["all_deliveries"] == 1
+    assert said["max_us"] >= 150_000
+
+
 @pytest.mark.parametrize("level", range(10))
 async def test_compressed_messages_are_read(programs: Path, level: int) -> None:
     """Stored blocks (level 0), fixed codes and codes of their own."""
