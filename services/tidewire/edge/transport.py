@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tidewire.edge.gate import Gate
     from tidewire.kernel.errors import Disconnect
 
-MAX_WAIT = 1.0
-"""Seconds that a request may wait for its answer. Clients give up after 5 s, and what came too late for them was for nothing."""
+MAX_WAIT = 3.0
+"""Seconds that a request may wait for its answer. The SDKs give up after 5 s, and what comes too late for them is for nothing."""
 SLICE = 4096
 """Bytes that the frame reader is handed at once: the most that is done before others have their turn."""
 

@@ -751,14 +751,18 @@ async def test_a_herd_is_let_in_a_few_in_each_turn_of_the_loop(door: Door, line:
     assert len(line) == 0
 
 
-async def test_a_request_that_waits_is_not_read_on_without_bound(door: Door, line: Rotation) -> None:
-    """What came with it is taken up, and the socket read again, once it is let in."""
+@pytest.mark.parametrize("filling", [0, 7_000])
+async def test_a_request_that_waits_is_not_read_on_without_bound(
+    door: Door, line: Rotation, filling: int
+) -> None:
+    """What came with it is taken up, and the socket read again, once it is let in: also where the head was most of it."""
+    pings = (MAX_HEAD - 2 * filling) // 7 + 1
     tcp = door.tcp()
-    tcp.receive(head("/connection/websocket"))
-    tcp.receive(frame(b"p", Opcode.PING) * (MAX_HEAD // 7 + 1))
+    tcp.receive(head("/connection/websocket", ("X", "x" * filling), ("Y", "y" * filling)))
+    tcp.receive(frame(b"p", Opcode.PING) * pings)
     assert not tcp.reading
     await eventually(lambda: tcp.reading and not door.gate.floods)
-    assert tcp.delivered.count(b"\x8a\x01p") == MAX_HEAD // 7 + 1
+    assert tcp.delivered.count(b"\x8a\x01p") == pings
 
 
 async def test_a_request_that_waited_too_long_is_told_to_try_again(
