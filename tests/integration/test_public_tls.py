@@ -372,8 +372,8 @@ async def test_client_that_does_not_trust_the_edge(tmp_path: Path, papers: Paper
         await counted(edge, "rejected")
 
 
-async def test_drain_serves_who_is_in_the_queue(tmp_path: Path, papers: Papers) -> None:
-    """A connection that waits to be accepted when the listener closes gets its handshake, and clients are told to go."""
+async def test_drain_tells_clients_to_go(tmp_path: Path, papers: Papers) -> None:
+    """As without TLS, and ends in order."""
     with running(tmp_path, papers.settings, drain={"delay": 0, "window": 0}) as edge:
         client = await joined(edge.ws_url, token(), tls=papers.client())
         edge.terminate()
