@@ -1,7 +1,7 @@
 """TLS on accepted connections: memory of an idle one, and CPU of a handshake, of plain TCP, the loops' TLS and our own.
 
 Each server is a process of its own with an echo for a protocol, each round a fresh one; clients are in a third. An idle
-connection has echoed 100 bytes, or once 60,000. Memory is the growth of the server's proportional set size, CPU the
+connection has echoed 100 bytes, or once 60,000. Memory is the growth of the server's anonymous memory, CPU the
 server's own for accept, handshake and echo. `resumed`: a client that comes back with a session ticket. Prints medians of
 the rounds.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
-import os
+import re
 import socket
 import ssl
 import statistics
@@ -21,11 +21,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
-from bench.workers import KIB_IN_MIB, pss
 from tests.support.certificates import write_certificate
 from tidewire.platform.certificates import TlsFiles, read_identity
 from tidewire.platform.open_files import raise_limit
@@ -34,6 +33,7 @@ from tidewire.platform.tls import TlsSocket
 CONNECTIONS = 300
 ROUNDS = 3
 SMALL, LARGE = 100, 60_000
+SPAWN = multiprocessing.get_context("spawn")
 KINDS = ("plain", "asyncio", "uvloop", "ours")
 
 
@@ -42,16 +42,24 @@ class Echo(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
-        if isinstance(self._transport, asyncio.Transport):
-            self._transport.write(data)
+        self._transport.write(data)
+
+
+def anonymous() -> int:
+    """Return this process's own memory in KiB, without the pages of files."""
+    text = Path("/proc/self/smaps_rollup").read_text()
+    found = re.search(r"^Anonymous:\s+(\d+) kB$", text, re.MULTILINE)
+    if found is None:
+        raise AssertionError("the kernel does not tell Anonymous")
+    return int(found[1])
 
 
 def serve(kind: str, folder: Path, pipe: Connection) -> None:
-    """Serve until the other end of the pipe closes; each message on it is answered with (PSS in KiB, CPU seconds)."""
+    """Serve until the other end of the pipe closes; each message on it is answered with (memory in KiB, CPU seconds)."""
     raise_limit()
     (asyncio if kind == "asyncio" else uvloop).run(_serve(kind, folder, pipe))
 
@@ -76,19 +84,19 @@ async def _serve(kind: str, folder: Path, pipe: Connection) -> None:
             ended.set_result(None)
             return
         gc.collect()
-        pipe.send((pss(os.getpid()) * KIB_IN_MIB, time.process_time()))
+        pipe.send((anonymous(), time.process_time()))
 
     loop.add_reader(pipe.fileno(), answer)
     await ended
 
 
-def connect(kind: str, folder: Path, port: int, size: int, pipe: Connection) -> None:
+def connect(kind: str, folder: Path, port: int, size: int, number: int, pipe: Connection) -> None:
     """Open the connections, echo once on each, say so, and hold them until told to end. A size below 0: come back."""
     raise_limit()
     context = ssl.create_default_context(cafile=str(folder / "cert"))
     session: ssl.SSLSession | None = None
     held = []
-    for _ in range(CONNECTIONS):
+    for _ in range(number):
         sock = socket.create_connection(("127.0.0.1", port))
         if kind != "plain":
             sock = context.wrap_socket(sock, server_hostname="127.0.0.1", session=session)
@@ -108,15 +116,15 @@ def _echo(sock: socket.socket, size: int) -> None:
 
 def measure(kind: str, folder: Path, size: int) -> tuple[float, float, bool]:
     """Return KiB and milliseconds of CPU of a connection, and whether its session was resumed."""
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=serve, args=(kind, folder, theirs))
+    ours, theirs = SPAWN.Pipe()
+    server = SPAWN.Process(target=serve, args=(kind, folder, theirs))
     server.start()
     theirs.close()
     port = ours.recv()
     ours.send(None)
     before = ours.recv()
-    near, far = multiprocessing.Pipe()
-    clients = multiprocessing.Process(target=connect, args=(kind, folder, port, size, far))
+    near, far = SPAWN.Pipe()
+    clients = SPAWN.Process(target=connect, args=(kind, folder, port, size, CONNECTIONS, far))
     clients.start()
     resumed = near.recv()
     ours.send(None)
@@ -131,7 +139,6 @@ def measure(kind: str, folder: Path, size: int) -> tuple[float, float, bool]:
 
 def main() -> None:
     """Alternate the kinds, and print a line for each."""
-    multiprocessing.set_start_method("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_certificate(folder / "cert", [datetime.now(UTC) + timedelta(days=1)], folder / "key")
