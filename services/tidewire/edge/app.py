@@ -42,6 +42,7 @@ from tidewire.edge.transport import WebSocketTransport
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.platform import logs
+from tidewire.platform.garbage import settle
 from tidewire.platform.http import ListenError, http_protocol
 from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
@@ -205,6 +206,7 @@ class Edge:
             await self._prove_nats()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
+            settle()
             self._ticker.start()
             await self._listeners.open_public(partial(WebSocketTransport, self._gate))
         except (ListenError, LinkError) as error:
