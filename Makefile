@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-system lint format unit integration e2e conformance fuzz bench proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e conformance fuzz bench bench-parts proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,14 +41,20 @@ conformance: setup ## run the Autobahn Testsuite against the WebSocket transport
 fuzz: setup-sdks ## fuzz what reads strangers' bytes: FUZZ_RUNS inputs (10 million) for each target, or for TARGET only
 	@PYTHONPATH=services:. .venv/bin/python -m tests.fuzz --runs $(or $(FUZZ_RUNS),1e7) $(TARGET)
 
-bench: setup ## measure the edge on this machine
+setup-peers: ## the same, and the servers of others that `make bench` measures beside ours where they are installed
+	@scripts/setup.sh peers
+
+bench: setup ## measure the edge beside a C server (a quarter of an hour); BENCH="--quick" only tries it, "--help" tells more
+	@.venv/bin/python -m bench.load $(BENCH)
+
+bench-parts: setup ## measure parts of the edge by themselves
 	@.venv/bin/python -m bench
 
 proto: setup ## generate services/tidewire/rpc from proto/
 	@scripts/proto.sh
 
 pins: setup ## compile requirements*.txt from the .in files
-	@for each in requirements requirements-dev tests/fuzz/requirements tests/sdks/requirements-0.5; do UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --generate-hashes \
+	@for each in requirements requirements-dev tests/fuzz/requirements tests/sdks/requirements-0.5 bench/peers/requirements; do UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --generate-hashes \
 	  --no-header --python-version 3.11 $$each.in --output-file $$each.txt; done
 
 clean: ## remove what was installed or generated here

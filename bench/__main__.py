@@ -1,4 +1,4 @@
-"""`make bench`: run every benchmark of this folder, one after the other, each in a process of its own."""
+"""`make bench-parts`: run every benchmark of a part in this folder, one after the other, each in a process of its own."""
 
 from __future__ import annotations
 

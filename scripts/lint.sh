@@ -16,4 +16,4 @@ trap 'rm -rf "$fresh"' EXIT
 scripts/proto.sh "$fresh"
 diff -r --exclude='__init__.py' --exclude=__pycache__ "$fresh/tidewire/rpc" services/tidewire/rpc ||
   fail "services/tidewire/rpc is not what proto/ generates: run \`make proto\` and commit the result"
-! grep -n '"resolved"' package-lock.json || fail "package-lock.json names a registry: see .npmrc"
+! grep -n '"resolved"' package-lock.json bench/peers/package-lock.json || fail "a package-lock.json names a registry: see .npmrc"

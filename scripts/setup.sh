@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Make .venv and node_modules hold exactly what the pins say. Costs nothing when nothing changed since the last time.
-# Usage: scripts/setup.sh [sdks], with the argument also what only tests use and not every machine can have: a fuzzer, and
-# SDKs that need more than .venv (in .venv/sdks).
+# Usage: scripts/setup.sh [sdks | peers]; sdks: also what only tests use and not every machine can have, a fuzzer and, in
+# .venv/sdks, SDKs that need more than .venv; peers: also .venv/peers and bench/peers/node_modules, the servers that
+# `make bench` measures beside ours.
 source "$(dirname "$0")/env.sh"
 
 find_python() { # print the first Python of version 3.11 or newer that is not the one in .venv
@@ -59,11 +60,16 @@ install_node_modules() {
   npm ci --ignore-scripts --loglevel=error >/dev/null
 }
 
-install_old_python_sdk() {
-  echo "setup: installing the Python SDK 0.5 in an environment of its own"
-  rm -rf .venv/sdks/python-0.5
-  .venv/bin/python -m venv --without-pip .venv/sdks/python-0.5
-  pip_install .venv/sdks/python-0.5/bin/python --require-hashes -r tests/sdks/requirements-0.5.txt
+install_apart() { # folder requirements: make an environment of its own
+  echo "setup: installing $2 in an environment of its own"
+  rm -rf "$1"
+  .venv/bin/python -m venv --without-pip "$1"
+  pip_install "$1/bin/python" --require-hashes -r "$2"
+}
+
+install_node_peers() {
+  echo "setup: installing Socket.IO for Node"
+  npm ci --prefix bench/peers --ignore-scripts --loglevel=error >/dev/null
 }
 
 install_fuzzer() {
@@ -84,9 +90,17 @@ once .venv/requirements.stamp requirements-dev.txt -- install_requirements
 once .venv/package.stamp pyproject.toml services/tidewire/__init__.py -- pip_install .venv/bin/python --no-build-isolation --editable .
 [ -d node_modules ] || rm -f .venv/node.stamp
 once .venv/node.stamp package.json package-lock.json -- install_node_modules
-[ "${1:-}" = sdks ] || exit 0
-
-once .venv/fuzz.stamp tests/fuzz/requirements.txt -- install_fuzzer
-mkdir -p .venv/sdks
-once .venv/sdks/python-0.5.stamp tests/sdks/requirements-0.5.txt -- install_old_python_sdk
-once .venv/sdks/go.stamp tests/sdks/go/{go.mod,go.sum,main.go,client.go} -- build_go_driver
+case "${1:-}" in
+sdks)
+  once .venv/fuzz.stamp tests/fuzz/requirements.txt -- install_fuzzer
+  mkdir -p .venv/sdks
+  once .venv/sdks/python-0.5.stamp tests/sdks/requirements-0.5.txt -- install_apart .venv/sdks/python-0.5 tests/sdks/requirements-0.5.txt
+  once .venv/sdks/go.stamp tests/sdks/go/{go.mod,go.sum,main.go,client.go} -- build_go_driver
+  ;;
+peers)
+  command -v redis-server >/dev/null || fail "redis-server is missing: install it (Debian: apt-get install redis-server)"
+  [ -d bench/peers/node_modules ] || rm -f .venv/peers-node.stamp
+  once .venv/peers.stamp bench/peers/requirements.txt -- install_apart .venv/peers bench/peers/requirements.txt
+  once .venv/peers-node.stamp bench/peers/package.json bench/peers/package-lock.json -- install_node_peers
+  ;;
+esac

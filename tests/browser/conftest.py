@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.support.browser import chromium
 from tests.support.start_page import PageMesh, page_mesh
+from tests.support.wait import PATIENCE
+
+expect.set_options(timeout=1000 * PATIENCE)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import nats
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Origin
 
+from tests.support import nats_client
 from tests.support.dev import Dev, listening
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 async def joined(url: str, token: str, origin: str) -> AsyncIterator[ClientConnection]:
     """A client that has connected to the edge at `url` and subscribed to chat:a, from a page of `origin`."""
     address = f"{url.replace('http', 'ws')}/connection/websocket"
-    async with asyncio.timeout(20), connect(address, origin=Origin(origin)) as client:
+    async with asyncio.timeout(2 * PATIENCE), connect(address, origin=Origin(origin)) as client:
         await client.send(json.dumps({"id": 1, "connect": {"token": token}}))
         assert "connect" in json.loads(await client.recv())
         await client.send(json.dumps({"id": 2, "subscribe": {"channel": "chat:a"}}))
@@ -57,9 +57,8 @@ async def test_mesh_delivers_across_edges(dev: Dev) -> None:
     async with joined(first, told["token"], second) as one, joined(second, told["token"], first) as two:
         await one.send(json.dumps({"id": 3, "publish": {"channel": "chat:a", "data": {"from": "page"}}}))
         assert await publication(two) == {"from": "page"}
-        backend = await nats.connect(told["nats"])
-        await backend.publish("tw.pub.chat.a", b'{"from":"nats"}')
-        await backend.close()
+        async with nats_client.connected(told["nats"]) as backend:
+            await backend.publish("tw.pub.chat.a", b'{"from":"nats"}')
         assert await publication(two) == {"from": "nats"}
 
 
@@ -104,11 +103,13 @@ async def test_closed_terminal_stops_everything(tmp_path: Path) -> None:
     dev, shown = Dev(tmp_path), bytearray()
     asyncio.get_running_loop().add_reader(controller, lambda: shown.extend(os.read(controller, 4096)))
     try:
-        dev.start(terminal)
-        os.close(terminal)
-        await dev.ready()
-        asyncio.get_running_loop().remove_reader(controller)
-        os.close(controller)
+        try:
+            dev.start(terminal)
+            os.close(terminal)
+            await dev.ready()
+        finally:
+            asyncio.get_running_loop().remove_reader(controller)
+            os.close(controller)
         assert await dev.ended() == 0
         assert not any(listening(port) for port in dev.ports)
     finally:
@@ -122,7 +123,7 @@ async def test_hangup_has_the_edges_reload(dev: Dev) -> None:
     async with joined(told["edges"][0], told["token"], told["edges"][0]) as client:
         file.write_text(file.read_text().replace("namespaces:", "namespaces:\n    - {name: fresh}"))
         dev.process.send_signal(signal.SIGHUP)
-        await eventually(lambda: dev.text.count("config.reloaded") == 2, 10)
+        await eventually(lambda: dev.text.count("config.reloaded") == 2)
         await client.send(json.dumps({"id": 3, "subscribe": {"channel": "fresh:a"}}))
         assert json.loads(await client.recv())["error"]["code"] == 103
 
@@ -132,9 +133,9 @@ async def test_second_signal_does_not_wait_for_the_drain(tmp_path: Path) -> None
     with Dev(tmp_path, delay="1m") as dev:
         await dev.ready()
         dev.process.send_signal(signal.SIGINT)
-        await eventually(lambda: dev.text.count("draining") == 2, 10)
+        await eventually(lambda: dev.text.count("draining") == 2)
         dev.process.send_signal(signal.SIGINT)
-        await dev.ended(5)
+        await dev.ended()
         assert not any(listening(port) for port in dev.ports)
 
 
@@ -157,8 +158,8 @@ async def test_edge_that_dies_comes_back(dev: Dev) -> None:
     told = await dev.ready()
     first = dev.children()["edge-2"]
     os.kill(first, signal.SIGKILL)
-    await eventually(lambda: "was ended by signal 9" in dev.text, 10)
-    await eventually(lambda: dev.children().get("edge-2", first) != first and listening(dev.ports[2]), 20)
+    await eventually(lambda: "was ended by signal 9" in dev.text)
+    await eventually(lambda: dev.children().get("edge-2", first) != first and listening(dev.ports[2]))
     async with joined(told["edges"][1], told["token"], told["edges"][1]):
         pass
 
@@ -169,17 +170,16 @@ async def test_nats_that_dies_comes_back_once(dev: Dev) -> None:
     first = dev.children()["nats"]
     async with joined(told["edges"][0], told["token"], told["edges"][0]) as client:
         os.kill(first, signal.SIGKILL)
-        await eventually(lambda: dev.children().get("nats", first) != first and listening(dev.ports[4]), 20)
-        reader = asyncio.create_task(publication(client))
-        backend = await nats.connect(told["nats"])
+        await eventually(lambda: dev.children().get("nats", first) != first and listening(dev.ports[4]))
+        async with nats_client.connected(told["nats"]) as backend, asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(publication(client))
 
-        async def delivered() -> bool:
-            await backend.publish("tw.pub.chat.a", b'{"back":true}')
-            return reader.done()
+            async def delivered() -> bool:
+                await backend.publish("tw.pub.chat.a", b'{"back":true}')
+                return reader.done()
 
-        await eventually(delivered, 20)
+            await eventually(delivered)
         assert reader.result() == {"back": True}
-        await backend.close()
     os.kill(dev.children()["nats"], signal.SIGKILL)
     assert await dev.ended() == 1
     assert "nats ended again" in dev.text
@@ -189,7 +189,7 @@ async def test_children_die_with_a_killed_parent(dev: Dev) -> None:
     """Nothing is left behind when the parent has no chance to stop it."""
     await dev.ready()
     dev.process.kill()
-    await eventually(lambda: not any(listening(port) for port in dev.ports), 20)
+    await eventually(lambda: not any(listening(port) for port in dev.ports))
 
 
 async def test_taken_ports_are_named_with_their_settings(tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.msg import Msg
 
+from tests.support import nats_client
 from tests.support.edges import EdgeProcess, Mesh, edge_config, mapping, native, running_mesh, token
 from tests.support.http import upgrade
 from tests.support.nats_server import NatsServer
 from tests.support.node import Node
 from tests.support.protocol import protocol
-from tests.support.raw_client import RawClient, joined, publication
+from tests.support.raw_client import Clients, RawClient, joined, publication
 from tests.support.sdk import FORMATS, SdkClient, connected, event, events_of, subscribed
 from tests.support.sdk_python import PythonClient
 from tests.support.wait import eventually
@@ -105,26 +105,25 @@ class TestPublishing:
     @protocol("publish.tags")
     async def test_the_sdks_get_tags_and_info_of_a_native_publication(self, shared: Mesh, node: Node) -> None:
         """From the headers Tw-Tags and Tw-Info, in both formats; data with line ends arrives as it was meant."""
-        clients: list[SdkClient] = []
-        for wire in FORMATS:
-            clients.append(await node.create(shared.edges[0].ws_url, wire=wire, token=token("js")))
-            clients.append(PythonClient(shared.edges[1].ws_url, wire=wire, token=token("py")))
-        for each in clients:
-            await connected(each)
-            await subscribed(each, "live:tagged")
         data = {"text": "line\nline", "list": [1, {"a": None}]}
-        async with native(shared) as client:
+        async with native(shared) as client, contextlib.AsyncExitStack() as stack:
+            sdks: list[SdkClient] = []
+            for wire in FORMATS:
+                sdks.append(await node.create(shared.edges[0].ws_url, wire=wire, token=token("js")))
+                sdks.append(PythonClient(shared.edges[1].ws_url, wire=wire, token=token("py")))
+            for each in sdks:
+                stack.push_async_callback(each.close)
+                await connected(each)
+                await subscribed(each, "live:tagged")
             headers = {"Tw-V": "1", "Tw-Tags": '{"kind": "news"}', "Tw-Info": json.dumps(INFO)}
             pretty = json.dumps(data, indent=2).replace("\n", "\r\n").encode()
             await client.publish("tw.pub.live.tagged", pretty, headers=headers)
-            for each in clients:
+            for each in sdks:
                 got = await event(each, "publication")
                 assert got.data == data
                 assert got.tags == {"kind": "news"}
                 assert got.info == INFO
-        for each in clients:
-            assert events_of(each, "error") == []
-            await each.close()
+                assert events_of(each, "error") == []
 
     async def test_what_cannot_be_delivered_is_dropped_and_counted(self, shared: Mesh) -> None:
         """Data that is not JSON, headers that are malformed, and a version that this edge does not know."""
@@ -156,7 +155,7 @@ class TestPublishing:
         async with native(shared) as client, readers(shared, *channels) as reading:
             for subject in ("tw.pub.live.*", "tw.pub.live.>", "tw.pub.live.a.*", "tw.pub.>"):
                 await client.publish(subject, b'"lost"')
-            await client.flush()
+            await nats_client.flushed(client)
             assert await fenced(reading, lambda: client.publish("tw.pub.live.room", compact(FENCE))) == [
                 [],
                 [],
@@ -164,7 +163,9 @@ class TestPublishing:
 
 
 class TestFollowing:
-    async def test_a_native_subscriber_follows_a_namespace_with_data_unwrapped(self, shared: Mesh) -> None:
+    async def test_a_native_subscriber_follows_a_namespace_with_data_unwrapped(
+        self, shared: Mesh, clients: Clients
+    ) -> None:
         """What clients and backends publish, with who did it and when in the headers; other namespaces stay out."""
         messages: list[Msg] = []
 
@@ -173,14 +174,13 @@ class TestFollowing:
 
         async with native(shared) as client:
             await client.subscribe("tw.in.*.live.>", cb=keep)
-            await client.flush()
-            publisher = await RawClient(shared.edges[0].ws_url).open()
+            await nats_client.flushed(client)
+            publisher = await clients.open(shared.edges[0].ws_url)
             connection = (await publisher.connect(token("zoë", info={"a": 1})))["client"]
             for channel in ("plain", "live:news.today"):
                 await publisher.command(publish={"channel": channel, "data": {"text": "hi"}})
             await client.publish("tw.pub.live.native", b"2")
             await eventually(lambda: len(messages) == 2)
-            await publisher.close()
         first, second = messages
         assert first.subject.split(".", 3)[3] == "live.news.today"
         assert json.loads(first.data) == {"text": "hi"}
@@ -206,7 +206,7 @@ class TestMapping:
             edge = EdgeProcess(tmp_path, edge_config(server.url))
             try:
                 edge.launch()
-                assert await edge.exit_code(15) == UNAVAILABLE
+                assert await edge.exit_code() == UNAVAILABLE
             finally:
                 edge.kill()
         (line,) = [line for line in edge.lines if line["level"] == "error"]
@@ -223,7 +223,7 @@ class TestMapping:
         edge = EdgeProcess(tmp_path, config)
         try:
             edge.launch()
-            assert await edge.exit_code(15) == UNAVAILABLE
+            assert await edge.exit_code() == UNAVAILABLE
         finally:
             edge.kill()
         (line,) = [line for line in edge.lines if line["level"] == "error"]
@@ -242,42 +242,45 @@ class TestMapping:
             ][0]
             route = f'cluster {{ name: tests, listen: 127.0.0.1:-1, routes: ["{port}"] }}\n'
             with NatsServer(tmp_path / "unmapped", config=route) as unmapped:
-                client = await nats.connect(unmapped.url)
-                messages: list[Msg] = []
+                async with nats_client.connected(unmapped.url) as client:
+                    messages: list[Msg] = []
 
-                async def keep(message: Msg) -> None:
-                    messages.append(message)
+                    async def keep(message: Msg) -> None:
+                        messages.append(message)
 
-                async def routed() -> bool:
-                    await client.publish("tw.pub.live.probe", b"1")
-                    return bool(messages)
+                    async def routed() -> bool:
+                        await client.publish("tw.pub.live.probe", b"1")
+                        return bool(messages)
 
-                await client.subscribe("tw.in.*.live.>", cb=keep)
-                await eventually(routed)
-                async with readers(mesh, "live:rescued") as reading:
-                    for number in range(count):
-                        await client.publish(
-                            "tw.pub.live.rescued", compact(number), headers={"Tw-Tags": '{"a": "b"}'}
+                    await client.subscribe("tw.in.*.live.>", cb=keep)
+                    await eventually(routed)
+                    async with readers(mesh, "live:rescued") as reading:
+                        for number in range(count):
+                            await client.publish(
+                                "tw.pub.live.rescued", compact(number), headers={"Tw-Tags": '{"a": "b"}'}
+                            )
+                        await eventually(lambda: all(len(reader.data) >= count for reader in reading))
+                        got = await fenced(
+                            reading, lambda: client.publish("tw.pub.live.rescued", compact(FENCE))
                         )
-                    await eventually(lambda: all(len(reader.data) >= count for reader in reading))
-                    got = await fenced(reading, lambda: client.publish("tw.pub.live.rescued", compact(FENCE)))
-                    assert [sorted(each) for each in got] == [list(range(count))] * 2
-                    assert all(pub["tags"] == {"a": "b"} for pub in reading[0].pubs[:count])
-                await client.close()
+                        assert [sorted(each) for each in got] == [list(range(count))] * 2
+                        assert all(pub["tags"] == {"a": "b"} for pub in reading[0].pubs[:count])
             assert all(each.headers is not None and each.headers["Tw-Unmapped"] == "1" for each in messages)
             assert await mesh.total(name) > count
             assert any(edge.logged("nats.unmapped_node") for edge in mesh.edges)
 
-    async def test_a_node_that_comes_back_without_the_mapping_counts_as_away(self, mesh: Mesh) -> None:
+    async def test_a_node_that_comes_back_without_the_mapping_counts_as_away(
+        self, mesh: Mesh, clients: Clients
+    ) -> None:
         """Clients stay, publishers get 100 and new handshakes 503 until the node maps again."""
         edge = mesh.edges[0]
-        client = await joined(edge.ws_url, token(), "live:room")
+        client = await clients.join(edge.ws_url, token(), "live:room")
         mesh.nats.restart("")
 
         async def noticed() -> bool:
             return (await edge.metrics()).value("tidewire_nats_mapping_failures_total") >= 1
 
-        await eventually(noticed, 10)
+        await eventually(noticed)
         assert (await upgrade(edge.websocket_url)).status == 503
         error = (await client.command(publish={"channel": "live:room", "data": 1}))["error"]
         assert (error["code"], error["temporary"]) == (100, True)
@@ -288,7 +291,6 @@ class TestMapping:
         async def accepted() -> bool:
             return (await upgrade(edge.websocket_url)).status == 101
 
-        await eventually(accepted, 15)
+        await eventually(accepted)
         assert (await client.command(publish={"channel": "live:room", "data": 1}))["publish"] == {}
         assert not client.gone.is_set()
-        await client.close()

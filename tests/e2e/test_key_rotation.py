@@ -15,12 +15,12 @@ import jwt
 import pytest
 
 from tests.support.checker import Checker, payload, record
-from tests.support.edges import OPEN, EdgeProcess, Mesh, running_mesh
-from tests.support.jwks_server import JwksServer
+from tests.support.edges import OPEN, PATIENT, EdgeProcess, Mesh, running_mesh
+from tests.support.jwks_server import JwksServer, serving
 from tests.support.keys import jwk, jwks, pem, signed
 from tests.support.protocol import protocol
-from tests.support.raw_client import RawClient, publication
-from tests.support.wait import eventually
+from tests.support.raw_client import Clients, RawClient, publication
+from tests.support.wait import PATIENCE, eventually
 
 CLIENTS = 500
 CHANNEL = "$live:room"
@@ -101,7 +101,8 @@ def key_set(*generations: str) -> bytes:
 class Crowd:
     """The connected clients, each with a token of one kind, and what they are given."""
 
-    def __init__(self, checker: Checker) -> None:
+    def __init__(self, clients: Clients, checker: Checker) -> None:
+        self._clients = clients
         self._checker = checker
         self.members: list[tuple[str, Callable[[str, str], str], RawClient]] = []
 
@@ -114,7 +115,7 @@ class Crowd:
             assert found is not None, line
             self._checker.received(user, record(found[0], found[1]["data"]))
 
-        client = await RawClient(edge.ws_url, on_push).open()
+        client = await self._clients.open(edge.ws_url, on_push)
         self.members.append((user, issue, client))
         await client.connect(issue("old", user))
         self._checker.subscribed(user, [CHANNEL])
@@ -141,10 +142,10 @@ class Crowd:
 
 
 @contextlib.asynccontextmanager
-async def publishing(edge: EdgeProcess, checker: Checker) -> AsyncIterator[list[int]]:
+async def publishing(edge: EdgeProcess, clients: Clients, checker: Checker) -> AsyncIterator[list[int]]:
     """Publish all the time, from a connection of its own; yields the numbers that were acknowledged."""
     done: list[int] = []
-    client = await RawClient(edge.ws_url).open()
+    client = await clients.open(edge.ws_url)
     await client.connect(_secret("old", "publisher"))
     subscribe = {"channel": CHANNEL, "token": _subscription("old", "publisher")}
     assert "subscribe" in await client.command(subscribe=subscribe)
@@ -165,7 +166,6 @@ async def publishing(edge: EdgeProcess, checker: Checker) -> AsyncIterator[list[
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        client.abort()
 
 
 async def reloaded(mesh: Mesh, changes: dict[str, Any], times: float) -> None:
@@ -174,7 +174,7 @@ async def reloaded(mesh: Mesh, changes: dict[str, Any], times: float) -> None:
         edge.configure(changes)
         edge.hang_up()
     for edge in mesh.edges:
-        await eventually(partial(_reloads, edge, times), 10.0, f"the reload of {edge.name}")
+        await eventually(partial(_reloads, edge, times), message=f"the reload of {edge.name}")
 
 
 async def _reloads(edge: EdgeProcess, times: float) -> bool:
@@ -195,40 +195,41 @@ async def verdict(edge: EdgeProcess, token: str) -> int:
 
 @protocol("token.rotation", "token.hmac", "token.kid", "token.public", "token.subscription")
 async def test_rotation_of_every_kind_of_key_drops_nobody(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clients: Clients, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The one secret without a name, secrets and public keys by kid, an issuer's key set, and the keys of subscription tokens."""
-    issuer = JwksServer(key_set("old"))
-    await issuer.start()
+    async with serving(key_set("old")) as issuer:
+        await rotation(issuer, tmp_path, clients, capsys)
+
+
+async def rotation(
+    issuer: JwksServer, folder: Path, clients: Clients, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Connect everybody, rotate while one publishes, and see what arrived."""
     source = {
         "url": issuer.url,
         "algorithms": ["EdDSA"],
         "min_refetch_interval": "1s",
     }
     base = {
-        "client": {"token": {"jwks": [source]}},
+        "client": {**PATIENT, "token": {"jwks": [source]}},
         "channel": {"namespaces": [{"name": "live", **OPEN}]},
     }
     checker = Checker()
-    crowd = Crowd(checker)
-    with running_mesh(tmp_path, merged_keys(base, trusted("old"))) as mesh:
-        try:
-            places = list(itertools.product(mesh.edges, KINDS))
-            for number in range(CLIENTS):
-                edge, kind = places[number % len(places)]
-                await crowd.join(edge, kind, f"user-{number}")
-            async with publishing(mesh.edges[0], checker) as published:
-                await rotate(mesh, crowd, issuer)
-                at_end = len(published)
-                await eventually(lambda: len(published) > at_end)
-            await checker.check_when_complete(20.0)
-            assert crowd.gone == []
-            with capsys.disabled():
-                print(f"\nrotation: {CLIENTS} clients, {checker.counts}")
-        finally:
-            for _, _, client in crowd.members:
-                client.abort()
-            await issuer.stop()
+    crowd = Crowd(clients, checker)
+    with running_mesh(folder, merged_keys(base, trusted("old"))) as mesh:
+        places = list(itertools.product(mesh.edges, KINDS))
+        for number in range(CLIENTS):
+            edge, kind = places[number % len(places)]
+            await crowd.join(edge, kind, f"user-{number}")
+        async with publishing(mesh.edges[0], clients, checker) as published:
+            await rotate(mesh, crowd, issuer)
+            at_end = len(published)
+            await eventually(lambda: len(published) > at_end)
+        await checker.check_when_complete(PATIENCE)
+        assert crowd.gone == []
+        with capsys.disabled():
+            print(f"\nrotation: {CLIENTS} clients, {checker.counts}")
 
 
 async def rotate(mesh: Mesh, crowd: Crowd, issuer: JwksServer) -> None:
@@ -247,7 +248,7 @@ async def rotate(mesh: Mesh, crowd: Crowd, issuer: JwksServer) -> None:
     await reloaded(mesh, trusted("new"), 2)
     for edge, kind in new_comers:
         if kind == "issued":  # forgotten when the edge next fetches the set
-            await eventually(partial(_refused, edge), 10.0)
+            await eventually(partial(_refused, edge))
         else:
             assert await verdict(edge, KINDS[kind]("old", "late-comer")) == 3500, kind
     await crowd.refresh()

@@ -12,8 +12,9 @@ from nats.aio.msg import Msg
 
 from tests.support.edges import OPEN, PARTITIONS, Mesh, running_mesh, token
 from tests.support.least_rights import PASSWORDS, VARIABLES, logged_in, printed
+from tests.support.nats_client import flushed
 from tests.support.raw_client import RawClient
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 
 CONFIG = {
     "nats": {"user": "edge", "password": PASSWORDS["edge"]},
@@ -37,8 +38,7 @@ async def test_everything_works_with_the_printed_rights(mesh: Mesh) -> None:
     pushed: list[object] = []
     refused: list[str] = []
     async with AsyncExitStack() as stack:
-        app = await logged_in(mesh.nats.url, "app", refused)
-        stack.push_async_callback(app.close)
+        app = await stack.enter_async_context(logged_in(mesh.nats.url, "app", refused))
         events = await app.subscribe("tw.ev.message")
 
         async def answer(message: Msg) -> None:
@@ -60,19 +60,18 @@ async def test_everything_works_with_the_printed_rights(mesh: Mesh) -> None:
 
         async def all_pass(data: int) -> None:
             followed = await app.subscribe("tw.in.*.chat.a")
-            await app.flush()
-            await app.flush()  # nats-py may write a PING before the SUB
+            await flushed(app)
             assert await taken(data)
-            assert (await followed.next_msg(5)).data == b"%d" % data
+            assert (await followed.next_msg(PATIENCE)).data == b"%d" % data
             await app.publish("tw.pub.chat.a", b"%d" % (data + 1))
-            assert (await followed.next_msg(5)).data == b"%d" % (data + 1)
+            assert (await followed.next_msg(PATIENCE)).data == b"%d" % (data + 1)
             await eventually(lambda: pushed[-2:] == [data, data + 1])
             await followed.unsubscribe()
             assert (await publisher.command(rpc={"method": "ask"}))["rpc"]["data"] == {"answer": 42}
 
         await all_pass(1)
         publisher.frame(b'{"send":{"data":"hello"}}')
-        assert (await events.next_msg(5)).data == b'"hello"'
+        assert (await events.next_msg(PATIENCE)).data == b'"hello"'
         lost = "tidewire_nats_disconnects_total"
         before = await mesh.total(lost)
         mesh.nats.restart()
@@ -81,7 +80,7 @@ async def test_everything_works_with_the_printed_rights(mesh: Mesh) -> None:
             away = await mesh.total(lost) == before + 2
             return away and app.is_connected and await taken(0) and pushed[-1] == 0
 
-        await eventually(back, 15)
+        await eventually(back)
         await all_pass(3)
         assert await mesh.total("tidewire_nats_errors_total", kind="permissions") == 0
     assert not [error for error in refused if "permissions" in error]

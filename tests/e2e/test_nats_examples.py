@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -19,12 +18,13 @@ from nats.micro import add_service
 from nats.micro.request import Request
 
 from tests.support.channels import Vector, vectors
-from tests.support.edges import OPEN, Mesh, mapping, running_mesh, token
+from tests.support.edges import OPEN, Mesh, mapping, native, running_mesh, token
 from tests.support.examples import dev_file, example, running, said
 from tests.support.least_rights import VARIABLES, logged_in, printed
+from tests.support.nats_client import flushed
 from tests.support.nats_server import NatsServer
-from tests.support.raw_client import RawClient, joined, publication
-from tests.support.wait import eventually
+from tests.support.raw_client import Clients, RawClient, publication
+from tests.support.wait import PATIENCE, eventually
 
 ANYBODY = {**OPEN, "allow_subscribe_for_anonymous": True, "allow_publish_for_anonymous": True}
 CONFIG = {
@@ -32,7 +32,7 @@ CONFIG = {
     "channel": {"namespaces": [{"name": "chat", **ANYBODY}, {"name": "kept", **OPEN}]},
     "rpc": {
         "enabled": True,
-        "timeout": "500ms",
+        "timeout": "2s",
         "methods": [{"name": "*", "allow_for_client": True, "allow_for_anonymous": True}],
     },
     "send": {"enabled": True, "allow_for_anonymous": True},
@@ -56,9 +56,8 @@ def folder(mesh: Mesh, tmp_path: Path) -> Path:
 @pytest.fixture
 async def backend(mesh: Mesh) -> AsyncIterator[Client]:
     """A plain NATS client."""
-    client = await nats.connect(mesh.nats.url)
-    yield client
-    await client.close()
+    async with native(mesh) as client:
+        yield client
 
 
 class Heard:
@@ -74,17 +73,16 @@ class Heard:
 
 
 @pytest.fixture
-async def lobby(mesh: Mesh) -> AsyncIterator[Heard]:
+async def lobby(mesh: Mesh, clients: Clients) -> Heard:
     """What a client hears in chat:lobby."""
     heard = Heard()
-    client = await joined(mesh.edges[1].ws_url, token(), "chat:lobby", "kept:x", on_push=heard)
-    yield heard
-    client.abort()
+    await clients.join(mesh.edges[1].ws_url, token(), "chat:lobby", "kept:x", on_push=heard)
+    return heard
 
 
-async def anonymous(mesh: Mesh) -> RawClient:
+async def anonymous(mesh: Mesh, clients: Clients) -> RawClient:
     """Connect without a token."""
-    client = await RawClient(mesh.edges[0].ws_url).open()
+    client = await clients.open(mesh.edges[0].ws_url)
     assert "connect" in await client.command(connect={})
     return client
 
@@ -109,29 +107,34 @@ async def test_publish_example_reaches_subscribers(folder: Path, lobby: Heard) -
     assert lobby.pubs == [{"data": {"text": "Hello from a backend"}, "tags": {"source": "example"}}]
 
 
-async def test_follow_example_prints_what_is_published(mesh: Mesh, folder: Path, backend: Client) -> None:
+async def test_follow_example_prints_what_is_published(
+    mesh: Mesh, folder: Path, backend: Client, clients: Clients
+) -> None:
     """By users, by anonymous clients and by backends, whatever the channel is called; other namespaces stay out."""
     async with running("nats_follow", folder) as process:
         assert await said(process) == "following chat"
-        client = await joined(mesh.edges[0].ws_url, token("zoë"))
+        await eventually(lambda: has_interest(backend, "tw.in.0.chat.probe"))
+        assert await said(process) == "chat:probe: a backend: "
+        client = await clients.join(mesh.edges[0].ws_url, token("zoë"))
         await client.command(publish={"channel": "kept:x", "data": 0})
         await client.command(publish={"channel": "chat:a b/é", "data": {"n": 1}})
         assert await said(process) == 'chat:a b/é: zoë: {"n":1}'
-        nobody = await anonymous(mesh)
+        nobody = await anonymous(mesh, clients)
         await nobody.command(publish={"channel": "chat:x.y", "data": 2})
         assert await said(process) == "chat:x.y: somebody anonymous: 2"
         await backend.publish("tw.pub.chat.%.room", b"\xff")
         assert await said(process) == "$chat:room: a backend: \ufffd"
-        client.abort()
-        nobody.abort()
 
 
-async def test_answer_example_greets_people_with_a_name(mesh: Mesh, folder: Path) -> None:
+async def test_answer_example_greets_people_with_a_name(
+    mesh: Mesh, folder: Path, backend: Client, clients: Clients
+) -> None:
     """It learns the name from the edge; its own error reaches the client; gone, the method is not found."""
-    client = await joined(mesh.edges[0].ws_url, token("zoë & co"))
-    nobody = await anonymous(mesh)
+    client = await clients.join(mesh.edges[0].ws_url, token("zoë & co"))
+    nobody = await anonymous(mesh, clients)
     async with running("nats_answer", folder) as process:
         assert await said(process) == "answering greet"
+        await eventually(lambda: has_interest(backend, "tw.rpc.greet"))
         reply = await client.command(rpc={"method": "greet", "data": {"polite": True}})
         assert reply["rpc"]["data"] == {"text": "Good day, zoë & co"}
         reply = await nobody.command(rpc={"method": "greet", "data": {}})
@@ -142,8 +145,20 @@ async def test_answer_example_greets_people_with_a_name(mesh: Mesh, folder: Path
         return "error" in reply and bool(reply["error"]["code"] == 104)
 
     await eventually(gone)
-    client.abort()
-    nobody.abort()
+
+
+async def has_interest(client: Client, subject: str) -> bool:
+    """Whether nats-server knows somebody who subscribes to a subject; otherwise it says so at once.
+
+    A program may say that it listens before its subscription has been processed: see `flushed`.
+    """
+    try:
+        await client.request(subject, b"", timeout=0.5)
+    except NoRespondersError:
+        return False
+    except NatsTimeout:
+        return True
+    return True
 
 
 # Warnings to native publishers.
@@ -157,9 +172,9 @@ async def test_jetstream_publish_without_history_is_delivered_and_ends_in_an_err
     with pytest.raises(NatsTimeout):
         await jetstream.publish("tw.pub.chat.lobby", b"1", timeout=0.3)
     with pytest.raises(NoStreamResponseError):
-        await jetstream.publish("tw.pub.chat.empty", b"1", timeout=2)
+        await jetstream.publish("tw.pub.chat.empty", b"1", timeout=PATIENCE)
     with pytest.raises(NoRespondersError):
-        await backend.request("tw.pub.chat.empty", b"1", timeout=2)
+        await backend.request("tw.pub.chat.empty", b"1", timeout=PATIENCE)
     await eventually(lambda: lobby.pubs)
     assert lobby.pubs == [{"data": 1}]
 
@@ -170,15 +185,17 @@ async def test_wildcard_publication_is_acknowledged_by_a_stream_and_reaches_no_c
     """A native follower sees it, under its odd subject."""
     jetstream = backend.jetstream()
     await jetstream.add_stream(name="KEPT", subjects=["tw.in.*.kept.>"])
-    follower = await backend.subscribe("tw.in.*.kept.>")
-    await backend.flush()
-    for number, subject in enumerate(("tw.pub.kept.*", "tw.pub.kept.>"), 1):
-        assert (await jetstream.publish(subject, b'"lost"')).seq == number
-        assert (await follower.next_msg(5)).subject.endswith(subject.removeprefix("tw.pub"))
-    await jetstream.publish("tw.pub.kept.x", b'"end"')
-    await eventually(lambda: lobby.pubs)
-    assert lobby.pubs == [{"data": "end"}]
-    await jetstream.delete_stream("KEPT")
+    try:
+        follower = await backend.subscribe("tw.in.*.kept.>")
+        await flushed(backend)
+        for number, subject in enumerate(("tw.pub.kept.*", "tw.pub.kept.>"), 1):
+            assert (await jetstream.publish(subject, b'"lost"', timeout=PATIENCE)).seq == number
+            assert (await follower.next_msg(PATIENCE)).subject.endswith(subject.removeprefix("tw.pub"))
+        await jetstream.publish("tw.pub.kept.x", b'"end"', timeout=PATIENCE)
+        await eventually(lambda: lobby.pubs)
+        assert lobby.pubs == [{"data": "end"}]
+    finally:
+        await jetstream.delete_stream("KEPT")
 
 
 async def test_header_values_may_be_utf_8_and_false_ones_are_left_out(backend: Client, lobby: Heard) -> None:
@@ -219,7 +236,7 @@ async def answer_code(request: Request) -> None:
     await request.respond_error(str(code), f"error {code}")
 
 
-async def test_clients_get_what_responders_answer(mesh: Mesh, backend: Client) -> None:
+async def test_clients_get_what_responders_answer(mesh: Mesh, backend: Client, clients: Clients) -> None:
     """The page's table, row by row."""
     service = await add_service(backend, name="tests", version="1.0.0")
     handlers = {
@@ -230,8 +247,8 @@ async def test_clients_get_what_responders_answer(mesh: Mesh, backend: Client) -
     }
     for number, (method, handler) in enumerate(handlers.items()):
         await service.add_endpoint(name=f"e{number}", subject=f"tw.rpc.{method}", handler=handler)
-    await backend.flush()
-    client = await joined(mesh.edges[0].ws_url, token())
+    await flushed(backend)
+    client = await clients.join(mesh.edges[0].ws_url, token())
 
     async def outcome(method: str, data: object = None) -> object:
         reply = await client.command(rpc={"method": method, "data": data})
@@ -246,11 +263,11 @@ async def test_clients_get_what_responders_answer(mesh: Mesh, backend: Client) -
     assert codes[-1] == {"code": 100, "message": "the method did not answer in time", "temporary": True}
     for method in ("unknown", "tw.publish", "not"):
         assert (await outcome(method)) == {"code": 104, "message": "method not found"}
-    client.abort()
-    await service.stop()
 
 
-async def test_calls_and_messages_carry_the_caller_in_headers(mesh: Mesh, backend: Client) -> None:
+async def test_calls_and_messages_carry_the_caller_in_headers(
+    mesh: Mesh, backend: Client, clients: Clients
+) -> None:
     """The user percent-encoded, empty for an anonymous one; the connection's id as the connect reply tells it."""
     calls: list[Msg] = []
 
@@ -260,9 +277,9 @@ async def test_calls_and_messages_carry_the_caller_in_headers(mesh: Mesh, backen
 
     await backend.subscribe("tw.rpc.who", cb=call)
     events = await backend.subscribe("tw.ev.message")
-    await backend.flush()
-    named = await RawClient(mesh.edges[0].ws_url).open()
-    nobody = await RawClient(mesh.edges[0].ws_url).open()
+    await flushed(backend)
+    named = await clients.open(mesh.edges[0].ws_url)
+    nobody = await clients.open(mesh.edges[0].ws_url)
     for client, connect, user in (
         (named, {"token": token("zoë 100%")}, "zo%C3%AB%20100%25"),
         (nobody, {}, ""),
@@ -270,13 +287,12 @@ async def test_calls_and_messages_carry_the_caller_in_headers(mesh: Mesh, backen
         connection = (await client.command(connect=connect))["connect"]["client"]
         await client.command(rpc={"method": "who", "data": {"a": 1}})
         client.frame(b'{"send":{"data":"hello"}}')
-        message = await events.next_msg(5)
+        message = await events.next_msg(PATIENCE)
         assert (message.data, calls[-1].data) == (b'"hello"', b'{"a":1}')
         expected = {"Tw-V": "1", "Tw-User": user, "Tw-Client": connection}
         for headers in (message.headers, calls[-1].headers):
             assert headers is not None
             assert {name: headers.get(name, "") for name in expected} == expected
-        client.abort()
 
 
 async def test_microservices_answer_with_the_least_rights(
@@ -287,12 +303,13 @@ async def test_microservices_answer_with_the_least_rights(
         monkeypatch.setenv(name, password)
     refused: list[str] = []
     with NatsServer(tmp_path / "nats", config=printed(tmp_path / "js", 16)) as server:
-        app, edge = await logged_in(server.url, "app", refused), await logged_in(server.url, "edge", refused)
-        service = await add_service(app, name="tests", version="1.0.0")
-        await service.add_endpoint(name="nothing", subject="tw.rpc.nothing", handler=answer_nothing)
-        await app.flush()  # the endpoint's own subscription comes after those that are refused
-        await eventually(lambda: len(refused) == 9)
-        assert all("$srv" in error for error in refused)
-        assert (await edge.request("tw.rpc.nothing", b"", timeout=5)).data == b""
-        await edge.close()
-        await app.close()
+        async with (
+            logged_in(server.url, "app", refused) as app,
+            logged_in(server.url, "edge", refused) as edge,
+        ):
+            service = await add_service(app, name="tests", version="1.0.0")
+            await service.add_endpoint(name="nothing", subject="tw.rpc.nothing", handler=answer_nothing)
+            await flushed(app)  # the endpoint's own subscription comes after those that are refused
+            await eventually(lambda: len(refused) == 9)
+            assert all("$srv" in error for error in refused)
+            assert (await edge.request("tw.rpc.nothing", b"", timeout=PATIENCE)).data == b""

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import nats
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client as NatsClient
@@ -15,7 +14,8 @@ from nats.aio.msg import Msg
 
 from tests.support.balancer import running_balancer
 from tests.support.checker import Checker, payload, record
-from tests.support.edges import EdgeProcess, Mesh, edge_config, merged, running_mesh, token
+from tests.support.edges import EdgeProcess, Mesh, edge_config, merged, native, running_mesh, token
+from tests.support.nats_client import flushed
 from tests.support.protocol import protocol
 from tests.support.raw_client import joined
 from tests.support.scenarios.setting import APPLICATION_ERROR, CONFIG, FOR_USERS, SENT
@@ -26,7 +26,7 @@ from tests.support.wait import eventually
 
 PUBLICATIONS = 5
 """Of each SDK and format in the channel that all of them listen to."""
-PINGS = 3
+PINGS = 2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -46,7 +46,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 @contextlib.asynccontextmanager
 async def running_backend(mesh: Mesh) -> AsyncIterator[NatsClient]:
     """Answer the clients' calls on NATS, and publish what they send; the link may publish more."""
-    link = await nats.connect(mesh.nats.url)
 
     async def answer(message: Msg) -> None:
         await message.respond(b'{"sum": 5}')
@@ -58,14 +57,12 @@ async def running_backend(mesh: Mesh) -> AsyncIterator[NatsClient]:
     async def send_back(message: Msg) -> None:
         await link.publish(f"tw.pub.{SENT.replace(':', '.')}", message.data)
 
-    try:
+    async with native(mesh) as link:
         await link.subscribe("tw.rpc.sum", cb=answer)
         await link.subscribe("tw.rpc.fail", cb=refuse)
         await link.subscribe("tw.ev.message", cb=send_back)
-        await link.flush()
+        await flushed(link)
         yield link
-    finally:
-        await link.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -127,19 +124,19 @@ async def test_every_sdk_receives_what_each_of_them_publishes(cast: Cast) -> Non
 
 
 async def test_every_sdk_answers_pings(cast: Cast, tmp_path: Path) -> None:
-    """One every two seconds: after three of them nobody was closed for want of a pong, and nobody noticed anything."""
-    changes = {"client": {"ping_interval": "2s", "pong_timeout": "1900ms"}}
+    """One every four seconds: after two of them nobody was closed for want of a pong, and nobody noticed anything."""
+    changes = {"client": {"ping_interval": "4s", "pong_timeout": "3900ms"}}
     config = edge_config(cast.mesh.nats.url, changes)
-    with EdgeProcess(tmp_path, config, name="pinging") as edge:
+    with EdgeProcess(tmp_path, config, name="pinging") as edge, contextlib.ExitStack() as stack:
         async with cast.players() as players:
             clients = [await player.join(url=edge.ws_url) for player in players]
             last = await joined(edge.ws_url, token("last"))
-            await eventually(lambda: last.pings >= PINGS, 2 * PINGS + 5)
+            stack.callback(last.abort)
+            await eventually(lambda: last.pings >= PINGS)
             for player, client in zip(players, clients, strict=True):
                 assert [each.event for each in client.events] == ["connecting", "connected"], player.kind
             assert edge.logged("connection.closed") == []
             assert (await edge.metrics()).value("tidewire_connections") == len(KINDS) + 1
-            await last.close()
 
 
 async def test_every_sdk_moves_to_another_edge_when_its_own_drains(cast: Cast, tmp_path: Path) -> None:

@@ -6,32 +6,27 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
-import nats
 import pytest
 from nats.aio.msg import Msg
 
-from tests.support.edges import OPEN, EdgeProcess, Mesh, edge_config, running_mesh, token
-from tests.support.node import Node, running_node
+from tests.support.edges import OPEN, EdgeProcess, Mesh, edge_config, native, running_mesh, token
+from tests.support.nats_client import flushed
 from tests.support.protocol import protocol
-from tests.support.raw_client import RawClient, joined
+from tests.support.raw_client import Clients, RawClient
 from tests.support.sdk import (
-    FORMATS,
     Make,
-    SdkClient,
-    Tokens,
     connected,
     error_of,
     event,
     events_of,
     subscribed,
 )
-from tests.support.sdk_python import PythonClient
-from tests.support.wait import eventually
+from tests.support.sdk_maker import KINDS, all_kinds, maker
+from tests.support.wait import PATIENCE, eventually
 
-KINDS = [f"{language}-{wire}" for language in ("js", "python") for wire in FORMATS]
 CHANNEL_LIMIT = 12
 CONFIG = {
-    "client": {"channel_limit": CHANNEL_LIMIT, "expired_close_delay": "1s"},
+    "client": {"channel_limit": CHANNEL_LIMIT, "expired_close_delay": "3s"},
     "channel": {
         "namespaces": [
             {"name": "live", **OPEN},
@@ -55,39 +50,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """Two edges for all tests of this module: each uses users and channels of its own."""
     with running_mesh(tmp_path_factory.mktemp("sdks"), CONFIG) as running:
         yield running
-
-
-@contextlib.asynccontextmanager
-async def maker(kind: str) -> AsyncIterator[Make]:
-    """Yield a function that creates clients of one SDK and format, and end them all afterwards."""
-    language, _, wire = kind.partition("-")
-    clients: list[SdkClient] = []
-    async with contextlib.AsyncExitStack() as stack:
-        node: Node | None = None
-        if language == "js":
-            node = await stack.enter_async_context(running_node())
-
-        async def make(url: str, *, token: str = "", tokens: Tokens = None) -> SdkClient:
-            client: SdkClient
-            if node is not None:
-                client = await node.create(url, wire=wire, token=token, tokens=tokens)
-            else:
-                client = PythonClient(url, wire=wire, token=token, tokens=tokens)
-            clients.append(client)
-            return client
-
-        try:
-            yield make
-        finally:
-            for client in clients:
-                await client.close()
-
-
-@contextlib.asynccontextmanager
-async def all_kinds() -> AsyncIterator[list[Make]]:
-    """Yield a creating function for each SDK and format, for tests that wait for the clock and can do so at once."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(maker(kind)) for kind in KINDS]
 
 
 @pytest.fixture(params=KINDS)
@@ -212,11 +174,10 @@ class TestRpc:
             headers = {"Nats-Service-Error-Code": code, "Nats-Service-Error": "too late"}
             await responder.publish(message.reply, b"", headers=headers)
 
-        responder = await nats.connect(mesh.nats.url)
-        try:
+        async with native(mesh) as responder:
             for method in ("sum", "fail", "odd"):
                 await responder.subscribe(f"tw.rpc.{method}", cb=answer)
-            await responder.flush()
+            await flushed(responder)
             client = await make(mesh.edges[0].ws_url, token=token("zoë caller"))
             connection = (await connected(client)).connection
             assert await client.rpc("sum", {"a": 2, "b": 3}) == {"sum": 5}
@@ -227,8 +188,6 @@ class TestRpc:
             failed = await error_of(client.rpc("fail", None))
             assert (failed.code, failed.message) == (450, "too late")
             assert (await error_of(client.rpc("odd", None))).code == 100
-        finally:
-            await responder.close()
 
     @protocol("error.104")
     async def test_a_method_that_nobody_answers_is_error_104(self, mesh: Mesh, make: Make) -> None:
@@ -296,11 +255,10 @@ class TestErrors:
         await event(client, "publication", channel="live:0")
 
     @protocol("error.105")
-    async def test_a_second_subscribe_to_a_channel_is_error_105(self, mesh: Mesh) -> None:
+    async def test_a_second_subscribe_to_a_channel_is_error_105(self, mesh: Mesh, clients: Clients) -> None:
         """The SDKs keep an application from it, so a raw client shows it."""
-        client = await joined(mesh.edges[0].ws_url, token(), "live:twice")
+        client = await clients.join(mesh.edges[0].ws_url, token(), "live:twice")
         assert (await client.command(subscribe={"channel": "live:twice"}))["error"]["code"] == 105
-        await client.close()
 
 
 class TestTokens:
@@ -326,7 +284,7 @@ class TestTokens:
         """Twice, and past the end of the first token: the same connection still delivers. For each SDK and format."""
 
         async def stay(make: Make) -> None:
-            tokens = [token("fresh", ttl=2), token("fresh", ttl=4), token("fresh", ttl=3600)]
+            tokens = [token("fresh", ttl=ttl) for ttl in (4, 9, 3600)]
             client = await make(mesh.edges[0].ws_url, tokens=tokens)
             await connected(client)
             await event(client, "token_wanted", count=3)
@@ -348,7 +306,7 @@ class TestTokens:
         """The application cannot get a token for now, so the grace time passes. The SDK goes on trying."""
 
         async def lapse(make: Make) -> None:
-            client = await make(mesh.edges[0].ws_url, tokens=[token("late", ttl=2)])
+            client = await make(mesh.edges[0].ws_url, tokens=[token("late", ttl=4)])
             await connected(client)
             assert (await event(client, "connecting", code=3005)).reason == "connection expired"
             assert events_of(client, "disconnected") == []
@@ -411,8 +369,8 @@ class TestPings:
     async def test_pings_keep_all_four_clients_connected(
         self, mesh: Mesh, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
-        """With a ping each second, until each client has answered three; nothing else happens on the connections."""
-        changes = {"client": {"ping_interval": "1s", "pong_timeout": "900ms"}}
+        """With a ping each 2 s, until each client has answered three; nothing else happens on the connections."""
+        changes = {"client": {"ping_interval": "2s", "pong_timeout": "1900ms"}}
         config = edge_config(mesh.nats.url, changes)
         with EdgeProcess(tmp_path_factory.mktemp("pings"), config, name="pinging") as edge:
             async with all_kinds() as makes:
@@ -425,7 +383,7 @@ class TestPings:
                     received = (await edge.metrics()).value("tidewire_received_bytes_total")
                     return received >= before + three_pongs
 
-                await eventually(answered, 10)
+                await eventually(answered)
                 for client in clients:
                     assert {each.event for each in client.events} == {"connecting", "connected"}
                 assert (await edge.metrics()).value("tidewire_connections") == len(KINDS)
@@ -435,18 +393,19 @@ class TestPings:
         self, mesh: Mesh, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         """And one that answers a ping twice is forgiven once, then closed with 3501."""
-        changes = {"client": {"ping_interval": "1s", "pong_timeout": "500ms"}}
-        with EdgeProcess(tmp_path_factory.mktemp("pings"), edge_config(mesh.nats.url, changes)) as edge:
-            mute = RawClient(edge.ws_url)
+        changes = {"client": {"ping_interval": "3s", "pong_timeout": "2s"}}
+        config = edge_config(mesh.nats.url, changes)
+        with EdgeProcess(tmp_path_factory.mktemp("pings"), config) as edge, contextlib.ExitStack() as stack:
+            mute, eager = RawClient(edge.ws_url), RawClient(edge.ws_url)
             mute.answers_pings = False
-            await mute.open()
-            await mute.connect(token())
-            eager = await joined(edge.ws_url, token())
+            for client in (mute, eager):
+                stack.callback((await client.open()).abort)
+                await client.connect(token())
             await eventually(lambda: eager.pings)
             eager.frame(b"{}")
             await eager.command(publish={"channel": "live:room", "data": 1})
             eager.frame(b"{}")
             for client, code in ((eager, 3501), (mute, 3012)):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE):
                     await client.gone.wait()
                 assert client.close_code == code

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.edges import Mesh, running_mesh, token
 from tests.support.protocol import protocol
-from tests.support.raw_client import joined, publication
-from tests.support.wait import eventually
+from tests.support.raw_client import Clients, publication
+from tests.support.wait import PATIENCE, eventually
 
 LIMIT = 1 << 20
 SOCKET_BUFFERS = 16 << 20
@@ -28,7 +28,9 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
 
 
 @protocol("close.slow", "disconnect.3008")
-async def test_a_client_that_does_not_read_is_closed_with_3008_and_others_get_everything(mesh: Mesh) -> None:
+async def test_a_client_that_does_not_read_is_closed_with_3008_and_others_get_everything(
+    mesh: Mesh, clients: Clients
+) -> None:
     """Once more than client.queue_max_size waits for it; until then nothing is dropped for anyone."""
     edge = mesh.edges[0]
     numbers: list[int] = []
@@ -38,9 +40,9 @@ async def test_a_client_that_does_not_read_is_closed_with_3008_and_others_get_ev
         assert found is not None
         numbers.append(found[1]["data"]["number"])
 
-    slow = await joined(edge.ws_url, token("slow"), "live:flood")
-    reader = await joined(edge.ws_url, token("reader"), "live:flood", on_push=on_push)
-    publisher = await joined(mesh.edges[1].ws_url, token("publisher"))
+    slow = await clients.join(edge.ws_url, token("slow"), "live:flood")
+    await clients.join(edge.ws_url, token("reader"), "live:flood", on_push=on_push)
+    publisher = await clients.join(mesh.edges[1].ws_url, token("publisher"))
     assert slow._tcp is not None
     slow._tcp.pause_reading()
     filler = "x" * SIZE
@@ -59,11 +61,9 @@ async def test_a_client_that_does_not_read_is_closed_with_3008_and_others_get_ev
     assert sent * SIZE < LIMIT + SOCKET_BUFFERS
     await eventually(lambda: len(numbers) == sent)
     assert numbers == list(range(sent))
-    (line,) = await eventually(lambda: edge.logged("connection.closed"), 10)
+    (line,) = await eventually(lambda: edge.logged("connection.closed"))
     assert (line["code"], line["user"]) == (3008, "slow")
     assert (await edge.metrics()).value("tidewire_connections") == 1
     slow._tcp.resume_reading()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await slow.gone.wait()
-    await reader.close()
-    await publisher.close()

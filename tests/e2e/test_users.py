@@ -13,9 +13,10 @@ import pytest
 from nats.aio.client import Client
 
 from tests.support.edges import OPEN, Mesh, native, running_mesh, token
+from tests.support.nats_client import flushed
 from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.kernel.subjects import encode_channel, in_subject, partition_of
 
 CHANGES = {
@@ -64,7 +65,7 @@ class Seat:
 
     async def closed(self) -> tuple[int, str]:
         """Wait for the edge's close; its code and reason."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self.raw.told_to_go.wait()
         return self.raw.close_code, self.raw.close_reason
 
@@ -75,7 +76,8 @@ async def seats(mesh: Mesh, *users: str) -> AsyncIterator[list[Seat]]:
     found: list[Seat] = []
     try:
         for index, user in enumerate(users):
-            found.append(await Seat(mesh.edges[index % 2].ws_url).connect(user))
+            found.append(Seat(mesh.edges[index % 2].ws_url))
+            await found[-1].connect(user)
         yield found
     finally:
         for seat in found:
@@ -85,7 +87,7 @@ async def seats(mesh: Mesh, *users: str) -> AsyncIterator[list[Seat]]:
 async def order(nats_client: Client, /, *, node: str = "all", **fields: object) -> None:
     """Give an order."""
     await nats_client.publish(f"tw.ctl.{node}", json.dumps({"v": 1, **fields}).encode())
-    await nats_client.flush()
+    await flushed(nats_client)
 
 
 async def orders_taken(mesh: Mesh, **labels: str) -> float:
@@ -149,7 +151,7 @@ async def test_orders_that_cannot_be_read_do_nothing_and_are_counted(mesh: Mesh)
         before = await orders_taken(mesh, kind="unknown", outcome="malformed")
         for each in bad:
             await client.publish("tw.ctl.all", each)
-        await client.flush()
+        await flushed(client)
 
         async def counted() -> bool:
             return await orders_taken(mesh, kind="unknown", outcome="malformed") == before + 2 * len(bad)
@@ -165,16 +167,17 @@ async def test_orders_that_cannot_be_read_do_nothing_and_are_counted(mesh: Mesh)
 @protocol("connect.single", "disconnect.3503")
 async def test_new_connection_replaces_the_old_one_wherever_it_is(singles: Mesh) -> None:
     """On the same edge and on the other; the reason says why, and anonymous users are no one user."""
-    async with seats(singles, "ann", "bob") as (first, other):
+    async with seats(singles, "ann", "bob") as (first, other), contextlib.AsyncExitStack() as stack:
         latest = first
         for edge in (1, 1, 0):
-            newer = await Seat(singles.edges[edge].ws_url).connect("ann")
+            newer = Seat(singles.edges[edge].ws_url)
+            stack.callback(newer.raw.abort)
+            await newer.connect("ann")
             code, reason = await latest.closed()
             assert (code, "connected anew" in reason) == (3503, True)
             latest = newer
         assert (await latest.subscribe("live:a"))["subscribe"] == {}
         assert (await other.subscribe("live:a"))["subscribe"] == {}
-        latest.raw.abort()
 
 
 @protocol("connect.single")
@@ -183,13 +186,14 @@ async def test_of_connections_at_the_same_time_exactly_one_stays(singles: Mesh) 
     for number in range(5):
         user = f"user-{number}"
         found = [Seat(singles.edges[index % 2].ws_url) for index in range(6)]
-        await asyncio.gather(*(seat.raw.open() for seat in found))
-        await asyncio.gather(*(seat.raw.connect(token(user)) for seat in found), return_exceptions=True)
-        last = await only_one(found)
-        await orders_have_passed(singles)
-        assert (await last.subscribe("live:a"))["subscribe"] == {}
-        for seat in found:
-            seat.raw.abort()
+        with contextlib.ExitStack() as stack:
+            for seat in found:
+                stack.callback(seat.raw.abort)
+            await asyncio.gather(*(seat.raw.open() for seat in found))
+            await asyncio.gather(*(seat.raw.connect(token(user)) for seat in found), return_exceptions=True)
+            last = await only_one(found)
+            await orders_have_passed(singles)
+            assert (await last.subscribe("live:a"))["subscribe"] == {}
 
 
 async def only_one(found: list[Seat]) -> Seat:
@@ -203,13 +207,19 @@ async def only_one(found: list[Seat]) -> Seat:
 
 
 async def orders_have_passed(mesh: Mesh) -> None:
-    """Both edges have taken an order that was given after all others: none is on its way any more."""
-    before = await orders_taken(mesh, kind="disconnect")
+    """Both edges have taken an order that was given after all of theirs: none is on its way any more.
+
+    An acknowledged publication of each shows that NATS has what it sent before; only the last order is of its kind.
+    """
+    async with seats(mesh, "fence-1", "fence-2") as found:
+        for seat in found:
+            assert "publish" in await seat.raw.command(publish={"channel": "live:fence", "data": 1})
+    before = await orders_taken(mesh, kind="refresh")
     async with native(mesh) as client:
-        await order(client, type="disconnect", user="nobody")
+        await order(client, type="refresh", user="nobody", expire_at=0)
 
     async def passed() -> bool:
-        return await orders_taken(mesh, kind="disconnect") == before + 2
+        return await orders_taken(mesh, kind="refresh") == before + len(mesh.edges)
 
     await eventually(passed)
 

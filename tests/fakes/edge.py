@@ -56,6 +56,11 @@ def at_once(_seconds: float, turn: Callable[[], None]) -> None:
     turn()
 
 
+def now(turn: Callable[[], None]) -> None:
+    """The same for a `Rotation`."""
+    turn()
+
+
 class FakeTokens:
     """A verifier whose verdicts the test gives, by token."""
 

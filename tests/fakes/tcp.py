@@ -9,8 +9,8 @@ from typing import Any, cast
 class FakeTcp(asyncio.Transport):
     """An asyncio transport. `stall` lets the peer stop reading; `finish` ends the connection as asyncio would."""
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__({"peername": ("192.0.2.1", 40_000)})
+    def __init__(self, protocol: asyncio.Protocol, address: str = "192.0.2.1") -> None:
+        super().__init__({"peername": (address, 40_000)})
         self.protocol = protocol
         self.delivered = b""
         """What the peer has read."""

@@ -21,9 +21,8 @@ from tests.support.node import running_node
 from tests.support.protocol import protocol
 from tests.support.sdk import SdkClient, connected, event, subscribed
 from tests.support.sdk_python import PythonClient
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 
-TIMEOUT = 10.0
 MESSAGE = 65_536
 TEXT = " ".join(random.Random(1).choices(["tide", "wire", "edge", "mesh", "€", "wave"], k=1000))
 
@@ -56,7 +55,7 @@ async def client(edge: EdgeProcess, channel: str, **parameters: Any) -> AsyncIte
 
 async def next_data(socket: ClientConnection) -> object:
     """The data of the next publication; replies are passed over."""
-    async with asyncio.timeout(TIMEOUT):
+    async with asyncio.timeout(PATIENCE):
         async for frame in socket:
             for line in frame.splitlines():
                 if "push" in (message := json.loads(line)):
@@ -153,7 +152,7 @@ async def test_bomb_closes_its_own_connection_only(edge: EdgeProcess, pieces: in
                 bytes((first,)) + Frame(Opcode.BINARY, part).serialize(mask=True)[1:],
             )
         with pytest.raises(ConnectionClosed):
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(PATIENCE):
                 await socket.recv()
         assert socket.close_code == 1009
         await calm.send(json.dumps({"id": 3, "publish": {"channel": "live:calm", "data": 1}}))
@@ -172,12 +171,12 @@ async def test_flood_of_fragments_leaves_the_edge_to_its_neighbours(edge: EdgePr
             assert await next_data(calm) == number
         if part:
             with pytest.raises(ConnectionClosed):
-                async with asyncio.timeout(TIMEOUT):
+                async with asyncio.timeout(PATIENCE):
                     await socket.recv()
             assert socket.close_code == 1009
         else:
             socket.transport.write(b"\x80\x82\x00\x00\x00\x00{}")
-            await asyncio.wait_for(await socket.ping(), TIMEOUT)
+            await asyncio.wait_for(await socket.ping(), PATIENCE)
 
 
 @protocol("transport.deflate")

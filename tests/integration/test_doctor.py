@@ -21,7 +21,9 @@ from tests.support.edges import SECRET, SERVICES, EdgeProcess, mapping
 from tests.support.edges import edge_config as process_config
 from tests.support.least_rights import PASSWORDS, VARIABLES, logged_in, printed
 from tests.support.links import started
+from tests.support.nats_client import flushed
 from tests.support.nats_server import NatsServer
+from tests.support.wait import PATIENCE
 from tidewire.doctor import nats_facts
 from tidewire.doctor.facts import NatsFacts
 from tidewire.doctor.nats_facts import read_nats
@@ -40,8 +42,8 @@ def mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServer
 
 
 async def ask(*urls: str, **settings: Any) -> tuple[NatsFacts, ...]:
-    """What is read from NATS, each attempt to connect within 500 ms."""
-    nats = {"urls": urls, "connect_timeout": "500ms", **settings}
+    """What is read from NATS."""
+    nats = {"urls": urls, **settings}
     return await read_nats(edge_config(nats=nats).nats)
 
 
@@ -65,15 +67,14 @@ async def test_a_good_mesh(mesh: NatsServer) -> None:
 async def test_nobody_hears_of_it(mesh: NatsServer) -> None:
     """A backend that answers RPC and hears events gets no message, and edges no publication."""
     refused: list[str] = []
-    backend = await logged_in(mesh.url, "app", refused)
-    heard = [await backend.subscribe(subject) for subject in ("tw.rpc.>", "tw.ev.>", "tw.in.*._.>")]
-    await backend.flush()
-    (found,) = await ask(mesh.url, **EDGE)
-    assert (found.missing, found.untried) == ((), ())
-    await backend.flush()
-    assert [each.pending_msgs for each in heard] == [0, 0, 0]
-    assert refused == []
-    await backend.close()
+    async with logged_in(mesh.url, "app", refused) as backend:
+        heard = [await backend.subscribe(subject) for subject in ("tw.rpc.>", "tw.ev.>", "tw.in.*._.>")]
+        await flushed(backend)
+        (found,) = await ask(mesh.url, **EDGE)
+        assert (found.missing, found.untried) == ((), ())
+        await flushed(backend)
+        assert [each.pending_msgs for each in heard] == [0, 0, 0]
+        assert refused == []
 
 
 async def test_missing_rights_are_named(mesh: NatsServer) -> None:
@@ -131,7 +132,7 @@ async def test_servers_that_are_away_or_refuse(mesh: NatsServer, tmp_path: Path)
     """Each server is asked for itself; the sentence never holds a password."""
     away = NatsServer(tmp_path / "away").start()
     away.stop()
-    gone, refusing = await ask(away.url, mesh.url, user="edge", password="wrong-one")
+    gone, refusing = await ask(away.url, mesh.url, user="edge", password="wrong-one", connect_timeout="1s")
     assert gone.problem.startswith(f"nothing answers at {away.url}")
     assert f"{mesh.url} refused user edge" in refusing.problem
     assert "wrong-one" not in refusing.problem
@@ -142,7 +143,7 @@ async def test_a_server_that_hangs_is_given_up(
 ) -> None:
     """While connecting, and at any time after."""
     nats_server.pause()
-    (found,) = await asyncio.wait_for(ask(nats_server.url), 10)
+    (found,) = await asyncio.wait_for(ask(nats_server.url, connect_timeout="500ms"), PATIENCE)
     assert "did not answer" in found.problem
     nats_server.resume()
     monkeypatch.setattr(nats_facts, "SERVER_TIMEOUT", 0.0)
@@ -154,11 +155,11 @@ async def test_a_right_is_not_missing_because_nobody_answers(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that hangs between two questions has refused nothing."""
-    monkeypatch.setattr(nats_facts, "ANSWER_TIMEOUT", 0.1)
     async with started(nats_server.url) as (link, _):
         rights = list(needed("edge"))
         assert await nats_facts._may(link, rights[0])
         nats_server.pause()
+        monkeypatch.setattr(nats_facts, "ANSWER_TIMEOUT", 0.1)
         assert await nats_facts._may(link, rights[0]) is None
         assert await nats_facts._may(link, rights[-1]) is None
         nats_server.resume()

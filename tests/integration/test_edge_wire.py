@@ -25,10 +25,9 @@ from tests.support.edges import Config, EdgeProcess, edge_config, mapping, token
 from tests.support.http import upgrade
 from tests.support.nats_server import NatsServer
 from tests.support.protocol import protocol
-from tests.support.raw_client import RawClient
-from tests.support.wait import eventually
+from tests.support.raw_client import Clients
+from tests.support.wait import PATIENCE, eventually
 
-TIMEOUT = 10.0
 MESSAGE = 65_536
 
 
@@ -67,7 +66,7 @@ class Wire:
     async def line(self) -> dict[str, Any]:
         """The next reply or push."""
         while not self._lines:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(PATIENCE):
                 frame = await self.socket.recv()
             assert isinstance(frame, str), "JSON goes in text frames"
             assert frame, "an empty frame"
@@ -82,7 +81,7 @@ class Wire:
     async def pinged(self, times: int) -> None:
         """Wait for pings and answer them; nothing else may come."""
         for _ in range(times):
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(PATIENCE):
                 assert await self.socket.recv() == "{}"
             await self.socket.send("{}")
 
@@ -162,7 +161,7 @@ async def test_compression_is_declined_and_websocket_pings_are_answered(edge: Ed
         assert wire.socket.response is not None
         assert "Sec-WebSocket-Extensions" not in wire.socket.response.headers
         assert "Sec-WebSocket-Protocol" not in wire.socket.response.headers
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             await (await wire.socket.ping(b"before connect"))
             await wire.ask({"id": 1, "connect": {"token": token()}})
             await (await wire.socket.ping(b"x" * 125))
@@ -179,15 +178,15 @@ async def test_client_that_sends_frames_with_its_handshake_loses_none(edge: Edge
     commands = [{"id": 1, "connect": {"token": token()}}, {"id": 2, "history": {"channel": "a"}}]
     frames = [Frame(Opcode.PING, b"hi").serialize(mask=True)]
     frames += [Frame(Opcode.TEXT, json.dumps(command).encode()).serialize(mask=True) for command in commands]
-    writer.write(request + b"".join(frames))
-    async with asyncio.timeout(TIMEOUT):
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        received = b""
-        while b'"id":2' not in received or Frame(Opcode.PONG, b"hi").serialize(mask=False) not in received:
-            received += await reader.read(4096)
-    assert received.index(b'"id":1') < received.index(b'"id":2')
-    writer.close()
+    with contextlib.closing(writer):
+        writer.write(request + b"".join(frames))
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            received, pong = b"", Frame(Opcode.PONG, b"hi").serialize(mask=False)
+            while b'"id":2' not in received or pong not in received:
+                received += await reader.read(4096)
     await writer.wait_closed()
+    assert received.index(b'"id":1') < received.index(b'"id":2')
 
 
 @protocol("format.malformed", "disconnect.3501")
@@ -321,7 +320,7 @@ async def test_no_push_outside_a_subscription(edge: EdgeProcess) -> None:
                 assert line == {"id": number, "subscribe": {}}
                 inside = True
         going = False
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             assert await task > pushes / 2
         assert pushes >= rounds
 
@@ -338,7 +337,7 @@ async def read_all(wire: Wire, numbers: list[int]) -> None:
 @protocol("ping.schedule", "ping.pong")
 async def test_pings_come_on_schedule(nats: NatsServer, tmp_path: Path) -> None:
     """Who answers each stays, and nothing else comes."""
-    with edge_on(nats, tmp_path, {"client": {"ping_interval": "1s", "pong_timeout": "400ms"}}) as edge:
+    with edge_on(nats, tmp_path, {"client": {"ping_interval": "1s", "pong_timeout": "900ms"}}) as edge:
         async with client(edge) as wire:
             await wire.pinged(3)
             assert (await wire.ask({"id": 2, "history": {"channel": "a"}}))["error"]["code"] == 108
@@ -347,13 +346,13 @@ async def test_pings_come_on_schedule(nats: NatsServer, tmp_path: Path) -> None:
 @protocol("handshake.timeout", "handshake.limit")
 async def test_handshake_has_its_time_and_an_edge_its_limit(nats: NatsServer, tmp_path: Path) -> None:
     """Half a request is cut off; one client too many is sent elsewhere."""
-    with edge_on(nats, tmp_path, {"client": {"handshake_timeout": "300ms", "connection_limit": 2}}) as edge:
+    with edge_on(nats, tmp_path, {"client": {"handshake_timeout": "2s", "connection_limit": 2}}) as edge:
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-        writer.write(b"GET /connection/websocket HTTP/1.1\r\nHost: e")
-        async with asyncio.timeout(TIMEOUT):
-            with contextlib.suppress(ConnectionResetError):
-                assert await reader.read() == b""
-        writer.close()
+        with contextlib.closing(writer):
+            writer.write(b"GET /connection/websocket HTTP/1.1\r\nHost: e")
+            async with asyncio.timeout(PATIENCE):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
         async with client(edge, "a"), client(edge, "b"):
             answer = await upgrade(edge.websocket_url)
             assert (answer.status, answer.headers["retry-after"]) == (503, "2")
@@ -399,21 +398,23 @@ async def test_slow_consumer_goes_and_its_neighbour_does_not_notice(edge: EdgePr
 
 
 @protocol("close.owed", "disconnect.3001")
-async def test_drained_edge_closes_with_3001_and_drops_what_crosses(nats: NatsServer, tmp_path: Path) -> None:
+async def test_drained_edge_closes_with_3001_and_drops_what_crosses(
+    nats: NatsServer, tmp_path: Path, clients: Clients
+) -> None:
     """A publish behind the close is not carried out, and counted."""
     with edge_on(nats, tmp_path, {}) as edge:
-        wire = await RawClient(edge.ws_url).open()
+        wire = await clients.open(edge.ws_url)
         wire.holds_close = True
         await wire.connect(token())
         assert "publish" in await wire.command(publish={"channel": "live:d", "data": 1})
         edge.terminate()
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             await wire.told_to_go.wait()
         assert (wire.close_code, wire.close_reason) == (3001, "shutdown")
         wire.frame(b'{"id":50,"publish":{"channel":"live:d","data":2}}\n{"id":51,"history":{"channel":"a"}}')
         await eventually(dropped(edge, 2))
         wire.release()
-        await wire.gone.wait()
+        await asyncio.wait_for(wire.gone.wait(), PATIENCE)
         assert await edge.exit_code() == 0
     (line,) = edge.logged("connection.closed")
     assert (line["code"], line["closed_by"], line["commands"]) == (3001, "edge", 4)

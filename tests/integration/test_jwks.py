@@ -19,7 +19,7 @@ from tests.fakes.log import RecordingLog
 from tests.support.jwks_server import JwksServer, serving
 from tests.support.keys import KINDS, jwk, jwks, signed
 from tests.support.protocol import protocol
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.edge.adapters.jwks import TOLD_AT_ONCE, JwksFetcher
 from tidewire.edge.policies import key_cache
 from tidewire.edge.policies.claims import ConnectionClaims
@@ -62,7 +62,7 @@ class Edge:
             done = asyncio.Event()
             self.fetcher.fetch(claims.source, done.set)
             assert not done.is_set()
-            await asyncio.wait_for(done.wait(), 10)
+            await asyncio.wait_for(done.wait(), PATIENCE)
             claims = self.tokens.connection(text)
             assert not isinstance(claims, KeyWanted)
         return claims.user if isinstance(claims, ConnectionClaims) else claims
@@ -195,10 +195,8 @@ async def test_who_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @protocol("token.unavailable")
 async def test_issuer_that_is_away_at_the_start() -> None:
     """Tokens are put off, not refused, and are good as soon as it is there."""
-    server = JwksServer(jwks(ONE))
-    await server.start()
-    await server.stop()
-    async with edge_of(server) as edge:
+    async with serving(jwks(ONE)) as server, edge_of(server) as edge:
+        await server.stop()
         assert await edge.judge(TOKEN) is UNAVAILABLE
         assert await edge.judge(TOKEN) is UNAVAILABLE
         assert edge.outcomes == ["connection"]
@@ -212,7 +210,6 @@ async def test_issuer_that_is_away_at_the_start() -> None:
             "jwks.fetched",
             {"url": server.url.partition("?")[0], "keys": 1, "ignored": [], "back": True},
         )
-        await server.stop()
 
 
 @protocol("token.unavailable", "token.jwks")
@@ -247,7 +244,7 @@ BAD = {
 @pytest.mark.parametrize("outcome", BAD)
 async def test_bad_answer_leaves_what_is_held(outcome: str) -> None:
     """Each is told in log and metrics, and nothing of it is believed."""
-    async with serving(jwks(ONE)) as server, edge_of(server, timeout="300ms") as edge:
+    async with serving(jwks(ONE)) as server, edge_of(server, timeout="2s") as edge:
         await edge.tick()
         BAD[outcome](server)
         await edge.tick(600)
@@ -301,7 +298,7 @@ async def test_loop_serves_others_while_very_many_are_told() -> None:
 
         for _ in range(5 * TOLD_AT_ONCE):
             edge.fetcher.fetch(issuer.url, told)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not all_told.is_set():
                 turn += 1
                 await asyncio.sleep(0)

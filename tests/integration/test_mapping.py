@@ -215,8 +215,9 @@ async def test_link_that_is_lost_during_the_probe_says_nothing_of_the_mapping(tm
     with NatsServer(tmp_path, config=mapping(16)) as server:
         async with started(server.url) as (link, _):
             server.pause()
+            sent = link.stats.out_msgs
             found = asyncio.create_task(probe(link, 16))
-            await eventually(lambda: link.pending_bytes == 0)
+            await eventually(lambda: link.stats.out_msgs > sent and link.pending_bytes == 0)
             server.kill()
             assert await found is Mapping.UNKNOWN
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import nats
@@ -12,7 +13,9 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from tests.support.least_rights import PASSWORDS, VARIABLES, logged_in, printed
+from tests.support.nats_client import flushed
 from tests.support.nats_server import NatsServer
+from tests.support.wait import PATIENCE
 from tidewire.kernel.nats_config import MAX_PAYLOAD
 from tidewire.kernel.subjects import PROBE, in_subject
 
@@ -22,14 +25,10 @@ PARTITIONS = 8
 class User:
     """A connected user, and the permission errors that the server told it."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, nc: Client, refused: list[str]) -> None:
         self.url = url
-        self.name = name
-        self.refused: list[str] = []
-
-    async def connect(self) -> None:
-        """Log in with the user's password and inbox."""
-        self.nc: Client = await logged_in(self.url, self.name, self.refused)
+        self.nc = nc
+        self.refused = refused
 
     async def may_publish(self, subject: str, payload: bytes = b"x", reply: str = "") -> bool:
         """Publish and say whether the server let it through."""
@@ -40,12 +39,8 @@ class User:
         return await self._allowed(lambda: self.nc.subscribe(subject, queue))
 
     async def settle(self) -> None:
-        """Return when the server has judged all that was sent: it answers in order, refusals before the PONG.
-
-        Twice, since nats-py may write a PING before what it has collected.
-        """
-        await self.nc.flush()
-        await self.nc.flush()
+        """Return when the server has judged all that was sent: it answers in order, refusals before the PONG."""
+        await flushed(self.nc)
 
     async def _allowed(self, act: Callable[[], Awaitable[object]]) -> bool:
         before = len(self.refused)
@@ -63,12 +58,13 @@ async def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for name, password in VARIABLES.items():
         monkeypatch.setenv(name, password)
     with NatsServer(tmp_path / "nats", config=printed(tmp_path / "js", PARTITIONS)) as server:
-        connected = {name: User(server.url, name) for name in PASSWORDS}
-        for user in connected.values():
-            await user.connect()
-        yield connected
-        for user in connected.values():
-            await user.nc.close()
+        async with AsyncExitStack() as stack:
+            found = {}
+            for name in PASSWORDS:
+                refused: list[str] = []
+                client = await stack.enter_async_context(logged_in(server.url, name, refused))
+                found[name] = User(server.url, client, refused)
+            yield found
 
 
 async def heard(subscription_of: User, subject: str, act: Callable[[], Awaitable[object]]) -> Msg:
@@ -76,7 +72,7 @@ async def heard(subscription_of: User, subject: str, act: Callable[[], Awaitable
     subscription = await subscription_of.nc.subscribe(subject)
     await subscription_of.settle()
     await act()
-    return await subscription.next_msg(5)
+    return await subscription.next_msg(PATIENCE)
 
 
 def test_server_does_not_start_without_passwords(tmp_path: Path) -> None:
@@ -98,9 +94,11 @@ async def test_server_has_the_printed_bounds(users: Users) -> None:
 async def test_strangers_are_refused(users: Users, login: dict[str, str]) -> None:
     """Nobody gets in without the name and the password of one of the users."""
     stranger = Client()
-    with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
-        await stranger.connect(users["edge"].url, allow_reconnect=False, **login)
-    await stranger.close()
+    try:
+        with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
+            await stranger.connect(users["edge"].url, allow_reconnect=False, **login)
+    finally:
+        await stranger.close()
 
 
 @pytest.mark.parametrize("channel", ["chat:room.1", "without-namespace", "$chat:private", "chat:ü #1"])
@@ -199,9 +197,9 @@ async def test_edge_asks_and_backend_answers(users: Users) -> None:
 
     await users["app"].nc.subscribe("tw.rpc.echo", cb=answer)
     await users["app"].settle()
-    assert (await users["edge"].nc.request("tw.rpc.echo", b"ping", 5)).data == b"pong"
+    assert (await users["edge"].nc.request("tw.rpc.echo", b"ping", PATIENCE)).data == b"pong"
     with pytest.raises(NoRespondersError):
-        await users["edge"].nc.request("tw.rpc.nobody", b"ping", 5)
+        await users["edge"].nc.request("tw.rpc.nobody", b"ping", PATIENCE)
     assert users["edge"].refused == users["app"].refused == []
 
 

@@ -8,8 +8,9 @@ import nats
 import pytest
 
 from tests.support.links import NotingListener, Received, asked, options, settled, started
+from tests.support.nats_client import connected, flushed
 from tests.support.nats_server import NatsServer
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.platform.nats_link import LinkAway, LinkState, NatsLink
 
 HEADER = b"NATS/1.0\r\nTw-User: anna\r\n\r\n"
@@ -51,20 +52,18 @@ async def test_messages_of_any_size_come_whole_and_in_order(nats_server: NatsSer
 
 async def test_nats_py_and_the_link_understand_each_other(nats_server: NatsServer) -> None:
     """Both ways, on the link's own nats-py client too, whose subscription ids never meet the link's."""
-    async with started(nats_server.url) as (link, _):
+    async with started(nats_server.url) as (link, _), connected(nats_server.url) as other:
         received = Received()
-        other = await nats.connect(nats_server.url)
         stock = await link.nc.subscribe("to.stock")
         link.subscribe(b"to.raw", received)
         assert await settled(link)
-        await link.nc.flush()
+        await flushed(link.nc)
         await other.publish("to.raw", b"1", headers={"A": "b"})
         await other.publish("to.stock", b"2", headers={"A": "b"})
-        message = await stock.next_msg(5)
+        message = await stock.next_msg(PATIENCE)
         assert (message.data, message.headers) == (b"2", {"A": "b"})
         await eventually(lambda: received.messages)
         assert received.messages == [(b"to.raw", b"", b"NATS/1.0\r\nA: b\r\n\r\n", b"1")]
-        await other.close()
 
 
 async def test_jetstream_is_managed_through_nats_py_also_after_a_reconnect(tmp_path: Path) -> None:
@@ -146,7 +145,7 @@ async def test_barriers_pass_in_order_and_mix_with_those_of_nats_py(nats_server:
         for number in range(50):
             link.barrier(lambda _, number=number: order.append(number), 5.0)
             if number % 3 == 0:
-                flushes.append(asyncio.create_task(link.nc.flush(5)))
+                flushes.append(asyncio.create_task(link.nc.flush(int(PATIENCE))))
             if number % 5 == 0:
                 await asyncio.sleep(0)
         await asyncio.gather(*flushes)
@@ -195,6 +194,7 @@ async def test_a_request_without_an_answer_ends_at_its_timeout(nats_server: Nats
         replies: list[bytes] = []
         link.subscribe(b"slow", lambda _s, reply, _h, _p: replies.append(reply))
         assert await asked(link, b"slow", timeout=0.2) == (None, b"")
+        await eventually(lambda: replies)
         link.publish(replies[0], b"late")
         assert await settled(link)
 
@@ -233,14 +233,11 @@ async def test_a_listener_that_raises_keeps_the_link_alive(nats_server: NatsServ
             super().link_error(kind)
             raise RuntimeError("here too")
 
-    listener = Failing()
-    link = NatsLink(options(nats_server.url), listener)
-    await link.start()
-    link.reconnect("as the test wants it")
-    await eventually(lambda: link.state is LinkState.CONNECTED)
-    assert await settled(link)
-    assert listener.heard("error:callback") >= 3
-    await link.close()
+    async with started(nats_server.url, listener=Failing()) as (link, listener):
+        link.reconnect("as the test wants it")
+        await eventually(lambda: link.state is LinkState.CONNECTED)
+        assert await settled(link)
+        assert listener.heard("error:callback") >= 3
 
 
 async def test_close_sends_what_was_published_just_before(nats_server: NatsServer) -> None:
@@ -267,10 +264,12 @@ async def test_subscriptions_made_before_the_start_are_in_place_after_it(nats_se
     with pytest.raises(LinkAway):
         link.publish(b"a", b"x")
     link.subscribe(b"a", received)
-    await link.start()
-    async with started(nats_server.url) as (other, _):
-        other.publish(b"a", b"x")
-        await eventually(lambda: received.messages)
-    assert listener.heard("back") == 0
-    await link.close()
+    try:
+        await link.start()
+        async with started(nats_server.url) as (other, _):
+            other.publish(b"a", b"x")
+            await eventually(lambda: received.messages)
+        assert listener.heard("back") == 0
+    finally:
+        await link.close()
     assert link.state is LinkState.CLOSED

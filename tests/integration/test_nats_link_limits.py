@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.links import Received, settled, started
 from tests.support.nats_server import NatsServer
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.platform.nats_link import LinkFull, LinkState, PayloadTooLarge
 
 HEADER = b"NATS/1.0\r\nTw-User: anna\r\n\r\n"
@@ -108,7 +108,7 @@ async def test_close_is_bounded_when_the_server_hangs(nats_server: NatsServer) -
         replies: list[bytes | None] = []
         nats_server.pause()
         link.request(b"a", b"x" * 1_000_000, b"", 60.0, lambda header, _: replies.append(header))
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(PATIENCE):
             await link.close()
         assert replies == [None]
     nats_server.resume()

@@ -11,7 +11,7 @@ import uvloop
 
 from tests.support.links import NotingListener, Received, options, settled, settling, started
 from tests.support.nats_server import NatsServer
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.platform.nats_link import LinkError, LinkState, NatsLink
 
 USERS = """
@@ -40,11 +40,11 @@ def make(*urls: str, **changes: object) -> NatsLink:
 async def test_nothing_listening_is_told_in_one_sentence_after_the_window() -> None:
     """It is tried for three connect timeouts, in case NATS is just starting."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind(("127.0.0.1", 0))  # nobody else gets it meanwhile
         port = free.getsockname()[1]
-    start = time.monotonic()
-    error = await failing_start(make(f"nats://me:geheim@127.0.0.1:{port}", connect_timeout=0.2))
-    assert 0.6 <= time.monotonic() - start < 2.0
+        start = time.monotonic()
+        error = await failing_start(make(f"nats://me:geheim@127.0.0.1:{port}", connect_timeout=0.2))
+    assert 0.6 <= time.monotonic() - start < PATIENCE
     assert f"nothing answers at nats://127.0.0.1:{port}" in str(error)
     assert "geheim" not in str(error)
     assert "\n" not in str(error)
@@ -54,13 +54,15 @@ async def test_a_server_that_comes_within_the_window_is_taken(tmp_path: Path) ->
     """Whoever starts both at once need not care for the order."""
     with NatsServer(tmp_path / "nats") as server:
         server.kill()
-        link = make(server.url)
+        link = make(server.url, connect_timeout=PATIENCE)
         starting = asyncio.create_task(link.start())
-        await eventually(lambda: link.nc.dropped, message="one attempt failed")
-        server.start()
-        await starting
-        assert link.state is LinkState.CONNECTED
-        await link.close()
+        try:
+            await eventually(lambda: link.nc.dropped, message="one attempt failed")
+            server.start()
+            await starting
+            assert link.state is LinkState.CONNECTED
+        finally:
+            await link.close()
 
 
 async def test_a_socket_that_says_nothing_is_told_in_one_sentence() -> None:
@@ -75,9 +77,10 @@ async def test_a_socket_that_says_nothing_is_told_in_one_sentence() -> None:
 async def test_wrong_credentials_are_told_at_once(tmp_path: Path) -> None:
     """Trying again would not help; the sentence names the user and never the password."""
     with NatsServer(tmp_path / "nats", config=RIGHT) as server:
-        start = time.monotonic()
-        error = await failing_start(make(server.url, user="edge", password="falsch"))
-        assert time.monotonic() - start < 1.0
+        async with asyncio.timeout(PATIENCE):
+            error = await failing_start(
+                make(server.url, user="edge", password="falsch", connect_timeout=60.0)
+            )
         assert error.final
         assert server.url in str(error)
         assert "edge" in str(error)
@@ -143,7 +146,7 @@ async def test_pings_of_nats_py_take_no_refusal_from_a_barrier(tmp_path: Path) -
             server.pause()  # so that all three stand in the line before the first answer
             link.publish(b"no", b"x")
             await asyncio.sleep(0)
-            flush = asyncio.create_task(link.nc.flush(5))
+            flush = asyncio.create_task(link.nc.flush(int(PATIENCE)))
             await eventually(lambda: len(link.nc._pongs) == 1)
             verdict = settling(link)
             await eventually(lambda: len(link.nc._pongs) == 2)

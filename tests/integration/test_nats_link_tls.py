@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.links import NotingListener, Received, options, settled, started
+from tests.support.links import FAST, NotingListener, Received, options, settled, started
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
 from tidewire.platform.nats_link import LinkError, NatsLink
@@ -73,7 +73,7 @@ async def test_tls_is_used_where_the_server_leaves_it_open(tmp_path: Path) -> No
 async def test_a_hanging_server_is_left_under_tls_too(tmp_path: Path) -> None:
     """Bytes that wait inside the TLS layer hold nothing up."""
     with NatsServer(tmp_path / "nats", config=config()) as server:
-        async with started(server.url, tls_ca_file=CA, max_pending=20_000_000) as (link, listener):
+        async with started(server.url, tls_ca_file=CA, max_pending=20_000_000, **FAST) as (link, listener):
             server.pause()
             for _ in range(20):
                 link.publish(b"a", b"x" * 1_000_000)

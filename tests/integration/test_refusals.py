@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.edges import EdgeProcess, edge_config, mapping, token
 from tests.support.nats_server import NatsServer
-from tests.support.raw_client import RawClient
+from tests.support.raw_client import Clients
 
 DENIED = 'deny: "tw.in.*.live.>"'
 
@@ -37,25 +37,22 @@ def edge(tmp_path: Path, side: str) -> Iterator[EdgeProcess]:
             yield process
 
 
-async def test_what_nats_refuses_is_not_acknowledged(edge: EdgeProcess, side: str) -> None:
+async def test_what_nats_refuses_is_not_acknowledged(edge: EdgeProcess, side: str, clients: Clients) -> None:
     """Error 100, which is temporary; other channels are not touched.
 
     Guards the refusal that a PONG carries (`_Pong.refuse`): without it both sides are told yes.
     """
-    client = await RawClient(edge.ws_url).open()
-    try:
-        await client.connect(token())
-        command = {side: {"channel": "live:x", **({"data": 1} if side == "publish" else {})}}
-        for _ in range(2):
-            reply = await client.command(**command)
-            assert reply["error"]["code"] == 100, reply
-            assert reply["error"]["temporary"]
-        command[side]["channel"] = "other"
-        assert side in await client.command(**command)
-        metrics = await edge.metrics()
-        assert metrics.value("tidewire_nats_errors_total", kind="permissions") == 2
-        assert metrics.value("tidewire_nats_disconnects_total") == 0
-        (warning,) = edge.logged("nats.error")
-        assert "live.x" in warning["error"]
-    finally:
-        client.abort()
+    client = await clients.open(edge.ws_url)
+    await client.connect(token())
+    command = {side: {"channel": "live:x", **({"data": 1} if side == "publish" else {})}}
+    for _ in range(2):
+        reply = await client.command(**command)
+        assert reply["error"]["code"] == 100, reply
+        assert reply["error"]["temporary"]
+    command[side]["channel"] = "other"
+    assert side in await client.command(**command)
+    metrics = await edge.metrics()
+    assert metrics.value("tidewire_nats_errors_total", kind="permissions") == 2
+    assert metrics.value("tidewire_nats_disconnects_total") == 0
+    (warning,) = edge.logged("nats.error")
+    assert "live.x" in warning["error"]

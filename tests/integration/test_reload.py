@@ -14,8 +14,8 @@ import pytest
 from tests.support.edges import OPEN, EdgeProcess, edge_config, mapping, token
 from tests.support.http import upgrade
 from tests.support.nats_server import NatsServer
-from tests.support.raw_client import RawClient, joined
-from tests.support.wait import eventually
+from tests.support.raw_client import Clients, RawClient, joined
+from tests.support.wait import PATIENCE, eventually
 
 CLIENTS = 50
 OLD_KEY, NEW_KEY = "the first key, of 32 bytes or more", "another key, of 32 bytes or more"
@@ -42,13 +42,15 @@ class Stage(msgspec.Struct, frozen=True):
         async def over() -> bool:
             return await self.reloads(outcome) > before
 
-        await eventually(over, 10, f"a reload that is {outcome}:\n{self.edge.log}")
+        await eventually(over, message=f"a reload that is {outcome}:\n{self.edge.log}")
 
     async def code(self, channel: str) -> int:
         """What a newcomer's subscribe is answered with; 0 is yes."""
         client = await joined(self.edge.ws_url, token(key=self.key.read_text()))
-        reply = await client.command(subscribe={"channel": channel})
-        await client.close()
+        try:
+            reply = await client.command(subscribe={"channel": channel})
+        finally:
+            await client.close()
         return int(reply.get("error", {}).get("code", 0))
 
 
@@ -96,7 +98,7 @@ class Crowd:
         def heard() -> bool:
             return all(any(marker.encode() in push for push in pushes) for pushes in self.pushes)
 
-        await eventually(heard, 5, marker)
+        await eventually(heard, message=marker)
 
 
 @pytest.fixture
@@ -123,7 +125,14 @@ async def closed_by_edge(edge: EdgeProcess) -> float:
     return metrics.value(closed) - sum(metrics.value(closed, code=code) for code in ("1000", "1006"))
 
 
-async def test_what_can_change_changes_and_nobody_is_dropped(stage: Stage, crowd: Crowd) -> None:
+async def connections(edge: EdgeProcess, count: int) -> bool:
+    """Whether so many are left: the edge may hear of an end later than the client that ended."""
+    return (await edge.metrics()).value("tidewire_connections") == count
+
+
+async def test_what_can_change_changes_and_nobody_is_dropped(
+    stage: Stage, crowd: Crowd, clients: Clients
+) -> None:
     """Namespaces, permissions, origins, limits, the key in its file and the log's level, in one reload."""
     edge = stage.edge
     assert (await page(stage, OLD_PAGE), await page(stage, NEW_PAGE)) == (101, 403)
@@ -147,18 +156,17 @@ async def test_what_can_change_changes_and_nobody_is_dropped(stage: Stage, crowd
     assert await crowd.answers(subscribe={"channel": "live:3"}) == {106}
     # Who comes finds the new origins, and no room.
     assert (await page(stage, OLD_PAGE), await page(stage, NEW_PAGE)) == (403, 503)
-    metrics = await edge.metrics()
-    assert metrics.value("tidewire_connection_limit") == CLIENTS - 10
-    assert metrics.value("tidewire_connections") == CLIENTS
+    assert (await edge.metrics()).value("tidewire_connection_limit") == CLIENTS - 10
+    await eventually(lambda: connections(edge, CLIENTS))
     assert await closed_by_edge(edge) == 0
     # With room again, the new key opens and the old one does not. All this is below the level of the log.
     lines = len(edge.lines)
     await stage.reload({"client": {"connection_limit": CLIENTS + 10}})
     assert await page(stage, NEW_PAGE) == 101
     assert await stage.code("more:x") == 0
-    stranger = await RawClient(edge.ws_url).open()
+    stranger = await clients.open(edge.ws_url)
     stranger.begin(connect={"token": token(key=OLD_KEY)})
-    await asyncio.wait_for(stranger.told_to_go.wait(), 5)
+    await asyncio.wait_for(stranger.gone.wait(), PATIENCE)
     assert stranger.close_code == 3500
     assert [line["level"] for line in edge.lines[lines:]] == ["warning"] * len(edge.lines[lines:])
     await stage.reload({"log": {"level": "info"}})
@@ -178,11 +186,11 @@ async def test_what_can_change_changes_and_nobody_is_dropped(stage: Stage, crowd
     ],
 )
 async def test_invalid_configuration_is_refused_as_at_the_start(
-    stage: Stage, spoil: str | None, problem: str
+    stage: Stage, clients: Clients, spoil: str | None, problem: str
 ) -> None:
     """The old one stays in force, and the log says what is wrong; once it is mended all is well."""
     edge = stage.edge
-    client = await joined(edge.ws_url, token(key=OLD_KEY), "live:x")
+    client = await clients.join(edge.ws_url, token(key=OLD_KEY), "live:x")
     if spoil is None:
         stage.key.rename(stage.key.with_suffix(".gone"))
     else:
@@ -195,10 +203,8 @@ async def test_invalid_configuration_is_refused_as_at_the_start(
     metrics = await edge.metrics()
     assert metrics.value("tidewire_config_reloads_total", outcome="refused") == 1
     assert metrics.value("tidewire_config_last_reload_successful") == 0
-    newcomer = await joined(edge.ws_url, token(key=OLD_KEY), "news:x")
+    await clients.join(edge.ws_url, token(key=OLD_KEY), "news:x")
     assert "publish" in await client.command(publish={"channel": "live:x", "data": 1})
-    newcomer.abort()
-    client.abort()
     if spoil is None:
         stage.key.with_suffix(".gone").rename(stage.key)
     await stage.reload({}, "unchanged")
@@ -220,9 +226,9 @@ async def test_change_that_needs_a_restart_refuses_all_by_name(stage: Stage) -> 
     assert await stage.code("live:x") == 0
 
 
-async def test_flood_of_hangups_is_bounded(stage: Stage) -> None:
+async def test_flood_of_hangups_is_bounded(stage: Stage, clients: Clients) -> None:
     """One reload a second at most, clients are served meanwhile, and what was written last is in force in the end."""
-    client = await joined(stage.edge.ws_url, token(key=OLD_KEY), "live:x")
+    client = await clients.join(stage.edge.ws_url, token(key=OLD_KEY), "live:x")
     began = time.monotonic()
     slowest = 0.0
     while time.monotonic() < began + 3:
@@ -230,15 +236,14 @@ async def test_flood_of_hangups_is_bounded(stage: Stage) -> None:
         asked = time.monotonic()
         assert "publish" in await client.command(publish={"channel": "live:x", "data": 1})
         slowest = max(slowest, time.monotonic() - asked)
-    client.abort()
     await stage.reload({"channel": {"namespaces": [{"name": "more", **OPEN}]}})
     total = await stage.reloads("done") + await stage.reloads("unchanged")
     assert 2 <= total <= 1 + (time.monotonic() - began)
-    assert slowest < 1
+    assert slowest < 5  # far less than a client waits, also where the cores are busy
     assert await stage.code("more:x") == 0
 
 
-async def test_hangup_during_the_drain_is_ignored(tmp_path: Path) -> None:
+async def test_hangup_during_the_drain_is_ignored(tmp_path: Path, clients: Clients) -> None:
     """A line in the log, and the drain goes on."""
     with NatsServer(tmp_path / "nats", config=mapping()) as server:
         config = edge_config(server.url, {"drain": {"delay": "1m"}})
@@ -248,8 +253,7 @@ async def test_hangup_during_the_drain_is_ignored(tmp_path: Path) -> None:
             edge.configure({"channel": {"namespaces": [{"name": "more", **OPEN}]}})
             edge.hang_up()
             await eventually(lambda: edge.logged("config.reload_ignored"))
-            client = await joined(edge.ws_url, token(), "live:x")
+            client = await clients.join(edge.ws_url, token(), "live:x")
             assert "error" in await client.command(subscribe={"channel": "more:x"})
-            client.abort()
             edge.terminate()
             assert await edge.exit_code() == 0

@@ -12,7 +12,6 @@ from tests.support.http import request
 
 POLL = 0.05
 """Seconds between two looks at `/ready`; load balancers look less often."""
-PROBE_TIMEOUT = 1.0
 BACKLOG = 1024
 
 
@@ -203,7 +202,7 @@ async def _is_ready(backend: Backend) -> bool:
     if not backend.port:
         return False
     try:
-        return (await request(f"{backend.internal_url}/ready", timeout=PROBE_TIMEOUT)).status == 200
+        return (await request(f"{backend.internal_url}/ready")).status == 200
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return False
 

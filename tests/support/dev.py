@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from tests.support.ports import free_ports
 from tests.support.wait import eventually
 
-START_TIMEOUT = 40.0
+START_TIMEOUT = 90.0
 STOP_TIMEOUT = 20.0
 CONFIG = """
 dev:
@@ -32,15 +33,6 @@ channel:
     - {{name: chat, allow_subscribe_for_client: true, allow_publish_for_client: true}}
 drain: {{delay: {delay}, window: 1s}}
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports on which nobody listens now; all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports
 
 
 def listening(port: int) -> bool:

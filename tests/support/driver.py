@@ -22,10 +22,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tests.support.sdk import Event, Json, OnEvent, SdkError, Tags, Tokens
+from tests.support.wait import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
-CALL_TIMEOUT = 20.0
-"""Seconds; the SDKs themselves give up on a command after 5."""
+CALL_TIMEOUT = 3 * PATIENCE
+"""Seconds; the SDKs themselves give up on a command after 5, but a test with much to do may read late that they did."""
 LINE_LIMIT = 4 * 1024 * 1024
 C = TypeVar("C", bound="DriverClient")
 
@@ -72,14 +73,14 @@ class Driver(Generic[C]):
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             await self._process.stdin.wait_closed()
-        await asyncio.wait_for(self._reading, 5)
+        await asyncio.wait_for(self._reading, PATIENCE)
 
     async def _read(self) -> None:
         assert self._process.stdout is not None

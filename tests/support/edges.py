@@ -18,25 +18,29 @@ from typing import Any, Self
 
 import jwt
 import msgspec
-import nats
 import yaml
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
 
 from tests.support.http import HttpAnswer, request
+from tests.support.nats_client import connected
 from tests.support.nats_server import NatsServer
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
 SECRET = "a key for tests only, 32 bytes long"
 PARTITIONS = 16
-START_TIMEOUT = 20.0
-STOP_TIMEOUT = 10.0
+START_TIMEOUT = 90.0
+STOP_TIMEOUT = PATIENCE
 
 Config = Mapping[str, Any]
 
 OPEN = {"allow_subscribe_for_client": True, "allow_publish_for_client": True}
 """Options of a namespace in which every user may do everything."""
+
+PATIENT = {"stale_close_delay": "1m", "ping_interval": "2m", "pong_timeout": "1m"}
+"""Options for hundreds of clients in one process, which on a busy machine may be late with commands and pongs."""
 
 
 def token(user: str = "alice", *, ttl: float | None = 3600, key: str = SECRET, **claims: object) -> str:
@@ -106,7 +110,7 @@ class EdgeProcess:
     @property
     def base_url(self) -> str:
         """Where pages are."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{self._secure}://127.0.0.1:{self.port}"
 
     @property
     def websocket_url(self) -> str:
@@ -116,7 +120,11 @@ class EdgeProcess:
     @property
     def ws_url(self) -> str:
         """Where clients connect."""
-        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+        return f"ws{self._secure}://127.0.0.1:{self.port}/connection/websocket"
+
+    @property
+    def _secure(self) -> str:
+        return "s" if "tls" in self._config["http"] else ""
 
     @property
     def internal_url(self) -> str:
@@ -162,8 +170,12 @@ class EdgeProcess:
         raise AssertionError(f"the edge is not ready after {timeout:g} s:\n{self.log}")
 
     def start(self) -> Self:
-        """Launch and wait."""
-        return self.launch().wait_ready()
+        """Launch and wait; one that does not become ready is ended."""
+        try:
+            return self.launch().wait_ready()
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def running(self) -> bool:
@@ -276,6 +288,27 @@ class Metrics:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    def labels(self, name: str, label: str) -> set[str]:
+        """Return the values that a label of this metric has."""
+        return {sample.labels[label] for sample in self._samples if sample.name == name}
+
+    def largest(self, histogram: str, since: Metrics | None = None) -> float:
+        """Return the upper end of the highest bucket in which something was observed since an earlier scrape; 0: nothing."""
+        counts = {
+            float(sample.labels["le"]): sample.value
+            for sample in self._samples
+            if sample.name == f"{histogram}_bucket"
+        }
+        if since is not None:
+            counts = {
+                end: count - since.value(f"{histogram}_bucket", le=floatToGoString(end))
+                for end, count in counts.items()
+            }
+        ends = sorted(counts)
+        return (
+            next((end for end in ends if counts[end] == counts[ends[-1]]), 0.0) if counts[ends[-1]] else 0.0
+        )
+
 
 class Mesh(msgspec.Struct, frozen=True):
     """A nats-server and edges on it."""
@@ -292,11 +325,8 @@ class Mesh(msgspec.Struct, frozen=True):
 @contextlib.asynccontextmanager
 async def native(mesh: Mesh) -> AsyncIterator[Client]:
     """Connect a plain NATS client to the mesh's server."""
-    client = await nats.connect(mesh.nats.url, max_reconnect_attempts=0)
-    try:
+    async with connected(mesh.nats.url) as client:
         yield client
-    finally:
-        await client.close()
 
 
 @contextlib.contextmanager

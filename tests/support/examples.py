@@ -13,8 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.support.wait import PATIENCE
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-TIMEOUT = 15.0
 
 
 def example(name: str) -> ModuleType:
@@ -58,4 +59,4 @@ async def running(
 async def said(process: asyncio.subprocess.Process) -> str:
     """Return the next line that a process prints."""
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), TIMEOUT)).decode().rstrip("\n")
+    return (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode().rstrip("\n")

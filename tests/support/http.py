@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 
-TIMEOUT = 5.0
+from tests.support.wait import PATIENCE
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
@@ -21,9 +22,17 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
 
 async def request(
-    url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    timeout: float = PATIENCE,
+    tls: ssl.SSLContext | None = None,
+    preface: bytes = b"",
 ) -> HttpAnswer:
     """Send one request on a connection of its own and read until the server closes it.
+
+    `preface` goes before everything else, also before TLS.
 
     Raises:
         OSError: Nobody answers there, or the answer is not HTTP.
@@ -36,6 +45,9 @@ async def request(
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
+            writer.write(preface)
+            if tls is not None:
+                await writer.start_tls(tls, server_hostname=parts.hostname)
             writer.write(head.encode())
             answer = _parse(await _read(reader))
         finally:
@@ -46,7 +58,12 @@ async def request(
 
 
 async def upgrade(
-    url: str, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = PATIENCE,
+    tls: ssl.SSLContext | None = None,
+    preface: bytes = b"",
 ) -> HttpAnswer:
     """Ask for a WebSocket and return the answer; meant for refusals, an accepted one would never end."""
     wanted = {
@@ -55,7 +72,8 @@ async def upgrade(
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
-    return await request(url, headers={**wanted, **(headers or {})}, timeout=timeout)
+    fields = {**wanted, **(headers or {})}
+    return await request(url, headers=fields, timeout=timeout, tls=tls, preface=preface)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import nats
 from nats.aio.client import Client
 
+from tests.support.nats_client import connected
 from tidewire.kernel.nats_config import inbox_prefix
 
 PASSWORDS = {"edge": "edge-password", "app": "app-password", "other": "other-password"}
@@ -26,12 +28,13 @@ def printed(store: Path, partitions: int) -> str:
     return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
 
 
-async def logged_in(url: str, name: str, refused: list[str]) -> Client:
-    """Connect as one of the users; what the server refuses it later is added to `refused`."""
+@contextlib.asynccontextmanager
+async def logged_in(url: str, name: str, refused: list[str]) -> AsyncIterator[Client]:
+    """Connect as one of the users, who comes back when NATS was away; what it is refused is added to `refused`."""
 
     async def note(error: Exception) -> None:
         refused.append(str(error).lower())
 
-    return await nats.connect(
-        url, user=name, password=PASSWORDS[name], inbox_prefix=inbox_prefix(name), error_cb=note
-    )
+    login = {"user": name, "password": PASSWORDS[name], "inbox_prefix": inbox_prefix(name)}
+    async with connected(url, error_cb=note, max_reconnect_attempts=-1, **login) as client:
+        yield client

@@ -1,4 +1,4 @@
-"""A NATS link for tests: fast watchdog, a listener that notes what it hears, answers as awaitables."""
+"""A NATS link for tests: patient but for its watchdog where that is wanted, a listener that notes what it hears, answers as awaitables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from tests.support.wait import PATIENCE
 from tidewire.platform.nats_link import LinkOptions, LinkState, NatsLink
+
+FAST = {"connect_timeout": 1.0, "watchdog_timeout": 1.0}
+"""For links that are to leave a server which hangs."""
 
 
 class NotingListener:
@@ -58,15 +62,17 @@ class Received:
 
 
 def options(*urls: str, **changes: object) -> LinkOptions:
-    """Options with a fast watchdog and short timeouts."""
-    base = LinkOptions(urls=urls, connect_timeout=1.0, watchdog_interval=0.5, watchdog_timeout=1.0)
+    """Options whose watchdog looks often; FAST makes it impatient, too, which a busy machine may not stand."""
+    base = LinkOptions(urls=urls, watchdog_interval=0.5, watchdog_timeout=PATIENCE)
     return msgspec.structs.replace(base, **changes)
 
 
 @asynccontextmanager
-async def started(*urls: str, **changes: object) -> AsyncIterator[tuple[NatsLink, NotingListener]]:
-    """A connected link, closed at the end."""
-    listener = NotingListener()
+async def started(
+    *urls: str, listener: NotingListener | None = None, **changes: object
+) -> AsyncIterator[tuple[NatsLink, NotingListener]]:
+    """A connected link, closed at the end, and its listener."""
+    listener = listener or NotingListener()
     link = NatsLink(options(*urls, **changes), listener)
     try:
         await link.start()
@@ -76,20 +82,20 @@ async def started(*urls: str, **changes: object) -> AsyncIterator[tuple[NatsLink
         assert link.state is LinkState.CLOSED
 
 
-def settling(link: NatsLink, timeout: float = 5.0) -> asyncio.Future[bool]:
+def settling(link: NatsLink, timeout: float = PATIENCE) -> asyncio.Future[bool]:
     """Set a barrier now; the future is its verdict."""
     verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     link.barrier(verdict.set_result, timeout)
     return verdict
 
 
-async def settled(link: NatsLink, timeout: float = 5.0) -> bool:
+async def settled(link: NatsLink, timeout: float = PATIENCE) -> bool:
     """Whether the server has processed all that the link was given."""
     return await settling(link, timeout)
 
 
 async def asked(
-    link: NatsLink, subject: bytes, payload: bytes = b"", *, header: bytes = b"", timeout: float = 5.0
+    link: NatsLink, subject: bytes, payload: bytes = b"", *, header: bytes = b"", timeout: float = PATIENCE
 ) -> tuple[bytes | None, bytes]:
     """The answer to a request: header and payload, (None, b"") when there was none."""
     answer: asyncio.Future[tuple[bytes | None, bytes]] = asyncio.get_running_loop().create_future()

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-READY_TIMEOUT = 20.0
-STOP_TIMEOUT = 10.0
+READY_TIMEOUT = 60.0
+STOP_TIMEOUT = 20.0
 HOST = "127.0.0.1"
 
 
@@ -173,7 +173,7 @@ class NatsServer:
                 self.port = int(ports["nats"][0].rpartition(":")[2])
             return False
         try:
-            with socket.create_connection((HOST, self.port), timeout=1.0) as connection:
+            with socket.create_connection((HOST, self.port), timeout=READY_TIMEOUT) as connection:
                 return connection.recv(5) == b"INFO "
         except OSError:
             return False

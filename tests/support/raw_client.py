@@ -8,7 +8,9 @@ measure the SDK.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import ssl
 from collections.abc import Callable
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
@@ -20,7 +22,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-TIMEOUT = 10.0
+from tests.support.wait import PATIENCE
 
 
 class ReplyLine(msgspec.Struct):
@@ -54,9 +56,16 @@ _decode_line = msgspec.json.Decoder(ReplyLine).decode
 class RawClient(asyncio.Protocol):
     """One connection. `on_push` gets each line that carries a push, as bytes, in order; pings are answered."""
 
-    def __init__(self, url: str, on_push: Callable[[bytes], None] | None = None) -> None:
-        """Prepare; `open` connects."""
+    def __init__(
+        self,
+        url: str,
+        on_push: Callable[[bytes], None] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Prepare; `open` connects. `tls` is for a `wss` URL."""
         self._url = url
+        self._tls = tls
         self._core = ClientProtocol(parse_uri(url), max_size=None)
         self._tcp: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -78,8 +87,8 @@ class RawClient(asyncio.Protocol):
         """Connect and upgrade. Raises Refused, OSError or TimeoutError."""
         parts = urlsplit(self._url)
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(TIMEOUT):
-            await loop.create_connection(lambda: self, parts.hostname, parts.port)
+        async with asyncio.timeout(PATIENCE):
+            await loop.create_connection(lambda: self, parts.hostname, parts.port, ssl=self._tls)
             self._core.send_request(self._core.connect())
             self._flush()
             try:
@@ -95,7 +104,7 @@ class RawClient(asyncio.Protocol):
             if self._core.close_sent is None:
                 self._core.send_close(1000)
             self._flush()
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(PATIENCE):
                 await self.gone.wait()
 
     def abort(self) -> None:
@@ -127,7 +136,7 @@ class RawClient(asyncio.Protocol):
     async def command(self, **command: object) -> Reply:
         """Send one command and return the whole reply. ConnectionError when the connection ends before it."""
         number = self.begin(**command)
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             return await self._replies[number]
 
     def begin(self, **command: object) -> int:
@@ -139,7 +148,7 @@ class RawClient(asyncio.Protocol):
 
     async def reply(self, number: int) -> Reply:
         """Wait for the reply to a command."""
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             return await self._replies[number]
 
     def frame(self, payload: bytes) -> None:
@@ -226,10 +235,14 @@ def publication(line: bytes) -> tuple[str, dict[str, Any]] | None:
 
 
 async def joined(
-    url: str, token: str, *channels: str, on_push: Callable[[bytes], None] | None = None
+    url: str,
+    token: str,
+    *channels: str,
+    on_push: Callable[[bytes], None] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> RawClient:
     """Open, connect and subscribe; every step must succeed."""
-    client = await RawClient(url, on_push).open()
+    client = await RawClient(url, on_push, tls=tls).open()
     try:
         await client.connect(token)
         for channel in channels:
@@ -239,3 +252,24 @@ async def joined(
         client.abort()
         raise
     return client
+
+
+class Clients:
+    """Raw clients that are cut at the end of their test, however it ends: the fixture `clients`."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+
+    async def open(self, url: str, on_push: Callable[[bytes], None] | None = None) -> RawClient:
+        """Open one."""
+        client = await RawClient(url, on_push).open()
+        self._stack.callback(client.abort)
+        return client
+
+    async def join(
+        self, url: str, token: str, *channels: str, on_push: Callable[[bytes], None] | None = None
+    ) -> RawClient:
+        """Open, connect and subscribe one; every step must succeed."""
+        client = await joined(url, token, *channels, on_push=on_push)
+        self._stack.callback(client.abort)
+        return client

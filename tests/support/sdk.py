@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 
 CLOSED = 11
 """The SDKs' own error for a command whose connection was closed before the reply."""
@@ -125,7 +125,7 @@ def events_of(client: SdkClient, kind: str, **fields: object) -> list[Event]:
 
 
 async def event(
-    client: SdkClient, kind: str, *, count: int = 1, timeout: float = 10.0, **fields: object
+    client: SdkClient, kind: str, *, count: int = 1, timeout: float = PATIENCE, **fields: object
 ) -> Event:
     """Wait until there are `count` such events and return the newest of them."""
 
@@ -139,7 +139,7 @@ async def event(
         raise AssertionError(f"{error}; events: {client.events[-12:]}") from None
 
 
-async def connected(client: SdkClient, *, count: int = 1, timeout: float = 10.0) -> Event:
+async def connected(client: SdkClient, *, count: int = 1, timeout: float = PATIENCE) -> Event:
     """Connect, unless it is under way, and wait for it."""
     if not client.events:
         await client.connect()

@@ -7,10 +7,12 @@ import inspect
 import json
 from collections.abc import Sequence
 from itertools import starmap
+from typing import Any
 
 import centrifuge
 
 from tests.support.sdk import CLOSED, TIMED_OUT, Event, Json, OnEvent, SdkError, Tags, Tokens
+from tests.support.wait import PATIENCE
 
 NO_PROXY = {"proxy": None} if "proxy" in inspect.signature(centrifuge.Client).parameters else {}
 """Version 0.5 has no such option; its driver has no proxy in the environment instead."""
@@ -26,8 +28,9 @@ class PythonClient:
         wire: str = "json",
         token: str = "",
         tokens: Tokens = None,
+        **options: Any,
     ) -> None:
-        """Create a client that is not connected yet."""
+        """Create a client that is not connected yet; `options` are the SDK's own."""
         self.events: list[Event] = []
         self.on_event: OnEvent | None = None
         self._protobuf = wire == "protobuf"
@@ -39,6 +42,7 @@ class PythonClient:
             get_token=None if tokens is None else _Provider(self, "token_wanted", tokens),
             use_protobuf=self._protobuf,
             **NO_PROXY,
+            **options,
         )
 
     async def connect(self) -> None:
@@ -54,7 +58,7 @@ class PythonClient:
         await self.disconnect()
         tasks = set(getattr(self._sdk, "_background_tasks", ()))
         if tasks:
-            await asyncio.wait(tasks, timeout=5)
+            await asyncio.wait(tasks, timeout=PATIENCE)
 
     async def subscribe(
         self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.edges import OPEN, SECRET, EdgeProcess, edge_config, mapping
 from tests.support.nats_server import NatsServer
+from tests.support.ports import free_ports
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 EDGES = 2
@@ -69,12 +69,3 @@ def page_mesh(folder: Path, pages: Path = WEB, *, issue_tokens: bool = True) -> 
         finally:
             for edge in mesh.edges:
                 edge.kill()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return different ports that are free now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]

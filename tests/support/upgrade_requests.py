@@ -1,4 +1,7 @@
-"""Upgrade requests as clients send them, captured from their sockets; Host, Origin and key are ours."""
+"""Upgrade requests as clients send them: those of Firefox and Autobahn written down, all others captured from their sockets.
+
+Host, Origin and key are ours.
+"""
 
 from __future__ import annotations
 

@@ -11,9 +11,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL = 0.01
+PATIENCE = 20.0
+"""Seconds that a test gives to what takes a fraction of one: the machine may have two slow cores and other work."""
 
 
-async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 5.0, message: str = "") -> T:
+async def eventually(
+    check: Callable[[], T | Awaitable[T]], timeout: float = PATIENCE, message: str = ""
+) -> T:
     """Return the first true value of `check` (a function or a coroutine function), asked each 10 ms.
 
     Raises:

@@ -16,11 +16,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 from websockets.typing import Subprotocol
 
+from tests.support.nats_client import flushed
+from tests.support.wait import PATIENCE
 from tests.support.wire_formats import PING, Format, Plain
 from tests.support.wire_table import Names
 from tidewire.kernel.subjects import CONTROL_ALL, encode_channel
 
-TIMEOUT = 5.0
 LAST_CHANNEL = "public:the-end-of-the-row"
 LAST_ID = 2**32 - 1
 OWN_IDS = 1_000_000
@@ -132,7 +133,7 @@ class WireClient:
             line = await self._line()
             assert line.get("id") == LAST_ID, f"{self._who} was sent what the row does not tell: {line}"
         else:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(PATIENCE):
                 await (await self._socket.ping())
         assert not self._lines
 
@@ -178,7 +179,7 @@ class WireClient:
         """Return the next line, also a ping."""
         assert self._socket is not None, f"{self._who}: the handshake was refused ({self._refused})"
         while not self._lines:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(PATIENCE):
                 self._lines = self._format.lines(await self._socket.recv())
         return self._lines.pop(0)
 
@@ -233,17 +234,17 @@ class WireBackend:
 
         connection = await self._connected()
         await connection.subscribe(f"tw.rpc.{rule['method']}", cb=respond)
-        await connection.flush()
+        await flushed(connection)
 
     async def listens(self, _nothing: None) -> None:
         """Take the messages that clients send."""
         connection = await self._connected()
         await connection.subscribe("tw.ev.message", cb=self._messages.put)
-        await connection.flush()
+        await flushed(connection)
 
     async def hears(self, expected: Plain) -> None:
         """Have such a message next: `user`, `client`, `data`."""
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             message = await self._messages.get()
         fields = message.headers or {}
         heard = {
@@ -267,7 +268,7 @@ class WireBackend:
         """Publish, and wait until nats-server has passed it on."""
         connection = await self._connected()
         await connection.publish(subject, data, headers=headers)
-        await connection.flush()
+        await flushed(connection)
 
 
 Actor = WireClient | WireBackend

@@ -13,7 +13,7 @@ from tidewire.doctor.network_advice import advise_network
 def advise(facts: Facts, connections: int) -> list[Finding]:
     """Return one finding for each check, for one edge with so many connections on this machine."""
     return [
-        *advise_host(facts.host, connections),
+        *advise_host(facts.host, connections, tls=facts.edge.tls is not None),
         *advise_network(facts.host, facts.edge.listeners, connections),
         *advise_edge(facts.edge, connections, facts.now),
         *advise_nats(facts.nats, facts.edge, facts.now),

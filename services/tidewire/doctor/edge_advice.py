@@ -6,7 +6,7 @@ import math
 import stat
 from collections.abc import Iterator
 
-from tidewire.doctor.facts import EdgeFacts, FileFacts, FileKind, KeySetFacts, ListenerFacts
+from tidewire.doctor.facts import EdgeFacts, FileFacts, FileKind, KeySetFacts, ListenerFacts, PublicTlsFacts
 from tidewire.doctor.findings import Finding, certificate, fail, ok, warn
 
 
@@ -15,6 +15,8 @@ def advise_edge(edge: EdgeFacts, connections: int, now: float) -> Iterator[Findi
     yield _connection_limit(edge, connections)
     for listener in edge.listeners:
         yield _listener(listener)
+    if edge.tls is not None:
+        yield _public_tls(edge.tls)
     yield _keys(edge)
     for key_set in edge.key_sets:
         yield _key_set(key_set)
@@ -52,6 +54,20 @@ def _listener(listener: ListenerFacts) -> Finding:
         "an edge would end at its start",
         f"free it (ss -ltnp 'sport = :{listener.port}' shows who has it), or another {listener.setting}",
     )
+
+
+def _public_tls(tls: PublicTlsFacts) -> Finding:
+    name = "public certificate"
+    if tls.problem:
+        return fail(name, tls.problem, "an edge would end at its start", "mend the file or the setting")
+    if not tls.names:
+        why = "clients look at its subjectAltName only, and would refuse it for every host"
+        return fail(name, "it names no host", why, "have it issued for the host that clients connect to")
+    found = f"for {', '.join(tls.names)}"
+    if tls.in_force is False:
+        why = "the edge that runs still shows another one to clients"
+        return warn(name, found, why, "have it read its files again: kill -HUP its process")
+    return ok(name, f"{found}, with its key")
 
 
 def _keys(edge: EdgeFacts) -> Finding:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from cryptography import x509
 
 from tidewire.doctor.facts import EdgeFacts, FileFacts, FileKind, KeySetFacts, ListenerFacts
+from tidewire.doctor.public_tls_facts import reachable, read_public_tls
 from tidewire.edge.app import needed_payload
 from tidewire.edge.config import EdgeConfig, HttpConfig, JwksConfig
 from tidewire.edge.nats_options import ANONYMOUS
@@ -25,7 +26,6 @@ LIVE_TIMEOUT: Final = 2.0
 LARGEST_ANSWER: Final = 1024
 LARGEST_FILE: Final = 4 << 20
 """Bytes of a certificate file: the system's own bundles have a tenth of it."""
-EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to it
 PUBLIC: Final = b"-----BEGIN PUBLIC KEY-----"
 
 
@@ -35,6 +35,7 @@ async def read_edge(config: EdgeConfig, file: Path | None, environ: Mapping[str,
     trust = (client.token, client.subscription_token)
     sources = {jwks.url: jwks for section in trust for jwks in section.jwks}
     own = [key for section in trust for key in (*section.hmac_keys, *section.public_keys)]
+    listeners = await _listeners(config.http)
     key_sets = await asyncio.gather(*map(_key_set, sources.values()))
     return EdgeFacts(
         connection_limit=client.connection_limit,
@@ -48,7 +49,8 @@ async def read_edge(config: EdgeConfig, file: Path | None, environ: Mapping[str,
         anonymous=client.allow_anonymous_connect_without_token,
         key_sets=tuple(key_sets),
         files=tuple(_files(config, list(sources.values()), secret_files(EdgeConfig, file, environ))),
-        listeners=await _listeners(config.http),
+        listeners=listeners,
+        tls=await read_public_tls(config.http, listeners[0]),
     )
 
 
@@ -58,6 +60,9 @@ async def read_edge(config: EdgeConfig, file: Path | None, environ: Mapping[str,
 def _files(config: EdgeConfig, sources: list[JwksConfig], secrets: tuple[Path, ...]) -> Iterator[FileFacts]:
     tls = config.nats.tls
     named = {
+        "http.tls.key_file": (config.http.tls.key_file, FileKind.SECRET),
+        "http.tls.cert_file": (config.http.tls.cert_file, FileKind.CERTIFICATE),
+        "http.tls.client_ca_file": (config.http.tls.client_ca_file, FileKind.AUTHORITIES),
         "nats.credentials_file": (config.nats.credentials_file, FileKind.SECRET),
         "nats.tls.key_file": (tls.key_file, FileKind.SECRET),
         "nats.tls.cert_file": (tls.cert_file, FileKind.CERTIFICATE),
@@ -137,7 +142,7 @@ async def _listeners(http: HttpConfig) -> tuple[ListenerFacts, ...]:
 
 async def _edge_answers(http: HttpConfig) -> bool:
     """Return whether an edge answers on the internal port: nothing else says `live` like this."""
-    host = EVERY_ADDRESS.get(http.internal_address, http.internal_address)
+    host = reachable(http.internal_address)
     url = f"http://{f'[{host}]' if ':' in host else host}:{http.internal_port}/live"
     try:
         return bool(

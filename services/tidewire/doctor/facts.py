@@ -117,6 +117,16 @@ class ListenerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is a running edge of this configuration that has the port."""
 
 
+class PublicTlsFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The public port's certificate. With a `problem` an edge would not start with it."""
+
+    problem: str = ""
+    names: tuple[str, ...] = ()
+    """The hosts and addresses that clients accept it for."""
+    in_force: bool | None = None
+    """Whether the edge that runs shows this one to clients; None: none runs, or it could not be asked."""
+
+
 class EdgeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration, as far as checks speak of it, and the files, keys and ports that belong to it."""
 
@@ -134,6 +144,8 @@ class EdgeFacts(msgspec.Struct, frozen=True, kw_only=True):
     key_sets: tuple[KeySetFacts, ...] = ()
     files: tuple[FileFacts, ...] = ()
     listeners: tuple[ListenerFacts, ...] = ()
+    tls: PublicTlsFacts | None = None
+    """None: no TLS on the public port."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,17 +17,19 @@ EDGE_BYTES: Final = 8 * 1024
 """An edge's own memory for an idle connection with a token and one subscription: 7.9 KiB over 8,000 of them."""
 KERNEL_BYTES: Final = 5 * 1024
 """The kernel's memory for one end of an idle connection: 8.5 to 10 KiB for both ends, over 8,000 and 80,000 of them."""
+TLS_BYTES: Final = 18 * 1024
+"""What OpenSSL keeps for an idle connection of the edge: 17 KiB (`python -m bench.tls`)."""
 BURST: Final = 1.5
 """Memory in use grows by buffers of slow clients and by reconnects: below this factor it is tight."""
 SPARE_THREADS: Final = 64
 """Threads that resolve names and read files."""
 
 
-def advise_host(host: HostFacts, connections: int) -> Iterator[Finding]:
+def advise_host(host: HostFacts, connections: int, *, tls: bool = False) -> Iterator[Finding]:
     """Yield a finding for each check of the machine, for an edge with so many connections."""
     yield _open_files(host, connections)
     yield _all_files(host, connections)
-    yield _memory(host, connections)
+    yield _memory(host, connections, EDGE_BYTES + KERNEL_BYTES + (TLS_BYTES if tls else 0))
     yield _cpu(host)
     yield _threads(host.cgroup)
     yield _clock(host)
@@ -63,13 +65,13 @@ def _all_files(host: HostFacts, connections: int) -> Finding:
     return fail(name, found, why, f"sysctl -w fs.file-max={rounded(needed * 1.25)}")
 
 
-def _memory(host: HostFacts, connections: int) -> Finding:
+def _memory(host: HostFacts, connections: int, each: int) -> Finding:
     name = "memory"
-    bounds = [each for each in (host.memory_available, host.cgroup.memory_left) if each is not None]
+    bounds = [left for left in (host.memory_available, host.cgroup.memory_left) if left is not None]
     if not bounds:
         return skip(name, f"{NOT_TOLD} how much memory is left")
     left = min(bounds)
-    needed = BASE_MEMORY + connections * (EDGE_BYTES + KERNEL_BYTES)
+    needed = BASE_MEMORY + connections * each
     limit = f" of the control group's {size(host.cgroup.memory_max)}" if host.cgroup.memory_max else ""
     found = f"{size(left)} left{limit}; {connections} idle connections take about {size(needed)}"
     if left >= needed * BURST:
@@ -77,7 +79,7 @@ def _memory(host: HostFacts, connections: int) -> Finding:
     advice = (
         f"Kubernetes: resources.limits.memory of {math.ceil(needed * BURST / MIB)}Mi or more",
         f"systemd: MemoryMax={math.ceil(needed * BURST / MIB)}M or more",
-        f"or fewer connections here: client.connection_limit {max(1, _fitting(left))}",
+        f"or fewer connections here: client.connection_limit {max(1, _fitting(left, each))}",
     )
     if left < needed:
         return fail(name, found, "the kernel would kill the edge", *advice)
@@ -85,9 +87,9 @@ def _memory(host: HostFacts, connections: int) -> Finding:
     return warn(name, found, why, *advice)
 
 
-def _fitting(left: int) -> int:
+def _fitting(left: int, each: int) -> int:
     """Return how many connections so much memory carries, with room for bursts."""
-    return int((left / BURST - BASE_MEMORY) / (EDGE_BYTES + KERNEL_BYTES))
+    return int((left / BURST - BASE_MEMORY) / each)
 
 
 def _cpu(host: HostFacts) -> Finding:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from socket import gethostname
@@ -18,6 +17,7 @@ from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.drain import retire_all
+from tidewire.edge.entrance import Entrance
 from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
@@ -27,9 +27,11 @@ from tidewire.edge.nats_options import link_options
 from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.pages import public_app
+from tidewire.edge.policies.client_address import TrustedProxies
 from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.public_tls import PublicTls
 from tidewire.edge.reload import Reloader
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
@@ -38,9 +40,9 @@ from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
 from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.tracing import EdgeTracer
-from tidewire.edge.transport import WebSocketTransport
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
+from tidewire.kernel.config import ConfigError
 from tidewire.platform import logs
 from tidewire.platform.http import ListenError, http_protocol
 from tidewire.platform.lifecycle import StartError
@@ -91,7 +93,8 @@ class Edge:
         self._unready: str | None = "starting"
         self._listeners = Listeners(config.http, seat.socket)
         clock = SystemClock()
-        self._reloader = Reloader(whole, load, self._configure, self._log, clock.wall)
+        self._tls = self._create_tls(config, clock)
+        self._reloader = Reloader(whole, load, self._configure, self._log, clock.wall, self._tls.reading)
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._sockets = SocketTelemetry(self._log, clock.monotonic)
         self._nats = NatsTelemetry()
@@ -131,7 +134,7 @@ class Edge:
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
             [self._dispatcher.tick, self._gate.tick, self._keys.tick],
-            self._telemetry,
+            [self._telemetry.loop_lag, self._gate.shedder.lag.note],
             self._nats,
             self._link,
             clock.monotonic,
@@ -149,9 +152,16 @@ class Edge:
         client = config.client
         origins = OriginPolicy(client.allowed_origins)
         self._gate.configure(limits_of(config, self._log), origins, client.token.cookie)
+        self._gate.proxies = _proxies(config)
         self._broker.call_timeout = config.rpc.timeout
         self._dispatcher.reconfigured(_timing(config))
         logs.set_level(config.log.level)
+
+    def _create_tls(self, config: EdgeConfig, clock: Clock) -> PublicTls:
+        try:
+            return PublicTls(config.http.tls, self._log, clock.wall)
+        except ConfigError as error:
+            raise StartError(str(error)) from error
 
     def _create_link(self, config: EdgeConfig) -> NatsLink:
         try:
@@ -171,7 +181,7 @@ class Edge:
         pages = Path(http.pages) if http.pages else None
         ports = [edge.port for edge in config.dev.edges]
         issue = self._issue_token if http.issue_tokens else None
-        return Gate(
+        gate = Gate(
             limits_of(config, self._log),
             OriginPolicy(config.client.allowed_origins),
             config.client.token.cookie,
@@ -180,6 +190,8 @@ class Edge:
             lambda: self._broker.available,
             http_protocol(public_app(pages, self._node, ports, issue)),
         )
+        gate.proxies = _proxies(config)
+        return gate
 
     def _issue_token(self, user: str) -> str:
         return TokenIssuer(self._config.client.token).connection(user)
@@ -196,6 +208,7 @@ class Edge:
         self._sockets.register(registry, self._gate)
         self._nats.register(registry, self._link)
         self._key_telemetry.register(registry)
+        registry.add(self._tls.metrics())
         registry.add(self._reloader.metrics())
         if self._tracing is not None:
             registry.add([self._tracing.spans])
@@ -206,7 +219,8 @@ class Edge:
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
             self._ticker.start()
-            await self._listeners.open_public(partial(WebSocketTransport, self._gate))
+            context, proxied = self._tls.context, self._config.http.proxy_protocol
+            await self._listeners.open_public(Entrance(self._gate, context, proxied=proxied))
         except (ListenError, LinkError) as error:
             raise StartError(str(error)) from error
         self._unready = None
@@ -297,6 +311,10 @@ def needed_payload(config: EdgeConfig) -> int:
 def _timing(config: EdgeConfig) -> Timing:
     client = config.client
     return Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
+
+
+def _proxies(config: EdgeConfig) -> TrustedProxies:
+    return TrustedProxies(config.http.trusted_proxies, config.http.client_address_header)
 
 
 def _later(seconds: float, callback: Callable[[], None]) -> None:

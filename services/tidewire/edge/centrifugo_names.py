@@ -14,7 +14,7 @@ _HISTORY: Final = "not yet: it comes with the history service"
 _WEBSOCKET_ONLY: Final = "WebSocket is the only transport"
 
 TOP: Final = {
-    "http_server": "here it is http; TLS ends at the proxy before the edges",
+    "http_server": "here it is http, with http.tls in it",
     "engine": "edges share NATS: here it is nats.urls",
     "broker": "edges share NATS: here it is nats.urls",
     "node": "here it is node_name",
@@ -39,14 +39,20 @@ TOP: Final = {
     "token_jwks_public_endpoint": "here it is client.token.jwks",
     "namespaces": "here it is channel.namespaces",
 }
+TLS: Final = {
+    "enabled": "it is where there is a certificate: here it is http.tls.cert_file",
+    "cert_pem": "here it is http.tls.cert_file",
+    "key_pem": "here it is http.tls.key_file",
+    "client_ca_pem": "here it is http.tls.client_ca_file",
+    "server_ca_pem": "put the authorities behind the certificate: here it is http.tls.cert_file",
+}
 LOG: Final = {"file": "logs go to standard error"}
 CLIENT: Final = {
     "proxy": _NO_PROXY,
     "insecure": "here it is client.allow_anonymous_connect_without_token",
     "insecure_skip_token_signature_verify": "signatures are always checked",
     "disallow_anonymous_connection_tokens": "sign no token without a sub",
-    "user_connection_limit": "here it is client.single_connection, for a limit of one",
-    "connection_rate_limit": "limit the rate at the proxy before the edges",
+    "rate_limit": "here it is client.command_rate_limit, for all commands of a connection together",
     "user_id_http_header": "show a token in the header Authorization, or in a cookie: here it is client.token.cookie",
     "presence_update_interval": _PRESENCE,
     "history_max_publication_limit": _HISTORY,

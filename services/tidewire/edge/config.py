@@ -7,7 +7,6 @@ Centrifugo's (v6) where it has the setting.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
@@ -16,10 +15,11 @@ from tidewire.edge import centrifugo_names
 from tidewire.edge.channel_options import ChannelConfig, ChannelOptions, Namespace
 from tidewire.edge.client_options import ClientConfig
 from tidewire.edge.dev_options import DevConfig, DevEdge
+from tidewire.edge.http_options import HttpConfig, TlsConfig
 from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
 from tidewire.edge.nats_options import NatsConfig, NatsTls
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
-from tidewire.kernel.config import PATH, RESTART, Duration, Problem, Section, duration, repeated
+from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
 from tidewire.kernel.subjects import EVERY_NODE
 from tidewire.platform.tracing_options import TracingConfig
 
@@ -43,6 +43,7 @@ __all__ = [
     "RpcMethod",
     "SendConfig",
     "SubscriptionTokenConfig",
+    "TlsConfig",
     "TokenConfig",
     "TracingConfig",
     "TrustConfig",
@@ -69,67 +70,6 @@ class LogConfig(Section, frozen=True, kw_only=True):
             extra=RESTART,
         ),
     ] = "auto"
-
-
-def listeners_differ(http: HttpConfig) -> Iterator[Problem]:
-    """Two listeners cannot share a port."""
-    if http.port and http.port == http.internal_port and http.address == http.internal_address:
-        yield Problem("internal_port", "is http.port already")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:  # a name, which may be resolved to anything
-        return False
-
-
-def tokens_stay_here(http: HttpConfig) -> Iterator[Problem]:
-    """Who can reach the port can be anyone."""
-    if http.issue_tokens and not _is_loopback(http.address):
-        yield Problem(
-            "issue_tokens", f"is for loopback addresses such as 127.0.0.1 only, and address is {http.address}"
-        )
-
-
-class HttpConfig(Section, frozen=True, kw_only=True):
-    """The two listeners: the public one for clients, the internal one for probes and metrics."""
-
-    checks = (listeners_differ, tokens_stay_here)
-
-    address: Annotated[
-        str,
-        Meta(min_length=1, description="IP address of the public listener; `0.0.0.0` = every IPv4 address."),
-    ] = "127.0.0.1"
-    port: Annotated[
-        int, Meta(ge=0, le=65535, description="Port of the public listener; 0 = any free port.")
-    ] = 8000
-    internal_address: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="IP address of the internal listener (`/live`, `/ready`, `/metrics`). Do not expose it to "
-            "the internet.",
-        ),
-    ] = "127.0.0.1"
-    internal_port: Annotated[
-        int, Meta(ge=0, le=65535, description="Port of the internal listener; 0 = any free port.")
-    ] = 9000
-    pages: Annotated[
-        str,
-        Meta(
-            description="Folder of static pages that the public listener serves at `/`, such as the start page. "
-            "Empty: no pages.",
-            extra=PATH,
-        ),
-    ] = ""
-    issue_tokens: Annotated[
-        bool,
-        Meta(
-            description="For a dev mesh only: `POST /dev/token` hands a connection token for any user name to whoever "
-            "asks. Refused unless `address` is a loopback address."
-        ),
-    ] = False
 
 
 class WebsocketConfig(Section, frozen=True, kw_only=True):

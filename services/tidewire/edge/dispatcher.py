@@ -26,6 +26,8 @@ from tidewire.edge.effects import (
     Push,
     Send,
     SubscriptionsExpireIn,
+    Throttled,
+    Yield,
 )
 from tidewire.edge.session import Session, SessionState
 from tidewire.edge.timers import Timer
@@ -85,6 +87,7 @@ class Dispatcher:
             Enter: self._enter,
             Leave: self._leave,
             FetchKeys: self._fetch,
+            Yield: self._yield,
             Identified: self._identify,
             Call: upstream.call,
             Send: upstream.send,
@@ -93,6 +96,7 @@ class Dispatcher:
             SubscriptionsExpireIn: self._expire_subscriptions,
             Ping: self._ping,
             Dropped: self._drop,
+            Throttled: self._throttle,
         }
         hub.settled = self._joined
         hub.slow = self.slow
@@ -193,12 +197,12 @@ class Dispatcher:
     def _joined(self, connection: Connection, channel: str, attempt: int, outcome: int | ReplyError) -> None:
         self.perform(connection, connection.session.joined(channel, attempt, outcome))
 
-    def _keys_arrived(self, connection: Connection) -> None:
-        """Go on; thousands may have waited for the same keys."""
+    def _go_on_soon(self, connection: Connection) -> None:
+        """Go on when it is this connection's turn; thousands may have waited for the same keys."""
         self.pacer.add(map(self._go_on, (connection,)))
 
     def _go_on(self, connection: Connection) -> None:
-        self.perform(connection, connection.session.keys_arrived())
+        self.perform(connection, connection.session.go_on())
 
     # Effects.
 
@@ -238,7 +242,11 @@ class Dispatcher:
         return ()
 
     def _fetch(self, connection: Connection, effect: FetchKeys) -> Iterable[Effect]:
-        self._keys.fetch(effect.source, partial(self._keys_arrived, connection))
+        self._keys.fetch(effect.source, partial(self._go_on_soon, connection))
+        return ()
+
+    def _yield(self, connection: Connection, _effect: Yield) -> Iterable[Effect]:
+        self._go_on_soon(connection)
         return ()
 
     def _identify(self, connection: Connection, effect: Identified) -> Iterable[Effect]:
@@ -270,6 +278,10 @@ class Dispatcher:
 
     def _drop(self, _connection: Connection, effect: Dropped) -> Iterable[Effect]:
         self._metrics.commands_dropped(effect.commands)
+        return ()
+
+    def _throttle(self, _connection: Connection, effect: Throttled) -> Iterable[Effect]:
+        self._metrics.commands_throttled(effect.outcome, effect.commands)
         return ()
 
     def _reply(self, connection: Connection, replies: list[Reply]) -> None:

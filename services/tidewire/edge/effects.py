@@ -35,9 +35,13 @@ class Push(Effect, frozen=True):
 
 
 class FetchKeys(Effect, frozen=True):
-    """Fetch the keys of `source`; `Session.keys_arrived` wants to know when that is over, however it ended."""
+    """Fetch the keys of `source`; `Session.go_on` wants to know when that is over, however it ended."""
 
     source: str
+
+
+class Yield(Effect, frozen=True):
+    """Serve other connections for a moment; `Session.go_on` wants to know when it is this one's turn again."""
 
 
 class Identified(Effect, frozen=True):
@@ -120,6 +124,13 @@ class Send(Effect, frozen=True):
 class Dropped(Effect, frozen=True):
     """Commands that crossed the close on the wire, or can neither wait nor be answered: not carried out, only counted."""
 
+    commands: int
+
+
+class Throttled(Effect, frozen=True):
+    """Commands over the connection's rate, for the metrics: `refused`, or not looked at since it was `closed` for them."""
+
+    outcome: str
     commands: int
 
 

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tidewire.edge.handshake import Readiness
+from tidewire.edge.load_shedding import LoadShedder
+from tidewire.edge.policies.client_address import NOBODY
+from tidewire.edge.rotation import Rotation
 from tidewire.edge.timers import TICK
+from tidewire.kernel.token_bucket import Allowance
 from tidewire.kernel.wheel import Wheel
 from tidewire.platform.open_files import connections_within, raise_limit
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.connection import Connection
     from tidewire.edge.dispatcher import Dispatcher
+    from tidewire.edge.handshake import Refuse
     from tidewire.edge.policies.origins import OriginPolicy
     from tidewire.edge.transport import WebSocketTransport
 
@@ -37,8 +42,17 @@ class TransportMetrics(Protocol):
     def refused(self, outcome: str, origin: str, peer: str) -> None:
         """A request was refused; `origin` is the Origin header as it came, `peer` the other end's address."""
 
+    def tls_handshake(self, outcome: str, peer: str) -> None:
+        """A TLS handshake ended, or an open connection was broken: one of `platform.tls_outcomes.OUTCOMES`."""
+
+    def proxy_header(self, outcome: str, peer: str) -> None:
+        """What became of a PROXY header: used, local, or why the socket was closed."""
+
+    def forwarded(self, outcome: str, peer: str) -> None:
+        """What became of the header with the client's address: see `policies.client_address`."""
+
     def turn_over(self) -> None:
-        """A connection had more to do than one turn of the loop allows: the rest waits."""
+        """Connections sent more than one turn of the loop allows them together: the rest waits."""
 
     def bytes_in(self, count: int) -> None:
         """Bytes of WebSocket connections came in."""
@@ -51,7 +65,7 @@ class TransportMetrics(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds of one connection: bytes, and seconds."""
+    """Bounds of one connection, in bytes and seconds, and of what is let in; where nothing is said, 0 and None are no bound."""
 
     connections: int
     message_size: int
@@ -60,6 +74,11 @@ class Limits(msgspec.Struct, frozen=True):
     close_timeout: float
     deflate_min_size: int | None = None
     """Bytes from which a message is compressed for clients that take it; None where compression is declined."""
+    address_connections: int = 0
+    """Of one client address."""
+    connection_rate: Allowance | None = None
+    max_loop_lag: float = 0.0
+    """Seconds, of the median lag."""
 
 
 def limits_of(config: EdgeConfig, log: FilteringBoundLogger) -> Limits:
@@ -76,7 +95,16 @@ def limits_of(config: EdgeConfig, log: FilteringBoundLogger) -> Limits:
         handshake_timeout=config.client.handshake_timeout,
         close_timeout=config.websocket.close_timeout,
         deflate_min_size=config.websocket.compression_min_size if config.websocket.compression else None,
+        address_connections=config.client.address_connection_limit,
+        connection_rate=_connection_rate(config),
+        max_loop_lag=config.client.max_loop_lag,
     )
+
+
+def _connection_rate(config: EdgeConfig) -> Allowance | None:
+    client = config.client
+    rate, burst = client.connection_rate_limit, client.connection_rate_burst
+    return Allowance(rate, burst) if rate else None
 
 
 class Gate:
@@ -98,11 +126,19 @@ class Gate:
         """The name of the cookie that may hold a token, "" for none."""
         self.dispatcher = dispatcher
         self.metrics = metrics
+        self.proxies = NOBODY
+        """The proxies that are believed about a client's address."""
+        self.handshakes = Rotation(metrics.turn_over)
+        """Requests for an upgrade that were read and wait for their answer: a herd comes all at once."""
+        self.floods = Rotation(metrics.turn_over)
+        """Connections that sent more than is worked off at once."""
         self._http = http
         self.transports: dict[WebSocketTransport, None] = {}
+        self.shedder = LoadShedder()
         self._broker_available = broker_available
         self._deadlines: Wheel[WebSocketTransport] = Wheel()
-        self._guests: dict[Transport, int] = {}
+        self._guests: dict[Transport, tuple[int, str]] = {}
+        """Ticks that sockets of plain HTTP have left, and their addresses."""
 
     def configure(self, limits: Limits, origins: OriginPolicy, cookie: str) -> None:
         """Judge by these from now on. Connections stay, also beyond a lower limit, with the buffers that they have."""
@@ -116,16 +152,56 @@ class Gate:
         return len(self.transports) + len(self._guests)
 
     @property
-    def crowded(self) -> bool:
-        """Whether there are more sockets than connections could explain: not even a refusal is affordable.
+    def room(self) -> int:
+        """Sockets that may still come: a few more than connections could explain, to answer those that are refused.
 
         Connections beyond the limit, from before it was lowered, explain theirs.
         """
         connections = max(self.limits.connections, len(self.dispatcher.connections))
-        return self.sockets >= connections + max(64, self.limits.connections // 10)
+        return connections + max(64, self.limits.connections // 10) - self.sockets
+
+    def unaffordable(self, address: str) -> str:
+        """Return why a new socket of this address gets no answer at all, not even a refusal; "" where it may stay.
+
+        One address has no more sockets without a connection than there is room left, so it leaves as much to others as it
+        takes (a dynamic threshold, Choudhury and Hahne 1998). One that stands for many clients hardly meets that: clients
+        finish their handshake.
+        """
+        room = self.room
+        if room <= 0:
+            return "sockets"
+        return "address_sockets" if self.shedder.addresses.unfinished(self._client(address)) >= room else ""
+
+    def enter(self, transport: WebSocketTransport) -> None:
+        """Take in a socket that begins its handshake."""
+        self.transports[transport] = None
+        self.arm(transport, self.limits.handshake_timeout)
+        self.count(transport)
+
+    def count(self, transport: WebSocketTransport) -> None:
+        """Count a socket for its client, as far as that is known now."""
+        addresses = self.shedder.addresses
+        addresses.leave(transport.counted, upgraded=False)
+        transport.counted = self._client(transport.address)
+        addresses.enter(transport.counted)
+
+    def _client(self, address: str) -> str:
+        """Return the address itself, or "" for that of a proxy, which stands for clients that are not known yet."""
+        return "" if self.proxies.trusts(address) else address
+
+    def leave(self, transport: WebSocketTransport, *, upgraded: bool) -> None:
+        """Forget a socket; one that never entered is ignored."""
+        self.disarm(transport)
+        if transport in self.transports:
+            del self.transports[transport]
+            self.shedder.addresses.leave(transport.counted, upgraded=upgraded)
+
+    def refusal(self, address: str) -> Refuse | None:
+        """Return the answer to a handshake that comes at a bad time, whatever it says, or of an address that has enough."""
+        return self.shedder.refusal(address, self.limits)
 
     def readiness(self) -> Readiness:
-        """Return what decides about the next handshake."""
+        """Return what decides about a handshake that was read."""
         return Readiness(len(self.dispatcher.connections), self.limits.connections, self._broker_available())
 
     def arm(self, transport: WebSocketTransport, seconds: float) -> None:
@@ -137,19 +213,22 @@ class Gate:
         """Take the deadline away."""
         self._deadlines.discard(transport, transport.due)
 
-    def host(self, tcp: Transport) -> BaseProtocol:
-        """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now."""
-        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK)
+    def host(self, transport: WebSocketTransport, tcp: Transport) -> BaseProtocol:
+        """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now, in the place of `transport`."""
+        self.disarm(transport)
+        del self.transports[transport]
+        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK), transport.counted
         return self._http()
 
     def tick(self) -> None:
         """End what is overdue."""
-        for tcp, left in list(self._guests.items()):
+        for tcp, (left, address) in list(self._guests.items()):
             if tcp.is_closing():
                 del self._guests[tcp]
+                self.shedder.addresses.leave(address, upgraded=False)
             elif left <= 1:
                 tcp.abort()
             else:
-                self._guests[tcp] = left - 1
+                self._guests[tcp] = left - 1, address
         for transport in self._deadlines.advance():
             transport.overdue()

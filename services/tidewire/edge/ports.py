@@ -160,6 +160,9 @@ class Metrics(Protocol):
     def commands_dropped(self, count: int) -> None:
         """Commands were neither carried out nor answered."""
 
+    def commands_throttled(self, outcome: str, count: int) -> None:
+        """Commands came faster than their connection may send them; `outcome` is `refused` or `closed`."""
+
     def publication_received(self) -> None:
         """The broker delivered a publication."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Load = Callable[[], EdgeConfig]
     Apply = Callable[[EdgeConfig], None]
+    Renew = Callable[[], Sequence[str]]
 
 PAUSE = 1.0
 """Seconds between the end of one reload and the start of the next."""
@@ -32,6 +33,11 @@ class _Reading(NamedTuple):
     config: EdgeConfig
     changes: tuple[Change, ...]
     fingerprint: str
+    renew: Renew
+
+
+def _nothing(_config: EdgeConfig) -> Renew:
+    return tuple
 
 
 class Reloader:
@@ -39,7 +45,8 @@ class Reloader:
 
     However many requests come, one reload runs, one waits, and they are `PAUSE` seconds apart. `load` reads and checks
     the configuration as at the start (it may block, and raises ConfigError); `apply` puts it in force and must either
-    do so wholly or raise.
+    do so wholly or raise. `read_files` reads what the configuration only names (as `load` does), and returns what puts it
+    in force, which cannot fail, and tells what is new.
     """
 
     def __init__(
@@ -49,10 +56,12 @@ class Reloader:
         apply: Apply,
         log: FilteringBoundLogger,
         wall: Callable[[], float],
+        read_files: Callable[[EdgeConfig], Renew] = _nothing,
     ) -> None:
         self.config = config
         self._load = load
         self._apply = apply
+        self._read_files = read_files
         self._log = log
         self._wall = wall
         self._closed = ""
@@ -133,23 +142,24 @@ class Reloader:
     def _read(self) -> _Reading:
         """Not on the loop: a thousand namespaces take most of a second."""
         config = self._load()
-        return _Reading(config, changes(self.config, config), fingerprint(config))
+        return _Reading(config, changes(self.config, config), fingerprint(config), self._read_files(config))
 
     def _judge(self, reading: _Reading) -> None:
         found = reading.changes
         fixed = [Problem(change.path, "a change needs a restart") for change in found if change.restart]
         if fixed:
             self._refuse(fixed)
-        elif not found:
-            self._log.info("config.unchanged")
-            self._count("unchanged")
-        else:
+            return
+        if found:
             self._apply(reading.config)
             self.config = reading.config
             self._fingerprint = reading.fingerprint
-            paths = _shortened([change.path for change in found])
-            self._log.info("config.reloaded", hash=self._fingerprint, changes=paths)
-            self._count("done")
+        paths = [*(change.path for change in found), *reading.renew()]
+        if paths:
+            self._log.info("config.reloaded", hash=self._fingerprint, changes=_shortened(paths))
+        else:
+            self._log.info("config.unchanged")
+        self._count("done" if paths else "unchanged")
 
     def _refuse(self, problems: Sequence[Problem]) -> None:
         self._log.error("config.reload_refused", problems=_shortened(list(map(str, problems))))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidewire.edge.client_options import TOKEN_COST
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.permissions import Namespaces
 from tidewire.edge.policies.rpc import RpcPolicy
 from tidewire.edge.policies.tokens import TokenVerifier
 from tidewire.kernel import errors
 from tidewire.kernel.channels import NAMESPACE_BOUNDARY, USER_BOUNDARY, limited_users
+from tidewire.kernel.token_bucket import Allowance
 
 if TYPE_CHECKING:
+    from tidewire.edge.client_options import ClientConfig
     from tidewire.edge.config import EdgeConfig
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
@@ -27,6 +30,7 @@ class Rules:
         "allow_anonymous",
         "channel_limit",
         "clock",
+        "command_rate",
         "expired_close_delay",
         "expired_sub_close_delay",
         "inflight_limit",
@@ -35,6 +39,7 @@ class Rules:
         "rpc",
         "single_connection",
         "tokens",
+        "user_connection_limit",
         "version",
     )
 
@@ -58,6 +63,9 @@ class Rules:
         self.expired_close_delay = float(client.expired_close_delay)
         self.expired_sub_close_delay = float(client.expired_sub_close_delay)
         self.single_connection = client.single_connection
+        self.user_connection_limit = client.user_connection_limit
+        self.command_rate = _command_rate(client)
+        """How fast one connection may send commands; None: as fast as it can."""
         self._personal = client.subscribe_to_user_personal_channel
         self.ping_seconds = max(1, round(client.ping_interval))
         self._send = config.send
@@ -77,3 +85,10 @@ class Rules:
                 "bad request: a user id with # or , can have no personal channel"
             )
         return f"{namespace}{NAMESPACE_BOUNDARY}{channel}" if namespace else channel
+
+
+def _command_rate(client: ClientConfig) -> Allowance | None:
+    if not client.command_rate_limit:
+        return None
+    reconnect = TOKEN_COST * (1 + client.channel_limit)
+    return Allowance(client.command_rate_limit, client.command_rate_burst or reconnect)

@@ -2,8 +2,8 @@
 
 Commands and results go in, effects come out; the dispatcher carries them out and feeds results back. A command that has
 to wait (subscribe, publish, rpc) is answered when its result arrives, so replies may overtake each other; the client
-matches them by id. Two things make all that follows wait in line (`Backlog`): a connect command whose subscriptions are
-not complete, and a token whose key has to be fetched.
+matches them by id. Three things make all that follows wait in line (`Backlog`): a connect command whose subscriptions are
+not complete, a token whose key has to be fetched, and many tokens in one frame.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from tidewire.edge.effects import (
     Identified,
     Opened,
     Ping,
+    Throttled,
+    Yield,
 )
 from tidewire.edge.party import Party
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.policies.tokens import KeyWanted
 from tidewire.edge.policies.verdicts import shown
 from tidewire.edge.subscriptions import Subscriptions
+from tidewire.edge.throttle import PONG, Throttle, has_token
 from tidewire.edge.wire.commands import (
     Command,
     ConnectRequest,
@@ -53,16 +56,18 @@ if TYPE_CHECKING:
     from tidewire.edge.subscriptions import Outcome
     from tidewire.kernel.errors import Unsubscribe
     from tidewire.kernel.ids import ConnectionId
+    from tidewire.kernel.token_bucket import Allowance
 
     class Others(Protocol):
         """The other connections of this edge."""
 
-        def serves(self, user: str) -> bool:
-            """Return whether the user is connected here already."""
+        def serves(self, user: str, connections: int = 1) -> bool:
+            """Return whether the user has so many connections here already."""
 
 
-PONG = Command()
 METHODS = Command.__struct_fields__[1:]
+TOKENS_AT_ONCE = 8
+"""Tokens of one connection that are checked in one go: 5 ms with the slowest signatures (ES512)."""
 
 
 class SessionState(enum.Enum):
@@ -79,6 +84,7 @@ class SessionState(enum.Enum):
 # Tuples, since a set asks for hashes, which are slow for enums.
 TAKING_COMMANDS = (SessionState.CONNECTING, SessionState.CONNECTED)
 AUTHENTICATED = (SessionState.JOINING, SessionState.CONNECTED)
+THROTTLED = (SessionState.CONNECTING, SessionState.JOINING, SessionState.CONNECTED)
 
 
 class Session:
@@ -93,6 +99,7 @@ class Session:
         "_others",
         "_rules",
         "_spare_pong",
+        "_throttle",
         "party",
         "refused_connect",
         "state",
@@ -117,6 +124,7 @@ class Session:
         self._awaiting_pong = False
         self._spare_pong: bool | None = None  # None before the first ping, False once used
         self._closing: Disconnect | None = None
+        self._throttle: Throttle | None = None
 
     # What comes from the client.
 
@@ -124,18 +132,43 @@ class Session:
         """Take the commands of one frame of `size` bytes, in order, and return what they bring about."""
         if self.state is SessionState.REFUSED:
             return self.close(errors.BAD_PROTOCOL)
+        allowance = self._rules.command_rate
+        if allowance is not None and self.state in THROTTLED:
+            return self._throttled(commands, size, allowance)
+        return self._take(commands, size)
+
+    def _take(self, commands: Sequence[Command], size: int) -> list[Effect]:
         return self._hold(commands, size) if self._backlog is not None else self._work_off(commands)
+
+    def _throttled(self, commands: Sequence[Command], size: int, allowance: Allowance) -> list[Effect]:
+        """Take what the connection may send by now, and refuse the rest; close it when it goes on like that."""
+        if self._throttle is None:
+            self._throttle = Throttle()
+        sifted = self._throttle.sift(commands, allowance, self._rules.clock.monotonic())
+        if not sifted.refused:
+            return self._take(commands, size)
+        if sifted.abuse:
+            return [Throttled("closed", len(commands)), *self.close(errors.TOO_MANY_REQUESTS_CLOSE)]
+        effects = self._take(sifted.admitted, size) if sifted.admitted else []
+        if self.state not in THROTTLED:  # a command among those has ended it
+            return effects + self._pass_over(sifted.refused)
+        error = errors.TOO_MANY_REQUESTS.saying(f"too many requests: try again in {sifted.wait:.1f} s")
+        answers = [self._turn_away(command, error) for command in sifted.refused]
+        return [*effects, *answers, Throttled("refused", len(answers))]
 
     def _work_off(self, commands: Sequence[Command], size: int = 0) -> list[Effect]:
         """Carry out commands in order; `size` is what they counted in the line from which they come."""
         effects: list[Effect] = []
+        tokens = 0
         for index, command in enumerate(commands):
             if self._backlog is not None:
                 return effects + self._hold(commands[index:], size)
             if self.state not in TAKING_COMMANDS:
-                # After an error reply to connect, what stands behind it in the frame is dropped silently: it was sent
-                # before the refusal could be known.
-                return effects + ([] if self._is(SessionState.REFUSED) else self._drop(commands[index:]))
+                return effects + self._pass_over(commands[index:])
+            tokens += has_token(command)
+            if tokens > TOKENS_AT_ONCE:
+                self._backlog = Backlog(self._rules.inflight_limit)
+                return [*effects, Yield(), *self._hold(commands[index:], size)]
             effects += self._handle(command)
         return effects
 
@@ -149,12 +182,12 @@ class Session:
             return effects + self._drop(waiting)
         return effects + [self._turn_away(command) for command in self._backlog.add(waiting, size)]
 
-    def _turn_away(self, command: Command) -> Effect:
-        """Answer a command that cannot wait; one without an id gets none, since a reply without an id is a ping."""
+    def _turn_away(self, command: Command, error: ReplyError = errors.TOO_MANY_REQUESTS) -> Effect:
+        """Answer a command that is too much; one without an id gets no answer, since a reply without an id is a ping."""
         method = _method(command)
         if not method or not command.id:
             return Dropped(1)
-        reply = Reply(id=command.id, error=errors.TOO_MANY_REQUESTS)
+        reply = Reply(id=command.id, error=error)
         return Answer(method, reply, self._rules.clock.monotonic())
 
     def _resume(self) -> list[Effect]:
@@ -164,6 +197,13 @@ class Session:
         waiting, size = self._backlog.take()
         self._backlog = None
         return self._work_off(waiting, size)
+
+    def _pass_over(self, commands: Sequence[Command]) -> list[Effect]:
+        """Carry out none of the commands of a frame whose others have ended the conversation.
+
+        Behind an error reply to connect silently: they were sent before the refusal could be known.
+        """
+        return [] if self._is(SessionState.REFUSED) else self._drop(commands)
 
     def _drop(self, commands: Sequence[Command]) -> list[Effect]:
         """Carry out none of the commands; a pong is no command, and still counts."""
@@ -233,8 +273,9 @@ class Session:
             return self._refuse(number, claims)
         if not isinstance(claims, ConnectionClaims):
             return claims
-        if self._rules.single_connection == "refuse" and self._others.serves(claims.user):
-            return errors.CONNECTION_LIMIT.saying("connection limit: the user is connected already")
+        problem = self._one_too_many(claims.user)
+        if problem is not None:
+            return problem
         expiry = self._credentials.accept(request.token, claims)
         self.party.name = request.name[:16]
         self._become(SessionState.JOINING)
@@ -244,6 +285,15 @@ class Session:
         if not isinstance(joins, list):
             return self._fail(joins)
         return [Identified(claims.user), *expiry, *joins, *self._greet_when_complete()]
+
+    def _one_too_many(self, user: str) -> Disconnect | None:
+        """Judge whether the user may have another connection on this edge."""
+        if self._rules.single_connection == "refuse" and self._others.serves(user):
+            return errors.CONNECTION_LIMIT.saying("connection limit: the user is connected already")
+        limit = self._rules.user_connection_limit
+        if limit and self._others.serves(user, limit):
+            return errors.CONNECTION_LIMIT.saying(f"connection limit: the user has {limit} on this edge")
+        return None
 
     def _join_for(self, claims: ConnectionClaims) -> list[Effect] | ReplyError | Disconnect:
         """Begin the subscriptions that come with the connection."""
@@ -305,8 +355,8 @@ class Session:
 
     # What comes back from the edge.
 
-    def keys_arrived(self) -> list[Effect]:
-        """Take the end of `FetchKeys`: the command that waited is judged again."""
+    def go_on(self) -> list[Effect]:
+        """Take the end of `FetchKeys` or `Yield`: what waited is worked off, the command at whose token it stopped first."""
         return self._resume()
 
     def joined(self, channel: str, attempt: int, outcome: int | ReplyError) -> list[Effect]:
@@ -371,6 +421,11 @@ class Session:
     def connected(self) -> bool:
         """Whether the client is authenticated and not yet on its way out."""
         return self.state in AUTHENTICATED
+
+    @property
+    def throttled(self) -> int:
+        """Commands that were refused since they came too fast."""
+        return self._throttle.refused if self._throttle is not None else 0
 
     @property
     def greeted(self) -> bool:

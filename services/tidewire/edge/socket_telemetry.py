@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidewire.kernel.seldom import Seldom
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge, Registry, metrics_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 STANDARD_CODES = range(1000, 1016)
 """Close codes of RFC 6455; a client may send any up to 4999, and must not choose our label values."""
 MAX_ORIGIN = 256
+TLS_USUAL = frozenset({"ok", "closed", "timeout"})
+PROXY_REFUSED = frozenset({"untrusted", "malformed"})
 
 
 class SocketTelemetry:
@@ -31,7 +34,27 @@ class SocketTelemetry:
         self._handshakes = Counter(
             "tidewire_handshakes",
             "Requests to the WebSocket path by outcome: accepted, or why not (origin, token_in_url, broker_away, "
-            "connection_limit, sockets, timeout, head_too_large, bad_request, bad_upgrade).",
+            "connection_limit, address_limit, connection_rate, overload, gone: the client was away before its turn, timeout, "
+            "head_too_large, bad_request, bad_upgrade; before any request: sockets, address_sockets).",
+            ["outcome"],
+        )
+        self._tls = Counter(
+            "tidewire_tls_handshakes",
+            "TLS handshakes that had begun on the public port by outcome: ok, closed (by the client), timeout, or why not "
+            "(http: no TLS, version, cipher, client_certificate, rejected: by an alert of the client, malformed); broken: "
+            "after an ok, a record that cannot be read.",
+            ["outcome"],
+        )
+        self._proxy_headers = Counter(
+            "tidewire_proxy_headers",
+            "PROXY headers on the public port by outcome: used, local (the proxy's own connection), or why the socket was "
+            "closed (untrusted, malformed, incomplete).",
+            ["outcome"],
+        )
+        self._forwarded = Counter(
+            "tidewire_forwarded_addresses",
+            "Requests to the WebSocket path whose http.client_address_header was used, ignored (not from one of "
+            "http.trusted_proxies) or malformed (an entry that is no address: the nearest one that is counts).",
             ["outcome"],
         )
         self._closed = Counter(
@@ -42,7 +65,7 @@ class SocketTelemetry:
         )
         self._turns_over = Counter(
             "tidewire_turns_over",
-            "Times that a connection sent more than one turn of the loop works off (2 ms): a flood, or an overloaded edge.",
+            "Turns of the loop in which more had come than it works off (2 ms for handshakes, 2 ms for connections that sent over 4 KiB): a flood, or an overloaded edge.",
         )
         self._bytes_in = Counter("tidewire_received_bytes", "Bytes read from WebSocket connections.")
         self._bytes_out = Counter("tidewire_sent_bytes", "Bytes written to WebSocket connections.")
@@ -58,9 +81,25 @@ class SocketTelemetry:
                     lambda: float(gate.sockets),
                 ),
                 Gauge(
+                    "tidewire_handshakes_waiting",
+                    "Requests to the WebSocket path that wait for their answer. For long above 0: more come than are taken in.",
+                    lambda: float(len(gate.handshakes)),
+                ),
+                Gauge(
                     "tidewire_connection_limit",
                     "client.connection_limit, or less where the open-file limit allows no more.",
                     lambda: float(gate.limits.connections),
+                ),
+                Gauge(
+                    "tidewire_client_addresses",
+                    "Addresses that have a socket on the public port (of IPv6: /64 networks).",
+                    lambda: float(len(gate.shedder.addresses)),
+                ),
+                Gauge(
+                    "tidewire_event_loop_lag_median_seconds",
+                    "The median of the last nine ticks' lag: above client.max_loop_lag handshakes are refused.",
+                    lambda: gate.shedder.lag.seconds,
+                    merge=Merge.MAX,
                 ),
                 Gauge(
                     "tidewire_pending_bytes",
@@ -78,6 +117,26 @@ class SocketTelemetry:
         """See gate.TransportMetrics. One of a kind is logged in a minute: browsers hide the reason from a page."""
         if self._seldom.allows(outcome):
             self._log.warning("handshake.refused", outcome=outcome, origin=origin[:MAX_ORIGIN], peer=peer)
+
+    def tls_handshake(self, outcome: str, peer: str) -> None:
+        """See gate.TransportMetrics. One of a kind is logged in a minute, and none of what balancers do all day."""
+        self._tls.inc(1, (outcome,))
+        if outcome not in TLS_USUAL and self._seldom.allows(f"tls {outcome}"):
+            self._log.warning("tls.failed", outcome=outcome, peer=peer)
+
+    def proxy_header(self, outcome: str, peer: str) -> None:
+        """See gate.TransportMetrics. One of a kind is logged in a minute."""
+        self._proxy_headers.inc(1, (outcome,))
+        if outcome in PROXY_REFUSED and self._seldom.allows(f"proxy {outcome}"):
+            self._log.warning("proxy.refused", outcome=outcome, peer=peer)
+
+    def forwarded(self, outcome: str, peer: str) -> None:
+        """See gate.TransportMetrics. One of a kind is logged in a minute: a stranger's, or a proxy that is not listed."""
+        if outcome == "absent":
+            return
+        self._forwarded.inc(1, (outcome,))
+        if outcome != "used" and self._seldom.allows(f"forwarded {outcome}"):
+            self._log.warning("proxy.address_not_used", outcome=outcome, peer=peer)
 
     def turn_over(self) -> None:
         """See gate.TransportMetrics."""
@@ -105,12 +164,14 @@ class SocketTelemetry:
             format=transport.framing.codec.name,
             compression=transport.framing.compression,
             peer=transport.peer,
+            tls=transport.tls_version,
             seconds=round(self._monotonic() - connection.opened_at, 3),
             code=code,
             reason=ours.reason if ours is not None else "",
             detail=session.party.detail,
             closed_by="edge" if ours is not None else "peer",
             commands=connection.commands,
+            throttled=session.throttled,
             bytes_in=transport.bytes_in,
             bytes_out=transport.bytes_out,
         )

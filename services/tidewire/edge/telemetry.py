@@ -42,6 +42,12 @@ class Telemetry:
             "Commands neither carried out nor answered: they crossed the close on the wire, or had no id and found too much "
             "waiting.",
         )
+        self._throttled = Counter(
+            "tidewire_commands_throttled",
+            "Commands that came faster than client.command_rate_limit: refused (error 111), or closed (3013: the client did "
+            "not slow down, and no command of the frame was carried out).",
+            ["outcome"],
+        )
         self._opened = Counter(
             "tidewire_connections_opened",
             "Connections that authenticated, by wire format and compression (deflate, none).",
@@ -141,6 +147,10 @@ class Telemetry:
     def commands_dropped(self, count: int) -> None:
         """See ports.Metrics."""
         self._commands_dropped.inc(count)
+
+    def commands_throttled(self, outcome: str, count: int) -> None:
+        """See ports.Metrics."""
+        self._throttled.inc(count, (outcome,))
 
     def publication_received(self) -> None:
         """See ports.Metrics."""

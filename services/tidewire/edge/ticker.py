@@ -11,7 +11,6 @@ from tidewire.platform.nats_types import LinkError
 
 if TYPE_CHECKING:
     from tidewire.edge.nats_telemetry import NatsTelemetry
-    from tidewire.edge.telemetry import Telemetry
     from tidewire.platform.nats_link import NatsLink
 
 TICKS_PER_ROUND_TRIP = 10
@@ -24,13 +23,14 @@ class Ticker:
     def __init__(
         self,
         wheels: Sequence[Callable[[], None]],
-        telemetry: Telemetry,
+        late: Sequence[Callable[[float], None]],
         nats: NatsTelemetry,
         link: NatsLink,
         monotonic: Callable[[], float],
     ) -> None:
+        """`late` hear by how many seconds each tick is late."""
         self._wheels = wheels
-        self._telemetry = telemetry
+        self._late = late
         self._nats = nats
         self._link = link
         self._monotonic = monotonic
@@ -50,7 +50,9 @@ class Ticker:
 
     def _tick(self) -> None:
         now = self._monotonic()
-        self._telemetry.loop_lag(max(0.0, now - self._due))
+        lag = max(0.0, now - self._due)
+        for hear in self._late:
+            hear(lag)
         self.start()
         for turn in self._wheels:
             turn()

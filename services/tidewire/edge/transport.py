@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.outbox import Outbox
+from tidewire.edge.policies.client_address import canonical
 from tidewire.edge.request_head import HEAD_END, HEAD_TOO_LARGE, MAX_HEAD, RequestHead, path_of
 from tidewire.edge.upgrade import Answer, answer_to, refusal
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
+from tidewire.platform.peer import has_left
 
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.gate import Gate
     from tidewire.kernel.errors import Disconnect
 
+MAX_WAIT = 3.0
+"""Seconds that a request may wait for its answer. The SDKs give up after 5 s, and what comes too late for them is for nothing."""
 SLICE = 4096
-"""Bytes that the frame reader is handed at once: the most that is done before the clock is looked at."""
-TURN = 0.002
-"""Seconds of work that one connection gets in one turn of the loop; then its neighbours are served."""
+"""Bytes that the frame reader is handed at once: the most that is done before others have their turn."""
 
 
 class TransportState(enum.Enum):
-    """HANDSHAKE until the upgrade is decided, then OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone."""
+    """HANDSHAKE until the request is there, WAITING until it is answered.
+
+    Then OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone.
+    """
 
     HANDSHAKE = "handshake"
+    WAITING = "waiting"
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -42,13 +50,16 @@ class WebSocketTransport(asyncio.Protocol):
     __slots__ = (
         "_backlog",
         "_connection",
+        "_eof",
         "_gate",
         "_outbox",
         "_paused",
         "_reader",
         "_tcp",
+        "address",
         "bytes_in",
         "bytes_out",
+        "counted",
         "due",
         "framing",
         "peer",
@@ -63,10 +74,15 @@ class WebSocketTransport(asyncio.Protocol):
         self._connection: Connection | None = None
         self._outbox: Outbox | None = None
         self._paused = False
+        self._eof = False
         self._tcp: asyncio.Transport | None = None
         self.framing: Framing = WEBSOCKET_JSON
         self.state = TransportState.HANDSHAKE
         self.due = 0
+        self.address = ""
+        """The client's IP address as canonical text; "" where the socket has none."""
+        self.counted = ""
+        """The address that the socket counts for: none where the other end is a proxy that has not told the client's yet."""
         self.peer = ""
         self.bytes_in = 0
         self.bytes_out = 0
@@ -76,14 +92,34 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake's time."""
         self._tcp = cast("asyncio.Transport", transport)
-        if self._gate.crowded:
-            self._gate.metrics.handshake("sockets")
-            self._tcp.abort()
-            return
         peer = transport.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
-        self._gate.transports[self] = None
-        self._gate.arm(self, self._gate.limits.handshake_timeout)
+        if isinstance(peer, tuple):
+            self.address, self.peer = canonical(peer[0]) or "", f"{peer[0]}:{peer[1]}"
+        if self._is_affordable():
+            self._gate.enter(self)
+
+    def came_from(self, address: str, port: int) -> None:
+        """Take the address that a proxy gives in place of its own."""
+        self.address, self.peer = canonical(address) or "", f"{address}:{port}"
+        if self._is_affordable():
+            self._gate.count(self)
+
+    def _is_affordable(self) -> bool:
+        """Return whether the socket may stay; otherwise it is closed without a word, which would cost too much."""
+        reason = self._gate.unaffordable(self.address)
+        if reason:
+            self._gate.metrics.handshake(reason)
+            self.abort()
+        return not reason
+
+    def tls_handshake(self, outcome: str) -> None:
+        """Pass on how a handshake on this socket ended; see `platform.tls_outcomes`."""
+        self._gate.metrics.tls_handshake(outcome, self.peer)
+
+    @property
+    def tls_version(self) -> str:
+        """`TLSv1.3` or the like; "" without TLS."""
+        return str(self._tcp.get_extra_info("tls_version", "")) if self._tcp is not None else ""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
@@ -91,12 +127,17 @@ class WebSocketTransport(asyncio.Protocol):
             self._take(data)
         elif self.state is TransportState.HANDSHAKE:
             self._read_head(data)
+        elif self.state is TransportState.WAITING and self._tcp is not None:
+            self._backlog += data
+            if len(self._backlog) > MAX_HEAD:
+                self._tcp.pause_reading()
 
     def eof_received(self) -> bool:
         """Let the socket close: a WebSocket peer that ends its stream has nothing more to hear."""
-        if self._reader is not None:
+        self._eof = True
+        if self._reader is not None and not self._backlog:
             self._reader.eof()
-        return False
+        return bool(self._reader and self._backlog)  # what waits for its turn still counts
 
     def pause_writing(self) -> None:
         """The socket is full: keep frames back, up to the bound."""
@@ -112,8 +153,7 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget everything."""
         self.state = TransportState.CLOSED
-        self._gate.disarm(self)
-        self._gate.transports.pop(self, None)
+        self._gate.leave(self, upgraded=self._connection is not None)
         self._outbox = None
         if self._connection is not None:
             self._gate.dispatcher.lost(self._connection)
@@ -156,7 +196,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     def overdue(self) -> None:
         """The time for a handshake, or for the peer's part of a close, is over."""
-        if self.state is TransportState.HANDSHAKE:
+        if self.state in {TransportState.HANDSHAKE, TransportState.WAITING}:
             self._gate.metrics.handshake("timeout")
             self._gate.metrics.refused("timeout", "", self.peer)
         self.abort()
@@ -176,20 +216,34 @@ class WebSocketTransport(asyncio.Protocol):
             return
         if end < 0 or end > MAX_HEAD:
             self._answer(refusal(HEAD_TOO_LARGE))
-            return
-        head = bytes(self._backlog[: end + len(HEAD_END)])
-        if path_of(head) == WEBSOCKET_PATH:
-            self._upgrade(head)
+        elif path_of(bytes(self._backlog[:end])) == WEBSOCKET_PATH:
+            self.state = TransportState.WAITING
+            self._gate.handshakes.add(partial(self._leave_line, time.monotonic()))
         else:
             self._hand_over()
+
+    def _leave_line(self, since: float) -> bool:
+        """Answer the request, which has waited since then, when its turn has come; its client may be gone meanwhile."""
+        tcp = self._tcp
+        if tcp is None or tcp.is_closing() or self.state is not TransportState.WAITING:
+            return False
+        if has_left(tcp):  # to ask costs little, and dead ones may be most of a herd
+            self._gate.metrics.handshake("gone")
+            tcp.abort()
+        elif time.monotonic() - since > MAX_WAIT:
+            self._answer(refusal(self._gate.shedder.overloaded()))
+        else:
+            end = self._backlog.find(HEAD_END) + len(HEAD_END)
+            self._upgrade(bytes(self._backlog[:end]))
+            if not self._backlog:
+                self._read_on(tcp)
+        return False
 
     def _hand_over(self) -> None:
         """Give the socket to the HTTP application, with the bytes that came so far."""
         if self._tcp is None:
             raise AssertionError("a request without a socket")
-        self._gate.disarm(self)
-        self._gate.transports.pop(self, None)
-        http = cast("asyncio.Protocol", self._gate.host(self._tcp))
+        http = cast("asyncio.Protocol", self._gate.host(self, self._tcp))
         self._tcp.set_protocol(http)
         http.connection_made(self._tcp)
         http.data_received(bytes(self._backlog))
@@ -206,7 +260,10 @@ class WebSocketTransport(asyncio.Protocol):
 
     def _judge(self, request: RequestHead) -> Accept | Refuse:
         gate = self._gate
-        return decide(request.target, request, gate.origins, gate.readiness(), gate.cookie)
+        self._locate(request)
+        return gate.refusal(self.counted) or decide(
+            request.target, request, gate.origins, gate.readiness(), gate.cookie
+        )
 
     def _answer(self, answer: Answer) -> None:
         """Count, log and send it; a refused socket closes once its buffer is written, which its deadline bounds."""
@@ -217,6 +274,14 @@ class WebSocketTransport(asyncio.Protocol):
             if self._tcp is not None:
                 self._tcp.close()
 
+    def _locate(self, request: RequestHead) -> None:
+        """Behind proxies that are known, the client's address stands in a header. From here on it is final."""
+        found = self._gate.proxies.client(self.address, request)
+        self._gate.metrics.forwarded(found.outcome, self.peer)
+        if found.address != self.address:
+            self.address = self.peer = found.address
+            self._gate.count(self)
+
     def _open(self, verdict: Accept, window_bits: int, rest: bytes) -> None:
         """Begin a session; `rest` are the bytes that came behind the request's head."""
         self._gate.disarm(self)
@@ -226,6 +291,7 @@ class WebSocketTransport(asyncio.Protocol):
         if window_bits and limits.deflate_min_size is not None:
             self.framing = deflated(self.framing, window_bits, limits.deflate_min_size)
         self._reader = FrameReader(limits.message_size, deflate=window_bits > 0)
+        self._gate.shedder.addresses.upgrade(self.counted)
         client = ConnectionId(str(uuid.uuid4()))
         self._connection = self._gate.dispatcher.opened(
             client, self, json=not verdict.protobuf, bearer=verdict.bearer
@@ -236,30 +302,34 @@ class WebSocketTransport(asyncio.Protocol):
     # Frames.
 
     def _take(self, data: bytes) -> None:
-        """Work off what came. What does not fit into this turn of the loop waits, and so does the socket."""
+        """Work off what came: a little at once, more of it in the rotation with all others that sent so much."""
         if not self._backlog and len(data) <= SLICE:
             self._read(data)
-        else:
-            self._backlog += data
-            self._work_off()
+            return
+        if not self._backlog and self._tcp is not None:
+            self._gate.floods.add(self._work_off)
+            self._tcp.pause_reading()  # at once: the loop would read on and on
+        self._backlog += data
 
-    def _work_off(self) -> None:
+    def _work_off(self) -> bool:
+        """Work off one piece of what waits; return whether there is more. Then the socket is read again."""
         tcp = self._tcp
         if tcp is None or self.state is TransportState.CLOSED:
+            return False
+        piece = bytes(self._backlog[:SLICE])
+        del self._backlog[:SLICE]
+        self._read(piece)
+        if self._backlog:
+            return True
+        self._read_on(tcp)
+        return False
+
+    def _read_on(self, tcp: asyncio.Transport) -> None:
+        if tcp.is_closing():
             return
-        loop = asyncio.get_running_loop()
-        until = loop.time() + TURN
-        while self._backlog:
-            piece = bytes(self._backlog[:SLICE])
-            del self._backlog[:SLICE]
-            self._read(piece)
-            if self._backlog and loop.time() >= until:
-                self._gate.metrics.turn_over()
-                if tcp.is_reading():
-                    tcp.pause_reading()
-                loop.call_soon(self._work_off)
-                return
-        if not tcp.is_closing() and not tcp.is_reading():
+        if self._eof:
+            tcp.close()
+        elif not tcp.is_reading():
             tcp.resume_reading()
 
     def _read(self, data: bytes) -> None:

@@ -28,9 +28,12 @@ class Users:
         """Return whether the user has a connection here."""
         return user in self._single or user in self._several
 
-    def serves(self, user: str) -> bool:
-        """Return whether the user has a connection here that is authenticated, and neither refused nor on its way out."""
-        return any(connection.session.connected for connection in self.of(user))
+    def serves(self, user: str, connections: int = 1) -> bool:
+        """Return whether the user has so many here that are authenticated, and neither refused nor on their way out."""
+        all_of_them = self.of(user)
+        if len(all_of_them) < connections:
+            return False
+        return sum(connection.session.connected for connection in all_of_them) >= connections
 
     def of(self, user: str) -> Sequence[Connection]:
         """Return the user's connections here."""

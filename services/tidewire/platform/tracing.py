@@ -102,8 +102,8 @@ class Tracer:
         self._clock = clock
         self._random = random.random
         self._bits = random.getrandbits
-        self._ours = TokenBucket(config.max_spans_per_second, clock.monotonic())
-        self._others = TokenBucket(config.max_spans_per_second, clock.monotonic())
+        self._ours = TokenBucket(config.max_spans_per_second)
+        self._others = TokenBucket(config.max_spans_per_second)
         self._flush_timeout = float(config.flush_timeout)
         self.spans = Counter(
             "tidewire_trace_spans",

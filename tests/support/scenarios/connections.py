@@ -44,7 +44,7 @@ async def expired_token(player: Player) -> None:
 
 async def token_refresh(player: Player) -> None:
     """The token expires twice; the client refreshes it each time, and the connection stays."""
-    client = await player.make(tokens=[token(player.user, ttl=ttl) for ttl in (2, 4, 3600)])
+    client = await player.make(tokens=[token(player.user, ttl=ttl) for ttl in (4, 9, 3600)])
     await connected(client)
     await event(client, "token_wanted", count=3)
     channel = player.channel("refreshed")
@@ -57,7 +57,7 @@ async def token_refresh(player: Player) -> None:
 
 async def token_lapse(player: Player) -> None:
     """Without a new token in time the edge closes with 3005; the client goes on asking for one."""
-    client = await player.make(tokens=[token(player.user, ttl=2)])
+    client = await player.make(tokens=[token(player.user, ttl=4)])
     await connected(client)
     assert (await event(client, player.lost, code=3005)).reason == "connection expired"
     await event(client, "token_wanted", count=3)

@@ -7,8 +7,8 @@ from tests.support.edges import OPEN
 CONFIG = {
     "client": {
         "allow_anonymous_connect_without_token": True,
-        "expired_close_delay": "2s",
-        "expired_sub_close_delay": "2s",
+        "expired_close_delay": "4s",
+        "expired_sub_close_delay": "4s",
     },
     "channel": {
         "namespaces": [

@@ -104,7 +104,7 @@ async def subscription_refresh(player: Player) -> None:
     client = await player.join()
     channel = player.channel("club", "$live")
     # The second lives longer than the grace time that the first would have without a refresh.
-    tokens = [token(player.user, channel=channel, ttl=ttl) for ttl in (2, 6, 3600)]
+    tokens = [token(player.user, channel=channel, ttl=ttl) for ttl in (4, 9, 3600)]
     await subscribed(client, channel, tokens=tokens)
     await event(client, "subscription_token_wanted", count=3)
     await client.publish(channel, "still here")
@@ -119,7 +119,7 @@ async def subscription_lapse(player: Player) -> None:
     """Without a new token in time the edge ends it with 2501; the client goes on asking, the connection stays."""
     client = await player.join()
     channel = player.channel("club", "$live")
-    await subscribed(client, channel, tokens=[token(player.user, channel=channel, ttl=2)])
+    await subscribed(client, channel, tokens=[token(player.user, channel=channel, ttl=4)])
     assert (await event(client, "subscribing", channel=channel, code=2501)).reason == "subscription expired"
     await event(client, "subscription_token_wanted", count=3)
     assert len(events_of(client, "connected")) == 1
@@ -129,7 +129,7 @@ async def subscription_token_refused(player: Player) -> None:
     """When a token expires and the application has none for this user any more, the subscription ends for good."""
     client = await player.join()
     channel = player.channel("club", "$live")
-    await subscribed(client, channel, tokens=[token(player.user, channel=channel, ttl=2), None])
+    await subscribed(client, channel, tokens=[token(player.user, channel=channel, ttl=4), None])
     assert (await event(client, "unsubscribed", channel=channel)).code == UNAUTHORIZED
     await client.publish(player.channel("still here"), 1)
     for kind in ("subscribing", "subscribed"):

@@ -6,13 +6,13 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.support.ports import free_ports
 from tidewire.cli.dev_mesh import Mesh, MeshError
 from tidewire.cli.dev_plan import DevPlan, EdgePlan
 
@@ -33,15 +33,6 @@ class Ready(http.server.BaseHTTPRequestHandler):
 print("serving", os.getpid(), flush=True)
 http.server.HTTPServer(("127.0.0.1", int(os.environ["TEST_PORT"])), Ready).serve_forever()
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on right now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports
 
 
 class World:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from tests.fakes.doctor import DAY, EDGE, NOW, named
 from tidewire.doctor.edge_advice import advise_edge
-from tidewire.doctor.facts import FileFacts, FileKind, KeySetFacts, ListenerFacts
+from tidewire.doctor.facts import FileFacts, FileKind, KeySetFacts, ListenerFacts, PublicTlsFacts
 from tidewire.doctor.findings import Finding, Level
 
 OK, WARN, FAIL = Level.OK, Level.WARN, Level.FAIL
@@ -44,6 +44,11 @@ def test_a_good_edge_has_nothing_to_be_mended() -> None:
         ("http.port", port(port=0), OK),
         ("http.port", port(problem="is taken"), FAIL),
         ("http.port", port(problem="is taken", edge_runs=True), OK),
+        ("public certificate", {"tls": PublicTlsFacts(names=("edge.example",))}, OK),
+        ("public certificate", {"tls": PublicTlsFacts(names=("edge.example",), in_force=True)}, OK),
+        ("public certificate", {"tls": PublicTlsFacts(names=("edge.example",), in_force=False)}, WARN),
+        ("public certificate", {"tls": PublicTlsFacts()}, FAIL),
+        ("public certificate", {"tls": PublicTlsFacts(problem="key_file k has a password")}, FAIL),
         ("key set", {"key_sets": (KeySetFacts(url=URL, keys=2),)}, OK),
         ("key set", {"key_sets": (KeySetFacts(url=URL, keys=2, ignored=("no object",)),)}, OK),
         ("key set", {"key_sets": (KeySetFacts(url=URL),)}, FAIL),

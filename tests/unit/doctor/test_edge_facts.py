@@ -151,3 +151,15 @@ async def test_pages(tmp_path: Path) -> None:
     assert (facts.pages, facts.pages_problem) == (str(tmp_path / "web"), "has no index.html")
     (tmp_path / "web/index.html").touch()
     assert (await read(tmp_path, http={"port": 0, "internal_port": 0, "pages": "web"})).pages_problem == ""
+
+
+async def test_public_certificate(tmp_path: Path) -> None:
+    """Its files are looked at like others, and whether they fit."""
+    write_certificate(tmp_path / "edge.pem", [datetime.now(UTC) + DAYS], tmp_path / "edge.key")
+    tls = {"cert_file": "edge.pem", "key_file": "edge.key", "client_ca_file": "edge.pem"}
+    facts = await read(tmp_path, http={"port": 0, "internal_port": 0, "tls": tls})
+    assert only(facts, "http.tls.cert_file").certificate_end is not None
+    assert only(facts, "http.tls.client_ca_file").kind is FileKind.AUTHORITIES
+    assert only(facts, "http.tls.key_file").kind is FileKind.SECRET
+    assert facts.tls is not None
+    assert facts.tls.names == ("127.0.0.1",)

@@ -87,3 +87,11 @@ def test_cpu_says_how_many_edges_fit() -> None:
     """By processors and by the group's share of them."""
     assert advised("CPU", cgroup=CgroupFacts()).found.endswith("up to 4 here")
     assert advised("CPU", cgroup=CgroupFacts(cpus=2.5)).found.endswith("up to 2 here")
+
+
+def test_tls_takes_memory_of_its_own() -> None:
+    """More than everything else of an idle connection together."""
+    needed = BASE_MEMORY + 50_000 * (EDGE_BYTES + KERNEL_BYTES)
+    plenty = host(memory_available=int(needed * BURST) + 1, cgroup=CgroupFacts())
+    plain, tls = (named(list(advise_host(plenty, 50_000, tls=each)), "memory") for each in (False, True))
+    assert (plain.level, tls.level) == (Level.OK, Level.FAIL)

@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 from tests.fakes.edge import edge_config
 from tests.fakes.log import RecordingLog
 from tests.fakes.nats import FakeLink, Published
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.edge import app
 from tidewire.edge.app import Edge
 from tidewire.kernel.subjects import in_subject_of_tokens
@@ -89,7 +89,7 @@ async def test_probe_is_not_tried_again_on_a_lost_link(link: MappedLink) -> None
     link.state = LinkState.AWAY
     checking = edge._watch._checking
     assert checking is not None
-    await asyncio.wait_for(checking, 5)
+    await asyncio.wait_for(checking, PATIENCE)
     assert not edge._broker.mapped
 
 

@@ -84,6 +84,18 @@ def test_origins_may_be_patterns() -> None:
             "client.single_connection: expected one of off, replace, refuse, got 'on'",
         ),
         (
+            client(command_rate_burst=3),
+            "client.command_rate_burst: expected 0, or at least 4: what a command with a token counts",
+        ),
+        (
+            client(user_connection_limit=2, single_connection="replace"),
+            "client.user_connection_limit: expected 0 with single_connection, which is a limit of one",
+        ),
+        (
+            client(max_loop_lag="61s"),
+            "client.max_loop_lag: expected at most 1m, got 61s",
+        ),
+        (
             client(expired_sub_close_delay="61m"),
             "client.expired_sub_close_delay: expected at most 1h, got 61m",
         ),

@@ -344,7 +344,7 @@ def rank(client: Client) -> tuple[int, str]:
 
 
 @protocol("disconnect.3503")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(0, 3), min_size=2, max_size=2),
     st.lists(st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.001, 2.0])), min_size=2, max_size=4),

@@ -99,7 +99,7 @@ def chunks(data: bytes, chance: random.Random) -> list[bytes]:
 
 
 @protocol("transport.websocket", "message.utf8", "message.size")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(streams(deflate=False), st.randoms(use_true_random=False))
 def test_verdicts_are_those_of_websockets(data: bytes, chance: random.Random) -> None:
     """Messages, pongs, and the code of the close, on frames in good and in bad order, chunked anyhow."""
@@ -107,14 +107,13 @@ def test_verdicts_are_those_of_websockets(data: bytes, chance: random.Random) ->
 
 
 @protocol("transport.deflate")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(streams(deflate=True), st.randoms(use_true_random=False))
 def test_verdicts_with_compression_are_those_of_websockets(data: bytes, chance: random.Random) -> None:
     """The same with permessage-deflate."""
     event(f"closed with {min(3000, compare(chunks(data, chance), LIMIT, deflate=True))}")
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=6), st.randoms(use_true_random=False))
 def test_random_bytes(pieces: list[bytes], chance: random.Random) -> None:
     """Few get further than the first frame."""

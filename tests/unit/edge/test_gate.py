@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, rules
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, now, rules
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tidewire.edge.connection import Connection
@@ -16,6 +16,7 @@ from tidewire.edge.handshake import Readiness
 from tidewire.edge.hub import Hub
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.rotation import Rotation
 from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.transport import WebSocketTransport
 
@@ -24,6 +25,7 @@ class Yard:
     """A gate and what it stands on."""
 
     def __init__(self, connections: int = 10) -> None:
+        self.sockets = 0
         self.broker = FakeBroker()
         self.metrics = CountingMetrics()
         clock = ManualClock()
@@ -46,10 +48,14 @@ class Yard:
             lambda: self.broker.available,
             asyncio.Protocol,
         )
+        self.gate.handshakes = Rotation(self.metrics.turn_over, now)
 
-    def tcp(self) -> FakeTcp:
-        """A new socket."""
-        return FakeTcp(WebSocketTransport(self.gate))
+    def tcp(self, address: str = "") -> FakeTcp:
+        """A new socket; of an address that no other socket has, unless one is given."""
+        self.sockets += 1
+        return FakeTcp(
+            WebSocketTransport(self.gate), address or f"10.0.{self.sockets >> 8}.{self.sockets & 255}"
+        )
 
     def guest(self) -> FakeTcp:
         """A socket that asks for plain HTTP."""
@@ -83,20 +89,20 @@ def test_sockets_are_bounded_a_little_over_the_connections(connections: int, soc
     """By a tenth, or by 64."""
     yard = Yard(connections)
     for _ in range(sockets):
-        assert not yard.gate.crowded
+        assert yard.gate.room > 0
         assert not yard.tcp().aborted
-    assert yard.gate.crowded
+    assert yard.gate.room <= 0
 
 
 def test_http_sockets_count_while_they_are_open_and_no_longer(yard: Yard) -> None:
     """Pages that many people load must not close the door to them."""
     guests = [yard.guest() for _ in range(74)]
-    assert yard.gate.crowded
+    assert yard.gate.room <= 0
     assert yard.tcp().aborted
     for guest in guests[:5]:
         guest.close()
     yard.run(TICK)
-    assert not yard.gate.crowded
+    assert yard.gate.room > 0
     for _ in range(500):
         assert not yard.tcp().aborted
         yard.guest().close()
@@ -130,6 +136,33 @@ def test_newest_deadline_counts_and_a_disarmed_one_never_comes(yard: Yard) -> No
     assert yard.metrics.of("handshake") == [("timeout",)]
 
 
+def test_one_address_leaves_as_much_room_as_it_takes() -> None:
+    """Sockets that never send a request fill half of it; the others find the rest, and may take as much of that."""
+    yard = Yard(1000)
+    slow = [yard.tcp("192.0.2.66") for _ in range(1100)]
+    assert sum(not each.aborted for each in slow) == yard.gate.room == 550
+    assert set(yard.metrics.of("handshake")) == {("address_sockets",)}
+    second = [yard.tcp("2001:db8::1") for _ in range(550)]
+    assert sum(not each.aborted for each in second) == yard.gate.room == 275
+    assert not yard.tcp().aborted
+    for each in slow:
+        each.finish()
+    assert len(yard.gate.shedder.addresses) == 2
+    assert not yard.tcp("192.0.2.66").aborted
+
+
+def test_pages_count_as_sockets_without_a_connection_until_they_are_closed() -> None:
+    """Otherwise requests for pages would be the cheaper way to fill the room."""
+    yard = Yard(1000)
+    guests = []
+    for _ in range(1100):
+        guests.append(yard.tcp("192.0.2.66"))
+        guests[-1].receive(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
+    assert sum(not each.aborted for each in guests) == 550
+    yard.run(HTTP_LIFETIME + TICK)
+    assert (yard.gate.sockets, len(yard.gate.shedder.addresses)) == (0, 0)
+
+
 @protocol("handshake.limit")
 def test_lower_limit_still_has_an_answer_for_who_comes(yard: Yard) -> None:
     """Connections above it stay, and their sockets are not counted against those that are to be refused with 503."""
@@ -142,6 +175,6 @@ def test_lower_limit_still_has_an_answer_for_who_comes(yard: Yard) -> None:
     assert yard.gate.readiness() == Readiness(300, 10, broker=True)
     assert yard.gate.origins is origins
     for _ in range(64):
-        assert not yard.gate.crowded
+        assert yard.gate.room > 0
         assert not yard.tcp().aborted
-    assert yard.gate.crowded
+    assert yard.gate.room <= 0

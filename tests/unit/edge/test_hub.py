@@ -503,7 +503,7 @@ class Interleavings(RuleBasedStateMachine):
 
 TOKEN = token()
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestInterleavings.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_channels_that_never_came_to_life_do_not_linger(stage: Stage) -> None:

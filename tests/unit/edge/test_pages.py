@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.http import HttpAnswer, request
+from tests.support.wait import PATIENCE
 from tidewire.edge import pages
 from tidewire.edge.pages import MAX_BODY, MAX_USER, content_security_policy, public_app
 from tidewire.kernel.errors import TidewireError
@@ -46,7 +47,7 @@ async def post(base: str, path: str, body: bytes, headers: dict[str, str], *, le
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     writer.write(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
     try:
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
     finally:
         writer.close()
     first, _, rest = answer.partition(b"\r\n")

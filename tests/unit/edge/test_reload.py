@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from tests.fakes.edge import KEY, NAMESPACES, OPEN, edge_config
 from tests.fakes.log import RecordingLog
 from tests.fakes.nats import FakeLink
+from tests.support.certificates import write_certificate
 from tests.support.edges import merged
 from tests.support.keys import pem
 from tests.support.wait import eventually
@@ -282,8 +287,12 @@ OTHER_VALUES: dict[str, object] = {
         for name, each in OTHER_KEYS.items()
     },
     "log.level": "error",
+    "http.tls.min_version": "1.3",
+    "http.trusted_proxies": ["192.0.2.0/24"],
+    "http.client_address_header": "X-Real-IP",
     "client.allowed_origins": ["https://app.example"],
     "client.single_connection": "refuse",
+    "client.command_rate_burst": 1000,
     "client.subscribe_to_user_personal_channel.namespace": "chat",
     "channel.max_length": 100,
     "channel.namespaces": [{"name": "fresh"}],
@@ -327,6 +336,8 @@ def content(value: object) -> object:
         return value
     if isinstance(value, Secret):
         return value.reveal()
+    if isinstance(value, IPv4Network):
+        return str(value)
     if isinstance(value, dict):
         return {str(key): content(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | frozenset):
@@ -340,6 +351,14 @@ def content(value: object) -> object:
     return [type(value).__name__, *(content(getattr(value, name)) for name in names)]
 
 
+def certificate_of(edge: Edge) -> list[object]:
+    """What new connections are shown, and asked for."""
+    identity = edge._tls._identity
+    if identity is None:
+        return []
+    return [identity.fingerprint, int(identity.context.verify_mode), int(identity.context.minimum_version)]
+
+
 def in_force(edge: Edge) -> object:
     """What an edge goes by."""
     return content(
@@ -348,6 +367,9 @@ def in_force(edge: Edge) -> object:
             edge._gate.limits,
             edge._gate.origins,
             edge._gate.cookie,
+            edge._gate.proxies,
+            edge._config.http.tls.key_file,
+            *certificate_of(edge),
             edge._dispatcher._timers.timing,
             edge._broker.call_timeout,
             edge._config.drain,
@@ -369,12 +391,34 @@ def create(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Edge]:
     return make
 
 
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """A certificate and its key; a second one of the same key, and that key elsewhere."""
+    names = {name: str(tmp_path / name) for name in ("cert_file", "key_file")}
+    ends = [datetime.now(UTC) + timedelta(days=each) for each in (1, 2)]
+    write_certificate(tmp_path / "both", ends, tmp_path / "key_file")
+    first, second = (tmp_path / "both").read_text().split("-----END CERTIFICATE-----\n")[:2]
+    for name, text in (("cert_file", first), ("later", second)):
+        (tmp_path / name).write_text(f"{text}-----END CERTIFICATE-----\n")
+    shutil.copy(tmp_path / "key_file", tmp_path / "moved")
+    return {
+        **names,
+        "other http.tls.cert_file": str(tmp_path / "later"),
+        "other http.tls.key_file": str(tmp_path / "moved"),
+        "other http.tls.client_ca_file": names["cert_file"],
+    }
+
+
 @pytest.mark.parametrize("path", RELOADABLE)
-async def test_reloaded_edge_is_as_a_new_one(path: str, create: Callable[..., Edge]) -> None:
+async def test_reloaded_edge_is_as_a_new_one(
+    path: str, create: Callable[..., Edge], files: dict[str, str]
+) -> None:
     """For each setting that is not marked as needing a restart: else it has no effect until one."""
-    before = decode(EdgeConfig, BASE)
-    value = other_value(path, RELOADABLE[path], before)
-    after = decode(EdgeConfig, merged(BASE, nested(path, value)))
+    tls = {name: files[name] for name in ("cert_file", "key_file")}
+    base = merged(BASE, {"http": {"tls": tls}})
+    before = decode(EdgeConfig, base)
+    value = files.get(f"other {path}") or other_value(path, RELOADABLE[path], before)
+    after = decode(EdgeConfig, merged(base, nested(path, value)))
     fresh = in_force(create(after))
     edge = create(before, after)
     assert in_force(edge) != fresh, "the test does not see this setting"

@@ -8,10 +8,11 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import KEY, believing, rules, token
+from tests.fakes.edge import KEY, RecordingTransport, believing, rules, token
 from tests.support.protocol import protocol
 from tidewire.edge.admission import Grant
 from tidewire.edge.backlog import MAX_BYTES
+from tidewire.edge.connection import Connection
 from tidewire.edge.effects import (
     Answer,
     Call,
@@ -74,9 +75,9 @@ class Client:
         self.effects = self.session.joined(channel, self.session.subscriptions[channel].attempt, outcome)
         return self.effects
 
-    def keys_arrived(self) -> list[Effect]:
+    def go_on(self) -> list[Effect]:
         """Let a key be fetched, or not."""
-        self.effects = self.session.keys_arrived()
+        self.effects = self.session.go_on()
         return self.effects
 
     def connect(self, user: str = "alice", **claims: Any) -> Client:
@@ -867,11 +868,11 @@ class Waiting(Client):
         super().__init__(tokens=tokens, **config)
         self._then = then
 
-    def keys_arrived(self) -> list[Effect]:
+    def go_on(self) -> list[Effect]:
         """The key is there: tokens that wanted it can be judged."""
         assert self.tokens is not None
         self.tokens.verdicts["w"] = self._then
-        return super().keys_arrived()
+        return super().go_on()
 
 
 @protocol("connect.optimistic", "command.connect")
@@ -881,7 +882,7 @@ def test_connect_waits_for_a_key_and_all_behind_it_waits_in_order() -> None:
     assert client.frame({"id": 1, "connect": {"token": "w"}}, PUBLISH) == [FetchKeys("keys")]
     assert client.session.state is SessionState.CONNECTING
     assert client.frame({"id": 6, "publish": {"channel": "chat:a", "data": 2}}) == []
-    effects = client.keys_arrived()
+    effects = client.go_on()
     assert kinds(effects) == [Identified, Answer, Opened, Publish, Publish]
     assert [effect.id for effect in effects if isinstance(effect, Publish)] == [5, 6]
 
@@ -919,9 +920,9 @@ def test_each_command_with_a_token_waits_for_its_key(
     assert client.frame({}, {"id": 8, "publish": {"channel": "chat:a", "data": 1}}) == []
     assert client.session.check_pong() == []
     assert client.session.ping() == [Ping()]
-    effects = client.keys_arrived()
+    effects = client.go_on()
     assert kinds(effects) == [expected, Leave, Answer, Publish]
-    assert client.keys_arrived() == []
+    assert client.go_on() == []
 
 
 @protocol("error.100")
@@ -933,7 +934,7 @@ def test_keys_that_cannot_be_had_are_a_temporary_error(method: str) -> None:
         client.frame(CONNECT)
     fields = {"channel": "closed:a"} if method in {"subscribe", "sub_refresh"} else {}
     assert client.frame({"id": 6, method: {"token": "w", **fields}}, PUBLISH) == [FetchKeys("keys")]
-    effects = client.keys_arrived()
+    effects = client.go_on()
     (reply,) = client.replies()
     assert (reply["id"], reply["error"]["code"], reply["error"]["temporary"]) == (6, 100, True)
     assert kinds(effects) == ([Answer] if method == "connect" else [Answer, Publish])
@@ -950,9 +951,9 @@ def test_second_command_that_wants_a_key_waits_behind_the_first() -> None:
         {"id": 3, "subscribe": {"channel": "closed:b", "token": "v"}},
         PUBLISH,
     )
-    assert client.keys_arrived() == [Join("closed:a", 1), FetchKeys("others")]
+    assert client.go_on() == [Join("closed:a", 1), FetchKeys("others")]
     client.tokens.verdicts["v"] = SubscriptionClaims("alice", "closed:b")
-    assert kinds(client.keys_arrived()) == [Join, Publish]
+    assert kinds(client.go_on()) == [Join, Publish]
 
 
 @protocol("close.owed", "disconnect.3502")
@@ -974,7 +975,7 @@ def test_connection_may_end_while_a_key_is_fetched(how: str) -> None:
         "stale": session.check_stale,
     }[how]()
     assert kinds(effects) == ([Dropped, Close] if how == "retire" else [Close])
-    assert client.keys_arrived() == []
+    assert client.go_on() == []
     assert client.frame(PUBLISH) == [Dropped(1)]
 
 
@@ -986,7 +987,7 @@ def test_retiring_connection_is_owed_no_command_that_waits() -> None:
     client.frame(PUBLISH, {"id": 6, "refresh": {"token": "w"}}, PUBLISH)
     assert client.session.retire(errors.SHUTDOWN) == [Dropped(2)]
     assert client.frame(PUBLISH) == [Dropped(1)]
-    assert client.keys_arrived() == []
+    assert client.go_on() == []
     assert kinds(client.session.published(5, 0.0, None)) == [Answer, Close]
 
 
@@ -1000,7 +1001,7 @@ def test_commands_that_wait_for_a_key_are_bounded_in_number() -> None:
     assert [(reply["id"], reply["error"]["code"]) for reply in client.replies()] == [(6, 111)]
     assert [effect.started for effect in client.effects if isinstance(effect, Answer)] == [1003.0]
     assert client.effects[1:] == [Dropped(1), Dropped(1)]
-    assert kinds(client.keys_arrived()) == [Identified, Answer, Opened, Publish]
+    assert kinds(client.go_on()) == [Identified, Answer, Opened, Publish]
 
 
 @protocol("error.111")
@@ -1017,7 +1018,7 @@ def test_commands_that_wait_for_a_key_are_bounded_in_bytes() -> None:
     client.frame({}, {**large, "id": 8})
     assert [(reply["id"], reply["error"]["code"]) for reply in client.replies()] == [(8, 111)]
     assert client.frame({"id": 9, "unsubscribe": {"channel": "chat:a"}}) == []
-    assert [type(effect) for effect in client.keys_arrived()] == [Answer, Publish, Answer]
+    assert [type(effect) for effect in client.go_on()] == [Answer, Publish, Answer]
 
 
 @protocol("error.111")
@@ -1030,7 +1031,7 @@ def test_bytes_that_wait_count_on_when_a_second_command_waits() -> None:
     client.frame({"id": 2, "refresh": {"token": "w"}})
     large = {"channel": "chat:a", "data": "x" * (MAX_BYTES // 2)}
     client.frame({"id": 3, "refresh": {"token": "v"}}, {"id": 4, "publish": large})
-    assert kinds(client.keys_arrived()) == [Answer, FetchKeys]
+    assert kinds(client.go_on()) == [Answer, FetchKeys]
     client.frame({"id": 5, "publish": large})
     assert client.replies()[0]["error"]["code"] == 111
 
@@ -1040,7 +1041,7 @@ def test_what_waits_is_judged_in_its_turn() -> None:
     """A mistake behind a command that waits closes after it."""
     client = Waiting(owner())
     client.frame({"id": 1, "connect": {"token": "w"}}, {"id": 2, "connect": {"token": "w"}})
-    effects = client.keys_arrived()
+    effects = client.go_on()
     assert kinds(effects) == [Identified, Answer, Opened, Close]
 
 
@@ -1073,6 +1074,24 @@ def test_second_connection_of_a_user_is_refused_where_that_is_configured() -> No
         assert Identified not in kinds(effects) or not code
     first = Client(tokens={"t": owner()}, **refuse)
     assert first.frame(CONNECT)[-1] == Opened(replaces=False)
+
+
+@protocol("disconnect.3504", "connect.user_limit")
+def test_user_with_as_many_connections_as_it_may_have_is_refused_another() -> None:
+    """Connections on their way out keep nobody out, other users are not concerned, anonymous ones are not one user."""
+    for user, living, leaving, code in (
+        ("alice", 2, 0, 3504),
+        ("alice", 1, 5, 0),
+        ("bob", 0, 0, 0),
+        ("", 5, 0, 0),
+    ):
+        client = Client(tokens={"t": owner(user=user)}, client={"user_connection_limit": 2})
+        for connected in [True] * living + [False] * leaving:
+            session = cast("Session", SimpleNamespace(connected=connected))
+            client.users.add(user, Connection(session, RecordingTransport(), 0.0))
+        closes = [effect.disconnect for effect in client.frame(CONNECT) if isinstance(effect, Close)]
+        assert [close.code for close in closes] == ([code] if code else [])
+        assert all("the user has 2 on this edge" in close.reason for close in closes)
 
 
 @protocol("disconnect.3503")

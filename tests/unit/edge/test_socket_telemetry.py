@@ -34,6 +34,7 @@ def test_one_line_tells_the_whole_connection(edge: MeasuredEdge) -> None:
         "format": "json",
         "compression": "none",
         "peer": "192.0.2.1:40000",
+        "tls": "",
         "seconds": 12.346,
         "code": 3001,
         "reason": "shutdown",
@@ -41,6 +42,7 @@ def test_one_line_tells_the_whole_connection(edge: MeasuredEdge) -> None:
         "jti": "",
         "closed_by": "edge",
         "commands": 3,
+        "throttled": 0,
         "bytes_in": 11,
         "bytes_out": 22,
     }

@@ -38,6 +38,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
         },
     ),
     ("commands_dropped", (3,), {("tidewire_commands_dropped_total", ""): 3}),
+    ("commands_throttled", ("refused", 3), {("tidewire_commands_throttled_total", "outcome=refused"): 3}),
     ("publication_received", (), {("tidewire_publications_received_total", ""): 1}),
     ("publication_dropped", ("version",), {("tidewire_publications_dropped_total", "reason=version"): 1}),
     (
@@ -74,6 +75,17 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
     ("turn_over", (), {("tidewire_turns_over_total", ""): 1}),
     ("bytes_in", (10,), {("tidewire_received_bytes_total", ""): 10}),
     ("bytes_out", (20,), {("tidewire_sent_bytes_total", ""): 20}),
+    (
+        "tls_handshake",
+        ("version", "192.0.2.1:4711"),
+        {("tidewire_tls_handshakes_total", "outcome=version"): 1},
+    ),
+    ("proxy_header", ("used", "192.0.2.1:4711"), {("tidewire_proxy_headers_total", "outcome=used"): 1}),
+    (
+        "forwarded",
+        ("ignored", "192.0.2.1:4711"),
+        {("tidewire_forwarded_addresses_total", "outcome=ignored"): 1},
+    ),
     ("loop_lag", (0.5,), {("tidewire_event_loop_lag_seconds_sum", ""): 0.5}),
     ("nats_error", ("other",), {("tidewire_nats_errors_total", "kind=other"): 1}),
     ("nats_lost", (), {("tidewire_nats_disconnects_total", ""): 1}),

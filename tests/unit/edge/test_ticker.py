@@ -9,7 +9,6 @@ from tests.fakes.edge import CountingMetrics
 from tests.fakes.nats import FakeLink
 from tests.support.wait import eventually
 from tidewire.edge.nats_telemetry import NatsTelemetry
-from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import ROUND_TRIP_TIMEOUT, TICKS_PER_ROUND_TRIP, Ticker
 from tidewire.edge.timers import TICK
 from tidewire.platform.nats_link import NatsLink
@@ -26,7 +25,7 @@ class Bench:
         self.turns: list[str] = []
         self.ticker = Ticker(
             [lambda: self.turns.append("a"), lambda: self.turns.append("b")],
-            cast("Telemetry", self.metrics),
+            [self.metrics.loop_lag],
             cast("NatsTelemetry", self.metrics),
             cast("NatsLink", self.link),
             self.clock.monotonic,
@@ -79,7 +78,7 @@ async def test_wheel_that_raises_does_not_end_the_ticking() -> None:
 
     ticker = Ticker(
         [broken],
-        cast("Telemetry", bench.metrics),
+        [bench.metrics.loop_lag],
         cast("NatsTelemetry", bench.metrics),
         cast("NatsLink", bench.link),
         bench.clock.monotonic,

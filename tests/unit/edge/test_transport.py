@@ -5,29 +5,33 @@ import json
 import zlib
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, now, rules, token
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tests.support.wait import eventually
-from tidewire.edge import transport
+from tidewire.edge import rotation, transport
 from tidewire.edge.deflate import TAIL, deflate
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.framing import WEBSOCKET_JSON
 from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
+from tidewire.edge.loop_lag import SAMPLES
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.ports import Publication
 from tidewire.edge.request_head import MAX_HEAD
+from tidewire.edge.rotation import Rotation
 from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.transport import TransportState, WebSocketTransport
 from tidewire.kernel import errors
+from tidewire.kernel.token_bucket import Allowance
 
 PENDING = 2_000
 MESSAGE = 1_000
@@ -112,14 +116,15 @@ class Door:
             lambda: self.broker.available,
             self._guest,
         )
+        self.gate.handshakes = Rotation(self.metrics.turn_over, now)
 
     def _guest(self) -> Guest:
         self.guests.append(Guest())
         return self.guests[-1]
 
-    def tcp(self) -> FakeTcp:
+    def tcp(self, address: str = "192.0.2.1") -> FakeTcp:
         """A new socket."""
-        return FakeTcp(WebSocketTransport(self.gate))
+        return FakeTcp(WebSocketTransport(self.gate), address)
 
     def opened(self, *more: tuple[str, str]) -> FakeTcp:
         """A socket whose handshake is done."""
@@ -343,13 +348,58 @@ def test_handshake_has_its_time(door: Door, begun: bytes) -> None:
 
 def test_too_many_sockets_are_not_even_answered(door: Door) -> None:
     """A tenth, or 64, over the limit: enough for refusals, not for a flood."""
-    sockets = [door.tcp() for _ in range(10 + 64)]
+    sockets = [door.tcp(f"192.0.2.{number}") for number in range(10 + 64)]
     assert not any(tcp.aborted for tcp in sockets)
-    extra = door.tcp()
+    extra = door.tcp("192.0.2.99")
     assert (extra.aborted, extra.delivered, door.handshakes) == (True, b"", ["sockets"])
     extra.finish()
     sockets[0].finish()
-    assert not door.tcp().aborted
+    assert not door.tcp("192.0.2.99").aborted
+
+
+@protocol("handshake.address_limit")
+def test_address_with_enough_connections_gets_429_and_other_addresses_notice_nothing(door: Door) -> None:
+    """What ends gives its place back at once; sockets that got a refusal, or no answer yet, have none."""
+    door.gate.limits = msgspec.structs.replace(door.gate.limits, address_connections=2)
+    waiting = door.tcp()
+    first, _ = door.opened(), door.opened()
+    refused = door.tcp()
+    refused.receive(head())
+    answer = refused.taken()
+    assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert b"\r\nRetry-After: " in answer
+    assert (refused.closing, door.handshakes[-1]) == (True, "address_limit")
+    refused.finish()
+    other = door.tcp("192.0.2.2")
+    other.receive(head())
+    assert other.taken().startswith(b"HTTP/1.1 101 ")
+    waiting.receive(head())
+    assert waiting.taken().startswith(b"HTTP/1.1 429 ")
+    waiting.finish()
+    first.finish()
+    door.opened()
+    assert len(door.gate.shedder.addresses) == 2
+
+
+@protocol("handshake.overload", "handshake.rate")
+def test_what_is_refused_for_load_costs_no_session(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusing must stay cheap: nothing is made for a client that cannot be served now."""
+    monkeypatch.setattr(WebSocketTransport, "_open", None)
+    door.gate.limits = msgspec.structs.replace(door.gate.limits, max_loop_lag=0.5)
+    for _ in range(SAMPLES):
+        door.gate.shedder.lag.note(0.6)
+    tcp = door.tcp()
+    tcp.receive(head())
+    answer = tcp.taken()
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"\r\nRetry-After: " in answer
+    door.gate.limits = msgspec.structs.replace(
+        door.gate.limits, max_loop_lag=0, connection_rate=Allowance(1, 0)
+    )
+    tcp = door.tcp()
+    tcp.receive(head())
+    assert tcp.taken().startswith(b"HTTP/1.1 503 ")
+    assert door.handshakes == ["overload", "connection_rate"]
 
 
 def test_other_requests_go_to_the_http_application_with_all_that_was_read(door: Door) -> None:
@@ -677,28 +727,118 @@ def test_no_client_raises_or_stays(chunks: list[bytes], stalled: bool) -> None:
     assert len(door.gate._deadlines) == 0
 
 
-async def test_flood_of_one_connection_leaves_turns_to_the_others(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def line(door: Door, monkeypatch: pytest.MonkeyPatch) -> Rotation:
+    """The line of handshakes, of which one is answered in a turn of the loop, whatever the machine."""
+    monkeypatch.setattr(rotation, "TURN", 0.0)
+    door.gate.handshakes = Rotation(door.metrics.turn_over)
+    return door.gate.handshakes
+
+
+async def test_a_herd_is_let_in_a_few_in_each_turn_of_the_loop(door: Door, line: Rotation) -> None:
+    """In the order in which they came, with what they sent meanwhile."""
+    herd = [door.tcp() for _ in range(5)]
+    for tcp in herd:
+        tcp.receive(head("/connection/websocket"))
+        tcp.receive(connect_frame())
+    assert (len(line), door.handshakes) == (5, [])
+    for answered in range(1, 6):
+        await asyncio.sleep(0)
+        assert [tcp.delivered.startswith(b"HTTP/1.1 101 ") for tcp in herd] == [True] * answered + [False] * (
+            5 - answered
+        )
+    assert all(b'"connect"' in tcp.delivered for tcp in herd)
+    assert len(line) == 0
+
+
+@pytest.mark.parametrize("filling", [0, 7_000])
+async def test_a_request_that_waits_is_not_read_on_without_bound(
+    door: Door, line: Rotation, filling: int
 ) -> None:
-    """A read of 256 KiB of pings is worked off in slices, and meanwhile nothing more is read from that socket."""
-    monkeypatch.setattr(transport, "TURN", 0.0)  # whatever the machine: over after each slice
-    flooder, neighbour = door.client("flooder"), door.client("neighbour", "chat:b")
-    ping = b"\x89\x80" + b"\x00" * 4
-    flooder.receive(ping * 43_000)
-    assert len(flooder.delivered) <= transport.SLICE
-    assert not flooder.reading
+    """What came with it is taken up, and the socket read again, once it is let in: also where the head was most of it."""
+    pings = (MAX_HEAD - 2 * filling) // 7 + 1
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket", ("X", "x" * filling), ("Y", "y" * filling)))
+    tcp.receive(frame(b"p", Opcode.PING) * pings)
+    assert not tcp.reading
+    await eventually(lambda: tcp.reading and not door.gate.floods)
+    assert tcp.delivered.count(b"\x8a\x01p") == pings
+
+
+async def test_a_request_that_waited_too_long_is_told_to_try_again(
+    door: Door, line: Rotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client is about to give up."""
+    monkeypatch.setattr(transport, "MAX_WAIT", -1.0)
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket"))
+    await eventually(lambda: tcp.closing)
+    status, fields = answer(tcp)
+    assert (status, 2 <= int(fields["Retry-After"]) < 10) == (503, True)
+    assert (door.handshakes, len(door.dispatcher.connections)) == (["overload"], 0)
+
+
+async def test_no_handshake_is_done_for_a_client_that_has_left(
+    door: Door, line: Rotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when that was read already nor when only the kernel knows."""
+    known, unknown = door.tcp(), door.tcp()
+    monkeypatch.setattr(transport, "has_left", lambda tcp: tcp is unknown)
+    for tcp in (known, unknown):
+        tcp.receive(head("/connection/websocket"))
+    known.finish()
+    await eventually(lambda: not line)
+    assert (known.delivered, unknown.delivered, unknown.aborted) == (b"", b"", True)
+    assert (door.handshakes, door.dispatcher.connections) == (["gone"], {})
+
+
+async def test_the_time_for_a_handshake_goes_on_while_it_waits(door: Door, line: Rotation) -> None:
+    """It is over as for one whose request never came."""
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket"))
+    door.run(5.1)
+    assert (tcp.aborted, door.handshakes) == (True, ["timeout"])
+
+
+async def test_floods_leave_turns_to_the_others(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads of many pings: in one turn of the loop one piece is worked off, whoever and however many sent them.
+
+    Meanwhile nothing more is read from those sockets.
+    """
+    monkeypatch.setattr(rotation, "TURN", 0.0)  # whatever the machine: over after each piece
+    flooders = [door.client(f"flooder-{number}") for number in range(5)]
+    neighbour = door.client("neighbour", "chat:b")
+    for flooder in flooders:
+        flooder.receive((b"\x89\x80" + b"\x00" * 4) * 4_000)
+    assert len(door.gate.floods) == 5
+    await asyncio.sleep(0)
+    assert 0 < sum(len(flooder.delivered) for flooder in flooders) <= transport.SLICE
+    assert not flooders[0].reading
     neighbour.receive(frame(b'{"id":3,"unsubscribe":{"channel":"chat:b"}}'))
     assert b'"unsubscribe"' in neighbour.taken()
-    await eventually(lambda: flooder.reading)
-    assert flooder.delivered.count(b"\x8a\x00") == 43_000
+    await eventually(lambda: not door.gate.floods and all(flooder.reading for flooder in flooders))
+    assert [flooder.delivered.count(b"\x8a\x00") for flooder in flooders] == [4_000] * 5
     assert len(door.metrics.of("turn_over")) > 10
+
+
+async def test_what_waits_at_the_end_of_the_stream_still_counts(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may send much and go at once; the socket closes behind the last of it."""
+    monkeypatch.setattr(rotation, "TURN", 0.0)
+    client = door.client()
+    publish = b'{"id":%d,"publish":{"channel":"chat:a","data":%d}}'
+    client.receive(b"".join(frame(publish % (n, n)) for n in range(1, 101)))
+    assert client.protocol.eof_received() is True
+    await eventually(lambda: client.closing)
+    assert [data for _, data, _, _ in door.broker.published] == [b"%d" % n for n in range(1, 101)]
 
 
 async def test_what_waits_for_its_turn_is_worked_off_in_order(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Publications, then the close frame behind them."""
-    monkeypatch.setattr(transport, "TURN", 0.0)
+    monkeypatch.setattr(rotation, "TURN", 0.0)
     client = door.client()
     publish = b'{"id":%d,"publish":{"channel":"chat:a","data":%d}}'
     goodbye = Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True)

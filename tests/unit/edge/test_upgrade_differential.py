@@ -78,7 +78,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @protocol("transport.websocket", "transport.deflate")
 @given(mutated(), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_nothing_is_accepted_that_websockets_refuses(head: bytes, compress: bool) -> None:
     """And nearly nothing is refused that it accepts."""
     assume(path_of(head) == WEBSOCKET_PATH)
@@ -111,7 +111,7 @@ values = st.builds(
 
 @protocol("transport.deflate")
 @given(st.lists(values, max_size=2))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_offers_of_compression_get_the_answer_of_websockets(fields: list[str]) -> None:
     """In any number of fields; RFC 7692, section 7.1."""
     bare = CLIENTS["Autobahn"].split(HEAD_END)[0].replace(b"Sec-WebSocket-Extensions", b"X-Other")

@@ -111,4 +111,4 @@ class Turning(RuleBasedStateMachine):
 
 
 TestTurning = Turning.TestCase
-TestTurning.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTurning.settings = settings(max_examples=60, stateful_step_count=40)

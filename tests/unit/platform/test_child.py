@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.support.wait import PATIENCE
 from tidewire.platform.child import LONGEST_LINE, TAIL, Child
 
 
@@ -24,7 +25,7 @@ class Lines(list[str]):
 
     async def first(self) -> str:
         """The first line, as soon as it is there."""
-        await asyncio.wait_for(self._spoken.wait(), 10)
+        await asyncio.wait_for(self._spoken.wait(), PATIENCE)
         return self[0]
 
 
@@ -106,7 +107,7 @@ asyncio.run(main())
         parent.signal(signal.SIGKILL)
         ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(grandchild, ended.set)
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), PATIENCE)
         asyncio.get_running_loop().remove_reader(grandchild)
     finally:
         os.close(grandchild)

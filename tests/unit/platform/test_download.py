@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.jwks_server import JwksServer, serving
+from tests.support.wait import PATIENCE
 from tidewire.platform.download import DownloadFailed, download
 
 TLS = Path(__file__).parents[2] / "support" / "tls"
@@ -32,7 +33,7 @@ async def failed(url: str, most_bytes: int = 100, timeout: float = 5, ca_file: s
 async def test_a_body_of_the_largest_size() -> None:
     """Asked for once, uncompressed, and without anything of the environment."""
     async with serving(b"x" * 100) as server:
-        assert await download(server.url, timeout=5, most_bytes=100) == b"x" * 100
+        assert await download(server.url, timeout=PATIENCE, most_bytes=100) == b"x" * 100
         assert b"accept-encoding: identity\r\n" in server.heads[0].lower()
         assert b"authorization" not in server.heads[0].lower()
         assert server.requests == 1
@@ -43,7 +44,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     async with serving(b"x") as server:
-        assert await download(server.url, timeout=5, most_bytes=100) == b"x"
+        assert await download(server.url, timeout=PATIENCE, most_bytes=100) == b"x"
 
 
 async def test_too_much() -> None:
@@ -79,7 +80,7 @@ async def test_a_server_that_hangs_or_drips() -> None:
         assert await failed(server.url, 10_000, timeout=0.2) == ("timeout", "no answer within 0.2 s")
         server.answering.clear()
         assert await failed(server.url, timeout=0.2) == ("timeout", "no answer within 0.2 s")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8  # of the 10 s that it would drip
 
 
 async def test_nobody_there_and_nonsense() -> None:
@@ -104,7 +105,7 @@ async def test_nobody_there_and_nonsense() -> None:
 async def test_tls() -> None:
     """The certificate must be of the CA that is given, else of a public one, and for this host."""
     async with serving(b"x", tls()) as server:
-        assert await download(server.url, timeout=5, most_bytes=100, ca_file=CA) == b"x"
+        assert await download(server.url, timeout=PATIENCE, most_bytes=100, ca_file=CA) == b"x"
         assert "certificate verify failed" in (await failed(server.url))[1].lower()
         elsewhere = server.url.replace("127.0.0.1", "127.0.0.2")
         assert (await failed(elsewhere, ca_file=CA))[0] == "connection"

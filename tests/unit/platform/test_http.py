@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.support.http import request
+from tests.support.wait import PATIENCE
 from tidewire.platform import http
 from tidewire.platform.http import ListenError, bind, http_protocol, listen, listen_at
 
@@ -60,9 +61,9 @@ async def listening(app: App) -> AsyncIterator[int]:
 
 async def answer(reader: asyncio.StreamReader) -> bytes:
     """Read one answer; its body has a length."""
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
     (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    return head + await asyncio.wait_for(reader.readexactly(int(length.split(b":")[1])), 5)
+    return head + await asyncio.wait_for(reader.readexactly(int(length.split(b":")[1])), PATIENCE)
 
 
 async def test_request_is_answered_without_naming_the_server() -> None:
@@ -101,7 +102,7 @@ async def test_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> Non
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(HELLO)
         await answer(reader)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
         await writer.wait_closed()
 
@@ -109,11 +110,11 @@ async def test_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_idle_sockets_silence_nobody() -> None:
     """A leaking scraper must not make probes fail."""
     async with listening(App()) as port:
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
-        assert (await request(f"http://127.0.0.1:{port}/hello")).status == 200
-        for _, writer in idle:
-            writer.close()
-            await writer.wait_closed()
+        with contextlib.ExitStack() as stack:
+            for _ in range(300):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                stack.enter_context(contextlib.closing(writer))
+            assert (await request(f"http://127.0.0.1:{port}/hello")).status == 200
 
 
 @pytest.mark.parametrize("begun", [b"", HELLO[:10]])
@@ -124,7 +125,7 @@ async def test_connection_has_an_end(monkeypatch: pytest.MonkeyPatch, begun: byt
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(begun)
         with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
 
 
@@ -142,7 +143,7 @@ async def test_what_is_not_http_is_400(caplog: pytest.LogCaptureFixture) -> None
     async with listening(App()) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x16\x03\x01 hello?\r\n\r\n")
-        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+        assert (await asyncio.wait_for(reader.read(), PATIENCE)).startswith(b"HTTP/1.1 400 ")
         writer.close()
         await writer.wait_closed()
     assert "Traceback" not in caplog.text
@@ -242,7 +243,7 @@ async def test_socket_in_the_file_system_replaces_one_that_was_left(tmp_path: Pa
     left.close()
     listener = await listen_at(Greeter, path)
     reader, writer = await asyncio.open_unix_connection(path)
-    assert await asyncio.wait_for(reader.read(), 5) == b"hello"
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b"hello"
     writer.close()
     listener.close()
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.wait import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[3]
-TIMEOUT = 20.0
 
 
 class Process:
@@ -28,7 +29,7 @@ class Process:
         """Wait until the app has said something."""
         assert self._process.stdout is not None
         while line not in self.said:
-            read = await asyncio.wait_for(self._process.stdout.readline(), TIMEOUT)
+            read = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
             assert read, f"it ended without {line!r}: {self.said}"
             self.said.append(read.decode().rstrip("\n"))
 
@@ -38,7 +39,7 @@ class Process:
 
     async def end(self) -> tuple[int | None, list[dict[str, Any]]]:
         """Wait for the end; return the exit code and the lines of the log."""
-        out, log = await asyncio.wait_for(self._process.communicate(), TIMEOUT)
+        out, log = await asyncio.wait_for(self._process.communicate(), PATIENCE)
         self.said += out.decode().splitlines()
         return self._process.returncode, [json.loads(line) for line in log.decode().splitlines()]
 

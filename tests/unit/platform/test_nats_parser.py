@@ -104,7 +104,7 @@ def split(stream: bytes, cuts: list[int]) -> list[bytes]:
 chunkings = st.one_of(st.just([]), st.lists(st.integers(0, 100_000), max_size=25))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(valid, max_size=12), chunkings)
 async def test_every_stream_in_any_chunks_gives_the_events_of_the_stock_parser(
     frames: list[bytes], cuts: list[int]
@@ -114,7 +114,7 @@ async def test_every_stream_in_any_chunks_gives_the_events_of_the_stock_parser(
     assert await fast_events(Harness(), chunks) == await stock_events(chunks)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(valid, max_size=3))
 async def test_single_bytes_give_the_events_of_the_stock_parser(frames: list[bytes]) -> None:
     """The worst chunking: one byte at a time."""
@@ -122,7 +122,7 @@ async def test_single_bytes_give_the_events_of_the_stock_parser(frames: list[byt
     assert await fast_events(Harness(), chunks) == await stock_events(chunks)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(valid, max_size=5), malformed)
 async def test_a_malformed_line_is_refused_where_the_stock_parser_refuses_it(
     frames: list[bytes], bad: bytes
@@ -135,7 +135,7 @@ async def test_a_malformed_line_is_refused_where_the_stock_parser_refuses_it(
     assert refused
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(valid, max_size=12), chunkings)
 async def test_callbacks_that_raise_change_nothing_for_the_others(
     frames: list[bytes], cuts: list[int]

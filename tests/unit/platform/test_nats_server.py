@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wait import PATIENCE
 from tidewire.platform.nats_server import ServerInfo, find_program, wait_until_ready
 
 INFO = b'INFO {"version":"2.15.1","max_payload":262144,"jetstream":true}\r\n'
@@ -31,13 +32,13 @@ async def greeting(*greetings: bytes) -> AsyncIterator[int]:
 async def test_returns_what_the_server_says() -> None:
     """Ready means that it answers as a nats-server."""
     async with greeting(INFO) as port:
-        assert await wait_until_ready("127.0.0.1", port, 5) == ServerInfo("2.15.1", True, 262144)
+        assert await wait_until_ready("127.0.0.1", port, PATIENCE) == ServerInfo("2.15.1", True, 262144)
 
 
 async def test_tries_until_it_answers_properly() -> None:
     """A connection that is closed or talks nonsense is tried again."""
     async with greeting(b"", b"HTTP/1.1 400\r\n", b"INFO nonsense\r\n", INFO) as port:
-        assert (await wait_until_ready("127.0.0.1", port, 5)).jetstream
+        assert (await wait_until_ready("127.0.0.1", port, PATIENCE)).jetstream
 
 
 async def test_gives_up_in_time() -> None:

@@ -135,7 +135,7 @@ async def test_the_environment_says_nothing(
 async def test_a_full_queue_takes_no_more(stage: Callable[..., Stage], collector: OtlpCollector) -> None:
     """While a batch is under way, `queue_size` may wait behind it; what comes then is dropped, the older ones stay."""
     collector.hold()
-    here = stage(queue_size=4, batch_size=2)
+    here = stage(queue_size=4, batch_size=2, flush_interval="1m")
     here.span()
     here.span()
     await eventually(lambda: collector.requests)  # the batch has left the queue
@@ -147,7 +147,8 @@ async def test_a_full_queue_takes_no_more(stage: Callable[..., Stage], collector
     await eventually(lambda: here.count("exported") == 6)
     assert len(collector.spans) == 6
     here.span()
-    await eventually(lambda: len(collector.spans) == 7)
+    here.span()
+    await eventually(lambda: len(collector.spans) == 8)
     assert here.count("queue_full") == 6
 
 
@@ -197,4 +198,4 @@ def test_the_end_waits_no_longer_than_it_may(stage: Callable[..., Stage], collec
         here.span()
     began = time.monotonic()
     assert here.tracer._exporter.close(0.1) == 3
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10

@@ -391,7 +391,7 @@ def test_long_token_costs_nothing() -> None:
     """Refused before anything is decoded."""
     text = forged({"alg": "HS256"}, KEY.encode(), {"sub": "x" * 10_000_000})
     verify = Verifier(hmac_secret_key=KEY)
-    began = time.perf_counter()
+    began = time.thread_time()
     assert verify(text) is INVALID
-    assert time.perf_counter() - began < 0.01
+    assert time.thread_time() - began < 0.05  # of this thread, whatever else the machine does
     assert verify.tokens.why == "longer than 16384 characters"

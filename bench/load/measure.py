@@ -1,0 +1,224 @@
+"""Carrying out stands and rows: servers side by side, runs alternated."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Self
+
+import msgspec
+
+from bench.load.machine import bind, cpu_seconds, private_bytes, wait_settled
+from bench.load.rows import CONNECTS, MEMORY_FROM, MEMORY_TO, Row, Stand
+from bench.load.servers import PREFIX, Server, Target, Tools
+from bench.load.tools import CONNECTIONS_PER_PROCESS, Answer, Fleet, Generator
+
+MEMORY_SETTLES = 2.0
+"""Seconds after which an idle server's memory is read."""
+FAULTS = ("failed", "unanswered", "undelivered", "skipped", "repeated", "stale", "errors", "closed")
+"""What a generator says of what must not happen."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How it is measured. `server_cpu` and `load_cpu` are the processors of server and generators, None: any."""
+
+    tools: Tools
+    runs: int
+    seconds: float
+    warmup: float
+    factor: int
+    server_cpu: int | None
+    load_cpu: int | None
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """One run: what was counted in how much CPU, and all that the generator said of it."""
+
+    count: float
+    server_cpu: float
+    broker_cpu: float
+    load_cpu: float
+    said: Answer
+
+    @property
+    def per_server_cpu(self) -> float:
+        """The count per CPU-second of the server."""
+        return self.count / max(self.server_cpu, 0.01)
+
+    @property
+    def per_cpu(self) -> float:
+        """The count per CPU-second of the server and its brokers."""
+        return self.count / max(self.server_cpu + self.broker_cpu, 0.01)
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """What must not happen in a run, by name."""
+        return {name: found for name in FAULTS if (found := self.said.get(name))}
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether the server was far behind its load at the end, or ended connections."""
+        return not self.faults.keys().isdisjoint({"undelivered", "unanswered", "closed"})
+
+
+Results = dict[str, list[Measurement]]
+
+
+class _Meter:
+    """CPU of the server, its brokers and the generators between two moments."""
+
+    def __init__(self, side: Side) -> None:
+        self._groups = ([side.target.pid], side.target.brokers, side.fleet.pids)
+        self._before = self._used()
+        self._spent = [0.0, 0.0, 0.0]
+
+    def on_stage(self, stage: str) -> None:
+        """Begin at `measuring`, end at `measured`."""
+        now = self._used()
+        self._spent = [after - before for after, before in zip(now, self._before, strict=True)]
+        if stage == "measuring":
+            self._before = now
+
+    def measurement(self, count: float, said: Answer) -> Measurement:
+        """Return what was measured."""
+        server, broker, load = self._spent
+        return Measurement(count, server, broker, load, said)
+
+    def _used(self) -> list[float]:
+        return [sum(map(cpu_seconds, group)) for group in self._groups]
+
+
+class Side:
+    """A running server and the generators of its connections."""
+
+    def __init__(self, target: Target, fleet: Fleet) -> None:
+        self.target = target
+        self.fleet = fleet
+
+    @classmethod
+    @contextlib.contextmanager
+    def start(cls, name: str, server: Server, plan: Plan, connections: int) -> Iterator[Self]:
+        """Start a server and the generators that so many connections need."""
+        folder = plan.tools.folder / f"{name.replace(' ', '-')}-{time.monotonic_ns()}"
+        folder.mkdir()
+        program = plan.tools.programs / "loadgen"
+        with contextlib.ExitStack() as stack:
+            target = stack.enter_context(server(msgspec.structs.replace(plan.tools, folder=folder)))
+            generators = [
+                stack.enter_context(Generator(program, target.port, target.protocol, target.tokens))
+                for _ in range(0, connections, CONNECTIONS_PER_PROCESS)
+            ]
+            bind(target.pid, plan.server_cpu)
+            for generator in generators:
+                bind(generator.pid, plan.load_cpu)
+            yield cls(target, Fleet(generators))
+
+    def join(self, connections: int, channels: int) -> None:
+        """Have so many connections; with channels they subscribe.
+
+        Raises:
+            RuntimeError: The server did not take them all.
+        """
+        _complete(self.fleet.connect(connections))
+        if channels:
+            _complete(self.fleet.subscribe(channels, PREFIX))
+
+    def run(self, order: Mapping[str, float | str], counts: str) -> Measurement:
+        """Carry out a run once the server is idle."""
+        wait_settled([self.target.pid])
+        meter = _Meter(self)
+        said = self.fleet.run(order, meter.on_stage)
+        return meter.measurement(said[counts], said)
+
+    def connect(self, count: int, *, bare: bool) -> Measurement:
+        """Measure so many handshakes, and end the connections."""
+        wait_settled([self.target.pid])
+        meter = _Meter(self)
+        said = _complete(self.fleet.connect(count, bare=bare))
+        meter.on_stage("measured")
+        self.fleet.close()
+        return meter.measurement(said["done"], said)
+
+    def idle_memory(self, connections: int) -> int:
+        """Return the server's private memory with so many connections to one channel."""
+        self.join(connections, 1)
+        wait_settled([self.target.pid])
+        time.sleep(MEMORY_SETTLES)
+        return private_bytes(self.target.pid)
+
+
+def _complete(answer: Answer) -> Answer:
+    if answer["failed"]:
+        raise RuntimeError(f"the server did not take every connection: {answer}")
+    return answer
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _alternated(names: Iterable[str], runs: int) -> Iterator[str]:
+    """Yield each name once a run, another one first each time."""
+    order = list(names)
+    for _ in range(runs):
+        yield from order
+        order.append(order.pop(0))
+
+
+def measure_stand(stand: Stand, servers: Mapping[str, Server], plan: Plan) -> dict[str, Results]:
+    """Return what each row gave with each server."""
+    with contextlib.ExitStack() as stack:
+        sides = {
+            name: stack.enter_context(Side.start(name, server, plan, stand.connections))
+            for name, server in {**servers, **stand.further}.items()
+        }
+        for side in sides.values():
+            side.join(stand.connections, stand.channels)
+        return {row.name: _measure_row(row, stand, sides, plan) for row in stand.rows}
+
+
+def _measure_row(row: Row, stand: Stand, sides: Mapping[str, Side], plan: Plan) -> Results:
+    """Return the runs of one row. A server that spoils a run gets no further one: it would only show the same, slowly."""
+    results: Results = {name: [] for name in sides}
+    order = {**stand.order(row), "seconds": plan.seconds, "warmup": plan.warmup}
+    for name in _alternated(sides, plan.runs):
+        if any(run.spoilt for run in results[name]):
+            continue
+        measurement = sides[name].run(order, row.counts)
+        results[name].append(measurement)
+        _progress(
+            f"{stand.name}, {row.name}: {name}, run {len(results[name])}: {measurement.faults or 'good'}"
+        )
+        if measurement.spoilt:
+            sides[name].fleet.close()
+            sides[name].join(stand.connections, stand.channels)
+    return results
+
+
+def measure_connects(servers: Mapping[str, Server], bare: str, plan: Plan) -> Results:
+    """Return handshakes, with connect command and token but for the server named `bare`."""
+    count = CONNECTS // plan.factor
+    results: Results = {name: [] for name in servers}
+    with contextlib.ExitStack() as stack:
+        sides = {
+            name: stack.enter_context(Side.start(name, server, plan, count))
+            for name, server in servers.items()
+        }
+        for name in _alternated(sides, plan.runs):
+            results[name].append(sides[name].connect(count, bare=name == bare))
+            _progress(f"connect: {name}, run {len(results[name])}")
+    return results
+
+
+def measure_memory(servers: Mapping[str, Server], plan: Plan) -> dict[str, list[float]]:
+    """Return bytes of private memory per idle connection, each time of a fresh server."""
+    found: dict[str, list[float]] = {name: [] for name in servers}
+    few, many = MEMORY_FROM // plan.factor, MEMORY_TO // plan.factor
+    for name in _alternated(servers, plan.runs):
+        with Side.start(name, servers[name], plan, many) as side:
+            grown = -side.idle_memory(few) + side.idle_memory(many)
+        found[name].append(grown / (many - few))
+        _progress(f"memory: {name}, run {len(found[name])}")
+    return found

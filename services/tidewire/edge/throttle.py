@@ -1,0 +1,71 @@
+"""How fast one connection may send commands: what is over its rate is refused, and who goes on all the same is closed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tidewire.edge.client_options import TOKEN_COST
+from tidewire.edge.wire.commands import Command
+
+if TYPE_CHECKING:
+    from tidewire.kernel.token_bucket import Allowance
+
+PONG = Command()
+
+
+def has_token(command: Command) -> bool:
+    """Return whether a signature has to be checked for a command."""
+    for request in (command.connect, command.subscribe, command.refresh, command.sub_refresh):
+        if request is not None:
+            return bool(request.token)
+    return False
+
+
+def cost(command: Command) -> int:
+    """Return what a command counts: nothing for a pong, TOKEN_COST for one with a token."""
+    if has_token(command):
+        return TOKEN_COST
+    return 0 if not command.id and command == PONG else 1
+
+
+class Sifted(msgspec.Struct, frozen=True, gc=False):
+    """The commands of a frame: which are carried out, which are refused, and after how many seconds these would not be.
+
+    `abuse`: so much was refused before that none is carried out and the connection is closed.
+    """
+
+    admitted: Sequence[Command]
+    refused: Sequence[Command] = ()
+    wait: float = 0.0
+    abuse: bool = False
+
+
+class Throttle(msgspec.Struct, gc=False):
+    """The buckets of one connection, as the times at which they are full again (`Allowance`).
+
+    Refused commands have one of their own, of the same size: they are answered as fast again as the others, and who sends
+    still more does not look at the answers. `refused` counts them for the log.
+    """
+
+    full_at: float = 0.0
+    patient_at: float = 0.0
+    refused: int = 0
+
+    def sift(self, commands: Sequence[Command], allowance: Allowance, now: float) -> Sifted:
+        """Take the commands of one frame, in order. One that is refused costs no other its place."""
+        full_at, wait = allowance.take(self.full_at, now, sum(map(cost, commands)))
+        if not wait:
+            self.full_at = full_at
+            return Sifted(commands)
+        admitted: list[Command] = []
+        refused: list[Command] = []
+        for command in commands:
+            self.full_at, wait = allowance.take(self.full_at, now, cost(command))
+            (refused if wait else admitted).append(command)
+        self.refused += len(refused)
+        self.patient_at, abuse = allowance.take(self.patient_at, now, len(refused))
+        _, wait = allowance.take(self.full_at, now, sum(map(cost, refused)))
+        return Sifted(admitted, refused, wait, abuse > 0)
