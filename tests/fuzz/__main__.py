@@ -12,7 +12,7 @@ from tests.fuzz.session import Finding, fuzz, minimise
 def main() -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="which to run (default: all)")
     parser.add_argument("--runs", type=float, default=1e7, help="inputs for each target (default: 1e7)")
     parser.add_argument(
         "--seed", type=int, default=0, help="of chance; 0, the default: another one each time"
@@ -21,7 +21,7 @@ def main() -> int:
     given = parser.parse_args()
     unknown = set(given.targets) - set(NAMES)
     if unknown:
-        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+        parser.error(f"no such target: {', '.join(sorted(unknown))} (there are {', '.join(NAMES)})")
     return max([_run(name, int(given.runs), given.seed, keep=given.keep) for name in given.targets or NAMES])
 
 

@@ -45,6 +45,7 @@ def fuzz(name: str, runs: int, seed: int, work: Path = WORK) -> Figures | Findin
     """Run so many inputs; `work/<name>` keeps the log, and in `inputs` the inputs that reached something new."""
     folder = work / name
     write(target(name).SEEDS, folder / "inputs")
+    (FOLDER / name).mkdir(parents=True, exist_ok=True)
     log = folder / "log"
     done = _engine(
         log,

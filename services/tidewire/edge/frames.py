@@ -5,6 +5,7 @@ websockets' `ServerProtocol`, except that
 - a close frame inside a fragmented message is a close like any other (section 5.4), not a violation;
 - the room that a message has left says nothing about control frames, which have a bound of their own (section 5.5);
 - what is wrong about a frame is said when its head has come, not when its payload has;
+- a control frame has the short form of length (section 5.2): one in a longer form is refused, whatever length it says;
 - what a compressed message holds back until its last frame counts, too, where no room is left.
 """
 

@@ -63,6 +63,8 @@ def _version_1(data: bytes) -> Header | Malformed | None:
     if kind not in _V1_FAMILIES or len(fields) != 4:
         return Malformed("not TCP4, TCP6 or UNKNOWN with four fields")
     source, target, *ports = fields
+    if "%" in source + target:  # a zone (RFC 4007) is any text, and means something on the proxy's host only
+        return Malformed("an address that is none")
     try:
         address = str(_V1_FAMILIES[kind](source))
         _V1_FAMILIES[kind](target)

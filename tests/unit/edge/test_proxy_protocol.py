@@ -66,6 +66,8 @@ def test_header_is_read_however_it_comes(data: bytes, address: str, port: int) -
         (b"PROXY TCP4 192.0.2.1 192.0.2 1 2\r\n", "an address"),
         (b"PROXY TCP4 2001:db8::1 192.0.2.2 1 2\r\n", "an address"),
         (b"PROXY TCP6 192.0.2.1 2001:db8::1 1 2\r\n", "an address"),
+        (b"PROXY TCP6 fe80::1%\x1b[31m ::1 1 2\r\n", "an address"),
+        (b"PROXY TCP6 ::1 fe80::1%eth0 1 2\r\n", "an address"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n", "a port"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n", "a port"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 +2\r\n", "a port"),

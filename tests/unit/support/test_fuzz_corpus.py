@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.fuzz import __main__ as command
 from tests.fuzz import corpus, session
 from tests.fuzz.corpus import FOLDER, NAMES, kept, target
 from tests.fuzz.cuts import cut
@@ -63,3 +64,34 @@ def test_what_a_run_says_is_read(
     monkeypatch.setattr(session, "_engine", engine)
     assert session.fuzz("orders", 9000, 1, tmp_path) == found
     assert len(list((tmp_path / "orders" / "inputs").iterdir())) == len(set(corpus.target("orders").SEEDS))
+
+
+@pytest.mark.parametrize(
+    ("found", "exit_code", "said"),
+    [
+        (Figures(9000, 2, 29, 57, 13, "208b"), 0, "orders: 9,000 inputs in 2 s (4,500/s), 29 branches"),
+        (Finding(TRACE), 1, "orders: FOUND\n === Uncaught"),
+    ],
+)
+def test_command_says_what_was_found(
+    found: object,
+    exit_code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And its exit code tells."""
+    monkeypatch.setattr(command, "fuzz", lambda *_: found)
+    monkeypatch.setattr("sys.argv", ["fuzz", "orders", "--runs", "9e3"])
+    assert command.main() == exit_code
+    assert said in capsys.readouterr().out
+
+
+def test_command_names_the_targets_when_it_does_not_know_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing runs then."""
+    monkeypatch.setattr("sys.argv", ["fuzz", "order"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "no such target: order (there are frames," in capsys.readouterr().err
