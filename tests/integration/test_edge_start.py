@@ -72,7 +72,7 @@ async def test_too_few_open_files_lower_the_connection_limit(tmp_path: Path) -> 
                 stack.enter_context(socket.create_connection(("127.0.0.1", edge.port)))
 
             async def flood_is_met() -> float:
-                return (await edge.metrics()).value("tidewire_handshakes_total", outcome="sockets")
+                return (await edge.metrics()).value("tidewire_handshakes_total", outcome="address_sockets")
 
             await eventually(flood_is_met)  # the kernel opens sockets before the edge has accepted them
             metrics = await edge.metrics()
