@@ -28,8 +28,10 @@ def check(data: bytes) -> None:
     """Demand an address in its one form: of the first hop from the right that is no proxy's, and never from left of it."""
     values = data.decode("latin-1").split("\n")
     found = PROXIES.client(PEER, Fields(values))
-    assert str(ip_address(found.address)) == found.address
+    address = ip_address(found.address)
+    assert str(address) == found.address
     assert "%" not in found.address
+    assert getattr(address, "ipv4_mapped", None) is None
     assert TrustedProxies((), HEADER).client(PEER, Fields(values)).address == PEER
     hops = [canonical(_bare(entry.strip())) for entry in ",".join(values).split(",")]
     nearest = PEER
@@ -59,7 +61,7 @@ SEEDS = [
     b"evil, 198.51.100.7:443\n[2001:db8::1]:8443, [2001:db8::2]",
     b"::ffff:198.51.100.7, 192.0.2.1",
     b"fe80::1%eth0, 192.0.2.1",
-    b"198.51.100.007",
+    b"198.51.100.007, ::ffff:1",
     b"unknown, 192.0.2.1:65536, _hidden",
     b",,",
     b"",
