@@ -70,7 +70,7 @@ async def _serve(kind: str, folder: Path, pipe: Connection) -> None:
     context = read_identity(files, time.time()).context
     factory: Callable[[], asyncio.BaseProtocol] = Echo
     if kind == "ours":
-        factory = lambda: TlsSocket(context, Echo(), lambda _: None)  # noqa: E731 - as short as the others
+        factory = lambda: TlsSocket(context, Echo(), lambda *_: None)  # noqa: E731 - as short as the others
     options: dict[str, Any] = {"ssl": context} if kind in {"asyncio", "uvloop"} else {}
     server = await loop.create_server(factory, "127.0.0.1", 0, backlog=4096, **options)
     pipe.send(server.sockets[0].getsockname()[1])

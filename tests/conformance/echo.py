@@ -15,6 +15,7 @@ from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.frames import BINARY, TEXT, FrameReader
 from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.reception import Reception
 from tidewire.edge.timers import TICK
 from tidewire.edge.transport import WebSocketTransport
 
@@ -96,7 +97,7 @@ async def serve() -> None:
         asyncio.Protocol,
     )
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: WebSocketTransport(gate), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Reception(gate), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     while True:
         await asyncio.sleep(TICK)

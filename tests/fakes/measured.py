@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.typing import FilteringBoundLogger
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import FakeBroker, FakeKeys, RecordingTransport, at_once, rules, token
+from tests.fakes.door import head
+from tests.fakes.edge import FakeBroker, FakeKeys, RecordingTransport, at_once, now, rules, token
 from tests.fakes.log import RecordingLog
 from tests.fakes.nats import FakeLink
 from tests.fakes.tcp import FakeTcp
@@ -19,6 +20,7 @@ from tidewire.edge.hub import Hub
 from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.reception import Reception
 from tidewire.edge.session import Session
 from tidewire.edge.socket_telemetry import SocketTelemetry
 from tidewire.edge.telemetry import Telemetry
@@ -30,6 +32,7 @@ from tidewire.kernel.errors import Disconnect
 from tidewire.kernel.ids import ConnectionId
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.rotation import Rotation
 
 USER = "user-42-of-the-test"
 
@@ -62,8 +65,9 @@ class MeasuredEdge:
             self.dispatcher,
             self.sockets,
             lambda: True,
-            lambda: WebSocketTransport(self.gate),
+            lambda: Reception(self.gate),
         )
+        self.gate.handshakes = Rotation(self.sockets.turn_over, now)
         self.link = FakeLink()
         self.registry = Registry()
         self.telemetry.register(self.registry, self.hub, self.dispatcher, "1.2.3")
@@ -104,8 +108,9 @@ class MeasuredEdge:
         connection.commands = 3
         connection.disconnect = by_edge
         self.clock.advance(12.3456)
-        transport = WebSocketTransport(self.gate)
-        FakeTcp(transport)
+        tcp = FakeTcp(Reception(self.gate))
+        tcp.receive(head())
+        transport = cast("WebSocketTransport", tcp.protocol)
         transport.bytes_in, transport.bytes_out = 11, 22
         self.sockets.ended(connection, transport)
         level, event, fields = self.log.lines[-1]

@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from tidewire.edge.proxy_protocol import Header, Malformed, parse
+from tidewire.edge.reception import Reception
 from tidewire.edge.transport import WebSocketTransport
+from tidewire.platform.peer import peer_of
 from tidewire.platform.tls import TlsSocket
 
 if TYPE_CHECKING:
@@ -26,11 +28,17 @@ class Entrance:
 
     def __call__(self) -> asyncio.Protocol:
         """Return a protocol for one socket."""
-        client = WebSocketTransport(self._gate)
-        protocol: asyncio.Protocol = client
+        reception = Reception(self._gate)
+        protocol: asyncio.Protocol = reception
         if self._context is not None:
-            protocol = TlsSocket(self._context(), client, client.tls_handshake)
-        return ProxiedSocket(self._gate, client, protocol) if self._proxied else protocol
+            protocol = TlsSocket(self._context(), reception, self._tls_handshake)
+        return ProxiedSocket(self._gate, reception, protocol) if self._proxied else protocol
+
+    def _tls_handshake(self, outcome: str, tls: asyncio.Transport) -> None:
+        """Pass on how a handshake ended, with the client's name; of plain HTTP only the socket's other end is known."""
+        served = tls.get_protocol()
+        peer = served.peer if isinstance(served, Reception | WebSocketTransport) else peer_of(tls)[1]
+        self._gate.metrics.tls_handshake(outcome, peer)
 
 
 class ProxiedSocket(asyncio.Protocol):
@@ -40,11 +48,11 @@ class ProxiedSocket(asyncio.Protocol):
     client learns its address from the header.
     """
 
-    __slots__ = ("_client", "_gate", "_head", "_protocol", "_tcp", "_told")
+    __slots__ = ("_gate", "_head", "_protocol", "_reception", "_tcp", "_told")
 
-    def __init__(self, gate: Gate, client: WebSocketTransport, protocol: asyncio.Protocol) -> None:
+    def __init__(self, gate: Gate, reception: Reception, protocol: asyncio.Protocol) -> None:
         self._gate = gate
-        self._client = client
+        self._reception = reception
         self._protocol = protocol
         self._head = bytearray()
         self._tcp: asyncio.Transport | None = None
@@ -56,7 +64,7 @@ class ProxiedSocket(asyncio.Protocol):
         self._protocol.connection_made(tcp)
         if tcp.is_closing():  # there are too many sockets
             self._told = True
-        elif not self._gate.proxies.trusts(self._client.address):
+        elif not self._gate.proxies.trusts(self._reception.address):
             self._refuse("untrusted", tcp)
 
     def data_received(self, data: bytes) -> None:
@@ -74,7 +82,7 @@ class ProxiedSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket ended before the header did."""
         if not self._told:
-            self._gate.metrics.proxy_header("incomplete", self._client.peer)
+            self._gate.metrics.proxy_header("incomplete", self._reception.peer)
         self._protocol.connection_lost(exc)
 
     def _refuse(self, outcome: str, tcp: asyncio.Transport) -> None:
@@ -84,7 +92,7 @@ class ProxiedSocket(asyncio.Protocol):
     def _step_aside(self, header: Header, tcp: asyncio.Transport) -> None:
         self._tell("used" if header.address else "local")
         if header.address:
-            self._client.came_from(header.address, header.port)
+            self._reception.came_from(header.address, header.port)
         if tcp.is_closing():  # its client has too many sockets
             return
         tcp.set_protocol(self._protocol)
@@ -94,4 +102,4 @@ class ProxiedSocket(asyncio.Protocol):
 
     def _tell(self, outcome: str) -> None:
         self._told = True
-        self._gate.metrics.proxy_header(outcome, self._client.peer)
+        self._gate.metrics.proxy_header(outcome, self._reception.peer)

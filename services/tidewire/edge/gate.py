@@ -12,11 +12,11 @@ import msgspec
 from tidewire.edge.handshake import Readiness
 from tidewire.edge.load_shedding import LoadShedder
 from tidewire.edge.policies.client_address import NOBODY
-from tidewire.edge.rotation import Rotation
 from tidewire.edge.timers import TICK
 from tidewire.kernel.token_bucket import Allowance
 from tidewire.kernel.wheel import Wheel
 from tidewire.platform.open_files import connections_within, raise_limit
+from tidewire.platform.rotation import Rotation
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -26,11 +26,31 @@ if TYPE_CHECKING:
     from tidewire.edge.dispatcher import Dispatcher
     from tidewire.edge.handshake import Refuse
     from tidewire.edge.policies.origins import OriginPolicy
+    from tidewire.edge.reception import Reception
     from tidewire.edge.transport import WebSocketTransport
 
 
 HTTP_LIFETIME = 30.0
 """Seconds that a socket which asked for plain HTTP may live: requests here are short, and slow ones are attacks."""
+
+
+class Socket(Protocol):
+    """A socket on the public port that is not plain HTTP's: in the hands of a `Reception`, then of a connection's transport."""
+
+    counted: str
+    """The client address that it counts for, "" for none."""
+    due: int
+    """The tick of its deadline."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait for the peer."""
+
+    def overdue(self) -> None:
+        """The deadline has come."""
+
+    def abort(self) -> None:
+        """End the TCP connection at once."""
 
 
 class TransportMetrics(Protocol):
@@ -133,10 +153,11 @@ class Gate:
         self.floods = Rotation(metrics.turn_over)
         """Connections that sent more than is worked off at once."""
         self._http = http
-        self.transports: dict[WebSocketTransport, None] = {}
+        self.transports: dict[Socket, None] = {}
+        """Handshakes and connections."""
         self.shedder = LoadShedder()
         self._broker_available = broker_available
-        self._deadlines: Wheel[WebSocketTransport] = Wheel()
+        self._deadlines: Wheel[Socket] = Wheel()
         self._guests: dict[Transport, tuple[int, str]] = {}
         """Ticks that sockets of plain HTTP have left, and their addresses."""
 
@@ -172,29 +193,36 @@ class Gate:
             return "sockets"
         return "address_sockets" if self.shedder.addresses.unfinished(self._client(address)) >= room else ""
 
-    def enter(self, transport: WebSocketTransport) -> None:
+    def enter(self, reception: Reception) -> None:
         """Take in a socket that begins its handshake."""
-        self.transports[transport] = None
-        self.arm(transport, self.limits.handshake_timeout)
-        self.count(transport)
+        self.transports[reception] = None
+        self.arm(reception, self.limits.handshake_timeout)
+        self.count(reception)
 
-    def count(self, transport: WebSocketTransport) -> None:
+    def count(self, reception: Reception) -> None:
         """Count a socket for its client, as far as that is known now."""
         addresses = self.shedder.addresses
-        addresses.leave(transport.counted, upgraded=False)
-        transport.counted = self._client(transport.address)
-        addresses.enter(transport.counted)
+        addresses.leave(reception.counted, upgraded=False)
+        reception.counted = self._client(reception.address)
+        addresses.enter(reception.counted)
+
+    def upgrade(self, reception: Reception, transport: WebSocketTransport) -> None:
+        """Let a connection take the place of its handshake, whose time is over."""
+        self.disarm(reception)
+        del self.transports[reception]
+        self.transports[transport] = None
+        self.shedder.addresses.upgrade(transport.counted)
 
     def _client(self, address: str) -> str:
         """Return the address itself, or "" for that of a proxy, which stands for clients that are not known yet."""
         return "" if self.proxies.trusts(address) else address
 
-    def leave(self, transport: WebSocketTransport, *, upgraded: bool) -> None:
+    def leave(self, socket: Socket, *, upgraded: bool) -> None:
         """Forget a socket; one that never entered is ignored."""
-        self.disarm(transport)
-        if transport in self.transports:
-            del self.transports[transport]
-            self.shedder.addresses.leave(transport.counted, upgraded=upgraded)
+        self.disarm(socket)
+        if socket in self.transports:
+            del self.transports[socket]
+            self.shedder.addresses.leave(socket.counted, upgraded=upgraded)
 
     def refusal(self, address: str) -> Refuse | None:
         """Return the answer to a handshake that comes at a bad time, whatever it says, or of an address that has enough."""
@@ -204,20 +232,20 @@ class Gate:
         """Return what decides about a handshake that was read."""
         return Readiness(len(self.dispatcher.connections), self.limits.connections, self._broker_available())
 
-    def arm(self, transport: WebSocketTransport, seconds: float) -> None:
-        """End `transport` in `seconds`, unless it is disarmed."""
-        self.disarm(transport)
-        transport.due = self._deadlines.add(transport, math.ceil(seconds / TICK))
+    def arm(self, socket: Socket, seconds: float) -> None:
+        """End `socket` in `seconds`, unless it is disarmed."""
+        self.disarm(socket)
+        socket.due = self._deadlines.add(socket, math.ceil(seconds / TICK))
 
-    def disarm(self, transport: WebSocketTransport) -> None:
+    def disarm(self, socket: Socket) -> None:
         """Take the deadline away."""
-        self._deadlines.discard(transport, transport.due)
+        self._deadlines.discard(socket, socket.due)
 
-    def host(self, transport: WebSocketTransport, tcp: Transport) -> BaseProtocol:
-        """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now, in the place of `transport`."""
-        self.disarm(transport)
-        del self.transports[transport]
-        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK), transport.counted
+    def host(self, reception: Reception, tcp: Transport) -> BaseProtocol:
+        """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now, in the place of `reception`."""
+        self.disarm(reception)
+        del self.transports[reception]
+        self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK), reception.counted
         return self._http()
 
     def tick(self) -> None:
@@ -230,5 +258,5 @@ class Gate:
                 tcp.abort()
             else:
                 self._guests[tcp] = left - 1, address
-        for transport in self._deadlines.advance():
-            transport.overdue()
+        for socket in self._deadlines.advance():
+            socket.overdue()

@@ -1,51 +1,37 @@
-"""One TCP connection: the handshake, then frames in and out. It asks «which bytes, may I write?» and nothing else."""
+"""The socket of one connection: frames in and out. It asks «which bytes, may I write?» and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import time
 import uuid
-from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
-from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.outbox import Outbox
-from tidewire.edge.policies.client_address import canonical
-from tidewire.edge.request_head import HEAD_END, HEAD_TOO_LARGE, MAX_HEAD, RequestHead, path_of
-from tidewire.edge.upgrade import Answer, answer_to, refusal
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
-from tidewire.platform.peer import has_left
 
 if TYPE_CHECKING:
-    from tidewire.edge.connection import Connection
     from tidewire.edge.gate import Gate
+    from tidewire.edge.handshake import Accept
     from tidewire.kernel.errors import Disconnect
 
-MAX_WAIT = 3.0
-"""Seconds that a request may wait for its answer. The SDKs give up after 5 s, and what comes too late for them is for nothing."""
 SLICE = 4096
 """Bytes that the frame reader is handed at once: the most that is done before others have their turn."""
 
 
 class TransportState(enum.Enum):
-    """HANDSHAKE until the request is there, WAITING until it is answered.
+    """OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone."""
 
-    Then OPEN, CLOSING once goodbye is said, CLOSED when the socket is gone.
-    """
-
-    HANDSHAKE = "handshake"
-    WAITING = "waiting"
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
 class WebSocketTransport(asyncio.Protocol):
-    """The socket of one client. Requests that are not for the WebSocket path go to the HTTP application."""
+    """Takes the socket over from its `Reception` when a request is accepted, and has a session from then on."""
 
     __slots__ = (
         "_backlog",
@@ -56,7 +42,6 @@ class WebSocketTransport(asyncio.Protocol):
         "_paused",
         "_reader",
         "_tcp",
-        "address",
         "bytes_in",
         "bytes_out",
         "counted",
@@ -66,78 +51,54 @@ class WebSocketTransport(asyncio.Protocol):
         "state",
     )
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, tcp: asyncio.Transport, accept: Accept, window_bits: int) -> None:
+        """Begin a session. `window_bits` is the window to compress with, 0 where that was not agreed on."""
         self._gate = gate
-        self._backlog = bytearray()
-        """What came and is not worked off: the head of the request, then frames that wait for their turn."""
-        self._reader: FrameReader | None = None
-        self._connection: Connection | None = None
+        self._tcp = tcp
+        self._backlog: bytearray | None = None
+        """Frames that wait for their turn, if any do."""
+        self._reader = FrameReader(gate.limits.message_size, deflate=window_bits > 0)
         self._outbox: Outbox | None = None
         self._paused = False
         self._eof = False
-        self._tcp: asyncio.Transport | None = None
-        self.framing: Framing = WEBSOCKET_JSON
-        self.state = TransportState.HANDSHAKE
+        self.framing = _framing(accept, window_bits, gate.limits.deflate_min_size)
+        self.state = TransportState.OPEN
         self.due = 0
-        self.address = ""
-        """The client's IP address as canonical text; "" where the socket has none."""
         self.counted = ""
-        """The address that the socket counts for: none where the other end is a proxy that has not told the client's yet."""
+        """The address that the socket counts for, "" for none."""
         self.peer = ""
         self.bytes_in = 0
         self.bytes_out = 0
+        client = ConnectionId(str(uuid.uuid4()))
+        self._connection = gate.dispatcher.opened(
+            client, self, json=not accept.protobuf, bearer=accept.bearer
+        )
 
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake's time."""
-        self._tcp = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self.address, self.peer = canonical(peer[0]) or "", f"{peer[0]}:{peer[1]}"
-        if self._is_affordable():
-            self._gate.enter(self)
-
-    def came_from(self, address: str, port: int) -> None:
-        """Take the address that a proxy gives in place of its own."""
-        self.address, self.peer = canonical(address) or "", f"{address}:{port}"
-        if self._is_affordable():
-            self._gate.count(self)
-
-    def _is_affordable(self) -> bool:
-        """Return whether the socket may stay; otherwise it is closed without a word, which would cost too much."""
-        reason = self._gate.unaffordable(self.address)
-        if reason:
-            self._gate.metrics.handshake(reason)
-            self.abort()
-        return not reason
-
-    def tls_handshake(self, outcome: str) -> None:
-        """Pass on how a handshake on this socket ended; see `platform.tls_outcomes`."""
-        self._gate.metrics.tls_handshake(outcome, self.peer)
+    def open(self, response: bytes, rest: bytes) -> None:
+        """End the handshake with `response`; `rest` are the bytes that came behind the request."""
+        self._write(response)
+        if rest:
+            self._take(rest)
+        if self._backlog is None:
+            self._read_on()
 
     @property
     def tls_version(self) -> str:
         """`TLSv1.3` or the like; "" without TLS."""
-        return str(self._tcp.get_extra_info("tls_version", "")) if self._tcp is not None else ""
+        return str(self._tcp.get_extra_info("tls_version", ""))
+
+    # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
-        if self._reader is not None:
-            self._take(data)
-        elif self.state is TransportState.HANDSHAKE:
-            self._read_head(data)
-        elif self.state is TransportState.WAITING and self._tcp is not None:
-            self._backlog += data
-            if len(self._backlog) > MAX_HEAD:
-                self._tcp.pause_reading()
+        self._take(data)
 
     def eof_received(self) -> bool:
         """Let the socket close: a WebSocket peer that ends its stream has nothing more to hear."""
         self._eof = True
-        if self._reader is not None and not self._backlog:
+        if self._backlog is None:
             self._reader.eof()
-        return bool(self._reader and self._backlog)  # what waits for its turn still counts
+        return self._backlog is not None  # what waits for its turn still counts
 
     def pause_writing(self) -> None:
         """The socket is full: keep frames back, up to the bound."""
@@ -153,12 +114,11 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget everything."""
         self.state = TransportState.CLOSED
-        self._gate.leave(self, upgraded=self._connection is not None)
+        self._gate.leave(self, upgraded=True)
         self._outbox = None
-        if self._connection is not None:
-            self._gate.dispatcher.lost(self._connection)
-            self._gate.metrics.ended(self._connection, self)
-        self._connection = self._tcp = None  # both refer to this: cycles would wait for the garbage collector
+        self._gate.dispatcher.lost(self._connection)
+        self._gate.metrics.ended(self._connection, self)
+        del self._connection, self._tcp  # both refer to this: cycles would wait for the garbage collector
 
     # The port of the core.
 
@@ -175,7 +135,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     def close(self, disconnect: Disconnect) -> None:
         """See `ports.Transport`."""
-        if self.state is not TransportState.OPEN or self._reader is None:
+        if self.state is not TransportState.OPEN:
             return
         waiting = self._outbox.take() if self._outbox is not None else b""
         self._outbox = None
@@ -187,158 +147,60 @@ class WebSocketTransport(asyncio.Protocol):
     @property
     def pending(self) -> int:
         """Bytes that wait for the peer, here and in the socket's own buffer."""
-        buffered = self._tcp.get_write_buffer_size() if self._tcp is not None else 0
-        return buffered + (self._outbox.size if self._outbox is not None else 0)
+        return self._tcp.get_write_buffer_size() + (self._outbox.size if self._outbox is not None else 0)
 
     @property
     def close_code(self) -> int:
         """The code of the close frame that ended the connection; 1006 where there was none (RFC 6455, 7.1.5)."""
-        return self._reader.close_code if self._reader is not None else 1006
+        return self._reader.close_code
 
     def overdue(self) -> None:
-        """The time for a handshake, or for the peer's part of a close, is over."""
-        if self.state in {TransportState.HANDSHAKE, TransportState.WAITING}:
-            self._gate.metrics.handshake("timeout")
-            self._gate.metrics.refused("timeout", "", self.peer)
+        """The time for the peer's part of a close is over."""
         self.abort()
 
     def abort(self) -> None:
         """End the TCP connection at once."""
-        if self._tcp is not None:
+        if self.state is not TransportState.CLOSED:
             self._tcp.abort()
-
-    # Handshake.
-
-    def _read_head(self, data: bytes) -> None:
-        searched = max(0, len(self._backlog) - len(HEAD_END) + 1)  # not again: a head may come byte by byte
-        self._backlog += data
-        end = self._backlog.find(HEAD_END, searched)
-        if end < 0 and len(self._backlog) <= MAX_HEAD:
-            return
-        if end < 0 or end > MAX_HEAD:
-            self._answer(refusal(HEAD_TOO_LARGE))
-        elif path_of(bytes(self._backlog[:end])) == WEBSOCKET_PATH:
-            self.state = TransportState.WAITING
-            self._gate.handshakes.add(partial(self._leave_line, time.monotonic()))
-        else:
-            self._hand_over()
-
-    def _leave_line(self, since: float) -> bool:
-        """Answer the request, which has waited since then, when its turn has come; its client may be gone meanwhile."""
-        tcp = self._tcp
-        if tcp is None or tcp.is_closing() or self.state is not TransportState.WAITING:
-            return False
-        if has_left(tcp):  # to ask costs little, and dead ones may be most of a herd
-            self._gate.metrics.handshake("gone")
-            tcp.abort()
-        elif time.monotonic() - since > MAX_WAIT:
-            self._answer(refusal(self._gate.shedder.overloaded()))
-        else:
-            end = self._backlog.find(HEAD_END) + len(HEAD_END)
-            self._upgrade(bytes(self._backlog[:end]))
-            if not self._backlog:
-                self._read_on(tcp)
-        return False
-
-    def _hand_over(self) -> None:
-        """Give the socket to the HTTP application, with the bytes that came so far."""
-        if self._tcp is None:
-            raise AssertionError("a request without a socket")
-        http = cast("asyncio.Protocol", self._gate.host(self, self._tcp))
-        self._tcp.set_protocol(http)
-        http.connection_made(self._tcp)
-        http.data_received(bytes(self._backlog))
-        self._backlog.clear()
-
-    def _upgrade(self, head: bytes) -> None:
-        """Answer a request for the WebSocket path."""
-        rest = bytes(self._backlog[len(head) :])
-        self._backlog.clear()
-        answer = answer_to(head, self._judge, compress=self._gate.limits.deflate_min_size is not None)
-        self._answer(answer)
-        if answer.accept is not None:
-            self._open(answer.accept, answer.window_bits, rest)
-
-    def _judge(self, request: RequestHead) -> Accept | Refuse:
-        gate = self._gate
-        self._locate(request)
-        return gate.refusal(self.counted) or decide(
-            request.target, request, gate.origins, gate.readiness(), gate.cookie
-        )
-
-    def _answer(self, answer: Answer) -> None:
-        """Count, log and send it; a refused socket closes once its buffer is written, which its deadline bounds."""
-        self._gate.metrics.handshake(answer.outcome)
-        self._write(answer.response)
-        if answer.accept is None:
-            self._gate.metrics.refused(answer.outcome, answer.origin, self.peer)
-            if self._tcp is not None:
-                self._tcp.close()
-
-    def _locate(self, request: RequestHead) -> None:
-        """Behind proxies that are known, the client's address stands in a header. From here on it is final."""
-        found = self._gate.proxies.client(self.address, request)
-        self._gate.metrics.forwarded(found.outcome, self.peer)
-        if found.address != self.address:
-            self.address = self.peer = found.address
-            self._gate.count(self)
-
-    def _open(self, verdict: Accept, window_bits: int, rest: bytes) -> None:
-        """Begin a session; `rest` are the bytes that came behind the request's head."""
-        self._gate.disarm(self)
-        self.state = TransportState.OPEN
-        self.framing = WEBSOCKET_PROTOBUF if verdict.protobuf else WEBSOCKET_JSON
-        limits = self._gate.limits
-        if window_bits and limits.deflate_min_size is not None:
-            self.framing = deflated(self.framing, window_bits, limits.deflate_min_size)
-        self._reader = FrameReader(limits.message_size, deflate=window_bits > 0)
-        self._gate.shedder.addresses.upgrade(self.counted)
-        client = ConnectionId(str(uuid.uuid4()))
-        self._connection = self._gate.dispatcher.opened(
-            client, self, json=not verdict.protobuf, bearer=verdict.bearer
-        )
-        if rest:
-            self._take(rest)
 
     # Frames.
 
     def _take(self, data: bytes) -> None:
         """Work off what came: a little at once, more of it in the rotation with all others that sent so much."""
-        if not self._backlog and len(data) <= SLICE:
+        if self._backlog is not None:
+            self._backlog += data
+        elif len(data) <= SLICE:
             self._read(data)
-            return
-        if not self._backlog and self._tcp is not None:
+        else:
+            self._backlog = bytearray(data)
             self._gate.floods.add(self._work_off)
             self._tcp.pause_reading()  # at once: the loop would read on and on
-        self._backlog += data
 
     def _work_off(self) -> bool:
         """Work off one piece of what waits; return whether there is more. Then the socket is read again."""
-        tcp = self._tcp
-        if tcp is None or self.state is TransportState.CLOSED:
+        if self.state is TransportState.CLOSED or self._backlog is None:
             return False
         piece = bytes(self._backlog[:SLICE])
         del self._backlog[:SLICE]
         self._read(piece)
         if self._backlog:
             return True
-        self._read_on(tcp)
+        self._backlog = None
+        self._read_on()
         return False
 
-    def _read_on(self, tcp: asyncio.Transport) -> None:
-        if tcp.is_closing():
+    def _read_on(self) -> None:
+        if self._tcp.is_closing():
             return
         if self._eof:
-            tcp.close()
-        elif not tcp.is_reading():
-            tcp.resume_reading()
+            self._tcp.close()
+        elif not self._tcp.is_reading():
+            self._tcp.resume_reading()
 
     def _read(self, data: bytes) -> None:
-        reader, connection = self._reader, self._connection
-        if reader is None or connection is None:
-            raise AssertionError("frames before the handshake")
         self.bytes_in += len(data)
         self._gate.metrics.bytes_in(len(data))
+        reader, connection = self._reader, self._connection
         if reader.ended:  # only read, so that our close frame is not lost (see below)
             return
         messages = reader.feed(data)
@@ -355,12 +217,10 @@ class WebSocketTransport(asyncio.Protocol):
 
     def _say_goodbye(self) -> None:
         """Write what the closing handshake asks for, and see to it that it ends."""
-        if self._reader is None or self._connection is None:
-            raise AssertionError("a close before the handshake")
         first = self.state is TransportState.OPEN
         self.state = TransportState.CLOSING
         self._write(self._reader.outgoing())
-        if self._reader.ended and self._tcp is not None:
+        if self._reader.ended:
             if first and self._reader.fault is not None:
                 # The peer may be in the middle of a message. What it sends and nobody reads would make the kernel reset
                 # the connection, and the peer would never see why.
@@ -372,7 +232,14 @@ class WebSocketTransport(asyncio.Protocol):
             self._gate.dispatcher.lost(self._connection)
 
     def _write(self, data: bytes) -> None:
-        if data and self._tcp is not None and not self._tcp.is_closing():
+        if data and not self._tcp.is_closing():
             self.bytes_out += len(data)
             self._gate.metrics.bytes_out(len(data))
             self._tcp.write(data)
+
+
+def _framing(accept: Accept, window_bits: int, deflate_min_size: int | None) -> Framing:
+    framing = WEBSOCKET_PROTOBUF if accept.protobuf else WEBSOCKET_JSON
+    if window_bits and deflate_min_size is not None:
+        return deflated(framing, window_bits, deflate_min_size)
+    return framing

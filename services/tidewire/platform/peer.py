@@ -1,4 +1,4 @@
-"""What the kernel knows of the other end of a TCP connection before anything was read."""
+"""What the kernel knows of the other end of a TCP connection, whatever was read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import select
 from asyncio import BaseTransport
 
 _ENDED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+
+
+def peer_of(tcp: BaseTransport) -> tuple[str, str]:
+    """Return the peer's IP address, and `address:port`; both are "" for a socket that has none, such as a Unix socket."""
+    name = tcp.get_extra_info("peername")
+    return (name[0], f"{name[0]}:{name[1]}") if isinstance(name, tuple) else ("", "")
 
 
 def has_left(tcp: BaseTransport) -> bool:

@@ -32,7 +32,7 @@ PLAIN_ANSWER: Final = (
 _NOBODY: Final = asyncio.Protocol()
 _NOTHING: Final[dict[str, Any]] = {}
 
-Report = Callable[[str], None]
+Report = Callable[[str, asyncio.Transport], None]
 
 
 class TlsState(enum.Enum):
@@ -51,8 +51,8 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
     """The protocol of a socket and the transport of `protocol`, in one slotted object.
 
     `protocol` is told of the connection when it is accepted, so that its own deadline covers the handshake, too; bytes
-    come after that. `report` is told how the handshake ended, one of OUTCOMES. Everything that is written is encrypted
-    at once and waits in the socket's own buffer, which pauses writing as without TLS.
+    come after that. `report` is told how the handshake of which socket ended, one of OUTCOMES. Everything that is written is
+    encrypted at once and waits in the socket's own buffer, which pauses writing as without TLS.
     """
 
     __slots__ = (
@@ -247,7 +247,7 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
             if self._state is TlsState.HANDSHAKE:
                 tls.do_handshake()
                 self._state = TlsState.OPEN
-                self._report(OK)
+                self._report(OK, self)
             while self._incoming.pending or tls.pending():
                 found.append(tls.read(RECORD))
                 if not found[-1]:
@@ -263,7 +263,7 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
         answer = self._outgoing.read()
         self._owed += len(answer) if self._paused else 0
         if self._owed > MOST_OWED:
-            self._report(BROKEN)
+            self._report(BROKEN, self)
             self._grow_deaf()
             self._socket.abort()
         elif not self._socket.is_closing():
@@ -271,7 +271,7 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
 
     def _fail(self, error: ssl.SSLError) -> None:
         outcome = outcome_of(error)
-        self._report(outcome if self._state is TlsState.HANDSHAKE else BROKEN)
+        self._report(outcome if self._state is TlsState.HANDSHAKE else BROKEN, self)
         self._grow_deaf()
         alert = self._outgoing.read()
         self._socket.write(PLAIN_ANSWER if outcome == HTTP else alert)
@@ -280,7 +280,7 @@ class TlsSocket(asyncio.Transport, asyncio.Protocol):
     def _give_up(self, outcome: str) -> None:
         """End a handshake that has begun; a socket that never sent a byte is no handshake, but a balancer's probe."""
         if self._state is TlsState.HANDSHAKE and self._tls is not None:
-            self._report(outcome)
+            self._report(outcome, self)
             self._grow_deaf()
 
     def _grow_deaf(self) -> None:

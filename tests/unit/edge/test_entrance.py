@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from tests.fakes.door import Door, head
 from tests.fakes.tcp import FakeTcp
-from tests.unit.edge.test_transport import Door, head
 from tidewire.edge.entrance import Entrance
 from tidewire.edge.policies.client_address import TrustedProxies
+from tidewire.edge.reception import Reception
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.platform.tls import TlsSocket
 
@@ -25,12 +26,7 @@ class Porch:
         self.door.gate.proxies = TrustedProxies(trusted, "X-Forwarded-For")
         self.entrance = Entrance(self.door.gate, None, proxied=proxied)
         self.tcp = FakeTcp(self.entrance())
-
-    @property
-    def client(self) -> WebSocketTransport:
-        """Who the gate knows of."""
-        (client,) = self.door.gate.transports
-        return client
+        (self.client,) = cast("dict[Reception, None]", self.door.gate.transports)
 
     def outcomes(self, kind: str) -> list[Any]:
         """What was counted."""
@@ -40,7 +36,7 @@ class Porch:
 def test_without_settings_a_socket_is_a_client() -> None:
     """Nothing stands between."""
     porch = Porch(proxied=False)
-    assert isinstance(porch.tcp.protocol, WebSocketTransport)
+    assert isinstance(porch.tcp.protocol, Reception)
     assert (porch.client.address, porch.client.peer) == ("192.0.2.1", "192.0.2.1:40000")
 
 
@@ -61,6 +57,27 @@ def test_tls_stands_before_the_client() -> None:
     assert len(contexts) == 2
 
 
+def test_failed_tls_is_told_with_the_clients_name() -> None:
+    """That of the PROXY header, and of an upgraded connection its own; plain HTTP's protocol knows none."""
+    porch = Porch("192.0.2.0/24")
+    entrance = Entrance(porch.door.gate, lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), proxied=True)
+    tcp = FakeTcp(entrance())
+    tcp.receive(PROXY.encode())
+    tcp.receive(b"GET / HTTP/1.1\r\n\r\n")
+    assert isinstance(tcp.protocol, TlsSocket)
+    tcp.protocol.set_protocol(asyncio.Protocol())
+    entrance._tls_handshake("broken", tcp.protocol)
+    porch.tcp.receive(PROXY.encode() + head())
+    tcp.protocol.set_protocol(porch.tcp.protocol)
+    entrance._tls_handshake("broken", tcp.protocol)
+    told = porch.door.metrics.of("tls_handshake")
+    assert told == [
+        ("http", "198.51.100.7:4711"),
+        ("broken", "192.0.2.1:40000"),
+        ("broken", "198.51.100.7:4711"),
+    ]
+
+
 @pytest.mark.parametrize("chunk", [1, 1000])
 def test_header_gives_the_address_and_steps_aside(chunk: int) -> None:
     """However it comes; what follows goes on as without it."""
@@ -71,6 +88,7 @@ def test_header_gives_the_address_and_steps_aside(chunk: int) -> None:
     assert porch.tcp.taken().startswith(b"HTTP/1.1 101 ")
     assert isinstance(porch.tcp.protocol, WebSocketTransport)
     assert (porch.client.address, porch.client.peer) == ("198.51.100.7", "198.51.100.7:4711")
+    assert (porch.tcp.protocol.counted, porch.tcp.protocol.peer) == ("198.51.100.7", "198.51.100.7:4711")
     assert porch.outcomes("proxy_header") == ["used"]
 
 
@@ -163,7 +181,7 @@ def test_both_stand_in_line(announced: str, address: str) -> None:
 def test_socket_without_an_address_has_none() -> None:
     """A Unix socket."""
     door = Door()
-    client = WebSocketTransport(door.gate)
+    client = Reception(door.gate)
     tcp = FakeTcp(asyncio.Protocol())
     tcp._extra["peername"] = ""
     client.connection_made(tcp)
@@ -204,7 +222,7 @@ def test_trust_that_changes_meanwhile_leaves_nothing_behind(*, upgraded: bool) -
     """A socket is taken from where it was counted, whatever its address is called now."""
     porch = Porch("192.0.2.0/24", proxied=False)
     gate = porch.door.gate
-    stranger = FakeTcp(WebSocketTransport(gate), "203.0.113.1")
+    stranger = FakeTcp(Reception(gate), "203.0.113.1")
     if upgraded:
         for tcp in (porch.tcp, stranger):
             tcp.receive(head())

@@ -16,9 +16,9 @@ from tidewire.edge.handshake import Readiness
 from tidewire.edge.hub import Hub
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.origins import OriginPolicy
-from tidewire.edge.rotation import Rotation
+from tidewire.edge.reception import Reception
 from tidewire.edge.timers import TICK, Timers, Timing
-from tidewire.edge.transport import WebSocketTransport
+from tidewire.platform.rotation import Rotation
 
 
 class Yard:
@@ -53,9 +53,7 @@ class Yard:
     def tcp(self, address: str = "") -> FakeTcp:
         """A new socket; of an address that no other socket has, unless one is given."""
         self.sockets += 1
-        return FakeTcp(
-            WebSocketTransport(self.gate), address or f"10.0.{self.sockets >> 8}.{self.sockets & 255}"
-        )
+        return FakeTcp(Reception(self.gate), address or f"10.0.{self.sockets >> 8}.{self.sockets & 255}")
 
     def guest(self) -> FakeTcp:
         """A socket that asks for plain HTTP."""
@@ -125,8 +123,8 @@ def test_http_socket_has_its_life(yard: Yard) -> None:
 def test_newest_deadline_counts_and_a_disarmed_one_never_comes(yard: Yard) -> None:
     """Each transport has one."""
     late, never = yard.tcp(), yard.tcp()
-    yard.gate.arm(cast("WebSocketTransport", late.protocol), 8.0)
-    yard.gate.disarm(cast("WebSocketTransport", never.protocol))
+    yard.gate.arm(cast("Reception", late.protocol), 8.0)
+    yard.gate.disarm(cast("Reception", never.protocol))
     yard.run(7.9)
     assert not late.closing
     yard.run(0.1)

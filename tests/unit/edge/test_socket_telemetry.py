@@ -4,6 +4,7 @@ import pytest
 
 from tests.fakes.measured import USER, MeasuredEdge
 from tests.fakes.tcp import FakeTcp
+from tidewire.edge.reception import Reception
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.kernel import errors
 from tidewire.platform.logs import hide_secrets
@@ -19,7 +20,7 @@ def test_gauges_read_the_live_parts(edge: MeasuredEdge) -> None:
     """At the moment of the scrape."""
     assert edge.value("tidewire_connection_limit") == 7
     assert edge.value("tidewire_sockets") == 0
-    tcp = FakeTcp(WebSocketTransport(edge.gate))
+    tcp = FakeTcp(Reception(edge.gate))
     assert edge.value("tidewire_sockets") == 1
     tcp.buffered = b"12345"
     assert edge.value("tidewire_pending_bytes") == 5

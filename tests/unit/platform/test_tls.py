@@ -55,7 +55,7 @@ class Wire:
         self.served = Served()
         self.outcomes: list[str] = []
         context = read_identity(TlsFiles(str(cert), str(key)), NOW.timestamp()).context
-        self.socket = TlsSocket(context, self.served, self.outcomes.append)
+        self.socket = TlsSocket(context, self.served, lambda outcome, _: self.outcomes.append(outcome))
         self.tcp = FakeTcp(self.socket)
         trusting = ssl.create_default_context(cafile=str(cert))
         trusting.maximum_version = version

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tests.support.wait import eventually
-from tidewire.edge import rotation
-from tidewire.edge.rotation import Rotation
+from tidewire.platform import rotation
+from tidewire.platform.rotation import Rotation
 
 
 class Work:

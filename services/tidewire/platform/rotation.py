@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 TURN = 0.002
 """Seconds of work that all of them get together in one turn of the loop; then everyone else is served."""
+MAX_WAIT = 3.0
+"""Seconds that a handshake may wait for its turn. Clients give up after 5 s, and what came too late for them was for nothing."""
 
 
 Work = Callable[[], bool]
