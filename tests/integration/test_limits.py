@@ -51,14 +51,14 @@ async def handshakes(edge: EdgeProcess, outcome: str) -> float:
 async def test_client_that_floods_is_told_and_then_closed_while_its_neighbour_is_served(
     nats: NatsServer, tmp_path: Path
 ) -> None:
-    """Of 60 publications at once 46 are carried out; the closing line says how many were not."""
+    """Of 60 publications at once 40 are carried out, and one more each second; the closing line says how many were not."""
     async with edge_with(nats, tmp_path, command_rate_limit=1, command_rate_burst=50) as edge:
         flooder, neighbour = await joined(edge.ws_url, token("a")), await joined(edge.ws_url, token("b"))
         publish = {"channel": "live:x", "data": 1}
         replies = await asyncio.gather(*(flooder.command(publish=publish) for _ in range(60)))
         problems = [reply["error"] for reply in replies if "error" in reply]
         assert {problem["code"] for problem in problems} == {111}
-        assert 1 <= len(problems) <= 14
+        assert 1 <= len(problems) <= 20
         assert "try again in " in problems[0]["message"]
         calls = [asyncio.ensure_future(flooder.command(publish=publish)) for _ in range(60)]
         await asyncio.wait_for(flooder.gone.wait(), 10)

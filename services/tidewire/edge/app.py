@@ -44,6 +44,7 @@ from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import ConfigError
 from tidewire.platform import logs
+from tidewire.platform.garbage import settle
 from tidewire.platform.http import ListenError, http_protocol
 from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
@@ -218,6 +219,7 @@ class Edge:
             await self._prove_nats()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
+            settle()
             self._ticker.start()
             context, proxied = self._tls.context, self._config.http.proxy_protocol
             await self._listeners.open_public(Entrance(self._gate, context, proxied=proxied))

@@ -16,7 +16,7 @@ from tidewire.kernel.config import RESTART, SHARED, Duration, Problem, Section, 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
 _EVERY_ORIGIN: Final = re.compile(r"\*|[^/]*://[*.]+(:.*)?")
 
-TOKEN_COST: Final = 4
+TOKEN_COST: Final = 10
 """What a command with a token counts, in commands: its signature takes 13 us (HS256) to 620 us (ES512) to check, a whole publish
 command 40."""
 
@@ -189,17 +189,17 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Most commands of one connection in a second; 0: any number. A command with a token counts as 4, a "
+            description="Most commands of one connection in a second; 0: any number. A command with a token counts as 10, a "
             "pong as none. Further ones get error 111, which clients may try again. A client that is refused "
             "as many again does not look at the answers, and is closed with 3013.",
         ),
-    ] = 200
+    ] = 500
     command_rate_burst: Annotated[
         int,
         Meta(
             ge=0,
             description="Most commands of one connection at once, after a quiet time; then `command_rate_limit`. 0: what a "
-            "client sends that comes back with `channel_limit` subscriptions, each with a token (4 and 4 for each).",
+            "client sends that comes back with `channel_limit` subscriptions, each with a token (10 for connect, 10 for each).",
         ),
     ] = 0
     channel_limit: Annotated[

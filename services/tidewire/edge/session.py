@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 from tidewire.edge import requests
@@ -152,7 +153,9 @@ class Session:
         effects = self._take(sifted.admitted, size) if sifted.admitted else []
         if self.state not in THROTTLED:  # a command among those has ended it
             return effects + self._pass_over(sifted.refused)
-        error = errors.TOO_MANY_REQUESTS.saying(f"too many requests: try again in {sifted.wait:.1f} s")
+        error = errors.TOO_MANY_REQUESTS.saying(
+            f"too many requests: try again in {ceil(sifted.wait * 10) / 10} s"
+        )
         answers = [self._turn_away(command, error) for command in sifted.refused]
         return [*effects, *answers, Throttled("refused", len(answers))]
 

@@ -158,6 +158,7 @@ class WebSocketTransport(asyncio.Protocol):
         if self._connection is not None:
             self._gate.dispatcher.lost(self._connection)
             self._gate.metrics.ended(self._connection, self)
+        self._connection = self._tcp = None  # both refer to this: cycles would wait for the garbage collector
 
     # The port of the core.
 

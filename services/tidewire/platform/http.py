@@ -17,6 +17,8 @@ from uvicorn.server import ServerState
 from tidewire.platform.ports import BACKLOG
 
 KEEP_ALIVE_SECONDS = 5
+ACCEPTS_PER_TURN = 16
+"""Connections that are accepted in one turn of the loop: uvloop takes one for each server that it has on a socket."""
 LIFETIME = 30.0
 """Seconds that a connection may live: requests here are short, and a slow or idle peer must not hold a socket."""
 
@@ -113,7 +115,8 @@ class Listener:
             for sock in self._sockets:
                 sock.setblocking(False)
                 create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-                self._servers.append(await create(self._factory, sock=sock, backlog=BACKLOG))
+                for each in (sock, *(sock.dup() for _ in range(ACCEPTS_PER_TURN - 1))):
+                    self._servers.append(await create(self._factory, sock=each, backlog=BACKLOG))
         except OSError:
             self.close()
             for sock in self._sockets:

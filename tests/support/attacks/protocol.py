@@ -51,7 +51,7 @@ def frames(commands: Commands) -> list[bytes]:
 
 
 def flood(commands: Commands) -> Act:
-    """Send commands as fast as they are taken, and read what comes. Whoever floods answers no ping."""
+    """Send commands as fast as they are taken, and read what comes."""
     load = frames(commands)
 
     async def act(foe: Foe) -> None:
@@ -137,21 +137,21 @@ PROTOCOL = (
         Attack(f"forged {each} tokens", bad_tokens(each), "3500", closed(3500), crowd=100)
         for each in ALGORITHMS
     ),
-    Attack("command flood", flood(lambda _: DENIED), "3012", closed(3012), crowd=10),
+    Attack("command flood", flood(lambda _: DENIED), "3013", closed(3013), crowd=10),
     Attack(
         "subscribe and unsubscribe flood",
         flood(lambda n: {("subscribe", "unsubscribe")[n % 2]: {"channel": f"live:churn-{n // 2}"}}),
-        "3012",
-        closed(3012),
+        "3013",
+        closed(3013),
         crowd=5,
     ),
     Attack(
         "publish flood",
         flood(lambda n: {"publish": {"channel": "live:flood", "data": n}}),
-        "3012",
-        closed(3012),
+        "3013",
+        closed(3013),
         crowd=5,
     ),
     Attack("publications unread", deaf, CUT, closed(3008)),
-    Attack("replies unread", unread(lambda _: DENIED), CUT, closed(3008), crowd=1),
+    Attack("replies unread", unread(lambda _: DENIED), CUT, closed(3013), crowd=1),
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import zlib
 from typing import Any, cast
@@ -17,6 +18,7 @@ from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tests.support.wait import eventually
 from tidewire.edge import rotation, transport
+from tidewire.edge.connection import Connection
 from tidewire.edge.deflate import TAIL, deflate
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.framing import WEBSOCKET_JSON
@@ -24,10 +26,13 @@ from tidewire.edge.gate import Gate, Limits
 from tidewire.edge.hub import Hub
 from tidewire.edge.loop_lag import SAMPLES
 from tidewire.edge.pacer import Pacer
+from tidewire.edge.party import Party
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.ports import Publication
 from tidewire.edge.request_head import MAX_HEAD
 from tidewire.edge.rotation import Rotation
+from tidewire.edge.session import Session
+from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.transport import TransportState, WebSocketTransport
 from tidewire.kernel import errors
@@ -725,6 +730,32 @@ def test_no_client_raises_or_stays(chunks: list[bytes], stalled: bool) -> None:
     tcp.finish()
     assert (len(door.gate.transports), door.dispatcher.connections, door.hub.subscriptions) == (0, {}, 0)
     assert len(door.gate._deadlines) == 0
+
+
+@pytest.mark.parametrize("ends", ["the peer goes", "the edge closes", "the peer breaks a rule"])
+def test_a_connection_is_freed_at_its_end_without_the_garbage_collector(door: Door, ends: str) -> None:
+    """A full collection, which an edge makes rare, would find what refers to itself."""
+
+    def left() -> list[object]:
+        kinds = (WebSocketTransport, Connection, Session, Party, Subscriptions)
+        return [each for each in gc.get_objects() if isinstance(each, kinds)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(left())
+        tcp = door.client()
+        assert len(left()) > before
+        if ends == "the edge closes":
+            door.dispatcher.retire(next(iter(door.dispatcher.connections)), errors.SHUTDOWN)
+        elif ends == "the peer breaks a rule":
+            tcp.receive(b"\xff" * 20)
+        tcp.finish()
+        door.metrics.events.clear()
+        del tcp
+        assert len(left()) == before
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from tests.support.http import request
 from tests.support.wait import PATIENCE
 from tidewire.platform import http
-from tidewire.platform.http import ListenError, bind, http_protocol, listen, listen_at
+from tidewire.platform.http import ACCEPTS_PER_TURN, ListenError, bind, http_protocol, listen, listen_at
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -193,6 +194,31 @@ async def test_close_in_order_serves_who_waits() -> None:
             assert await asyncio.to_thread(sock.recv, 100) == b"hello"
     with pytest.raises(ConnectionRefusedError):
         connected(listener.port, 1)
+
+
+def test_a_busy_loop_accepts_several_connections_in_each_turn() -> None:
+    """An edge whose turns are long, because it writes much, would let hardly anyone in."""
+    assert uvloop.run(_turns_for(10 * ACCEPTS_PER_TURN)) < 40
+
+
+async def _turns_for(count: int) -> int:
+    """Return in how many turns of the loop so many waiting connections are accepted."""
+    accepted: list[asyncio.BaseTransport] = []
+
+    class Waiter(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.append(transport)
+
+    listener = await listen(Waiter, "127.0.0.1", 0, "http.port")
+    clients = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(count)]
+    turns = 0
+    while len(accepted) < count:
+        await asyncio.sleep(0)
+        turns += 1
+    listener.close()
+    for client in clients:
+        client.close()
+    return turns
 
 
 async def test_close_is_at_once() -> None:
