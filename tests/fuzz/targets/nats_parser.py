@@ -67,7 +67,7 @@ _MESSAGES = [
     b"HMSG a 17 reply 22 22\r\nNATS/1.0 503\r\nA: b\r\n\r\n\r\n",
     b"HMSG a 99 12 12\r\nNATS/1.0\r\n\r\n\r\n",
     b"MSG\ta  2\tr  4\r\nMSG \r\n",
-    b"PING\r\n",
+    b"MSG a 1 1\r\nx\r\nMSG a 99 r 1\r\ny\r\nPING\r\n",
     b"PONG\t\r\n",
     b"+OK  \r\n",
     b"-ERR 'Stale Connection'\r\n",

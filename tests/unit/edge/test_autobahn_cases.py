@@ -51,6 +51,11 @@ def pongs(*payloads: bytes) -> bytes:
     return b"".join(bytes((0x8A, len(payload))) + payload for payload in payloads)
 
 
+def by(size: int, data: bytes) -> Iterator[bytes]:
+    """Pieces of that many bytes."""
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
 class Case:
     """What is sent, and the messages, pongs and close code (0: none) that come of it."""
 
@@ -235,7 +240,7 @@ LARGE = {
     "9.1, 9.2": Case([frame(TEXT, MEBI), frame(BINARY, MEBI)], MEBI, MEBI),
     **{
         f"9.3, 9.4, 10.1 by {size}": Case(
-            fragments(TEXT, *(MEBI[at : at + size] for at in range(0, len(MEBI), size))), MEBI
+            [each for opcode in (TEXT, BINARY) for each in fragments(opcode, *by(size, MEBI))], MEBI, MEBI
         )
         for size in (64, 256, 1300, 4096, 65_536)
     },
@@ -252,11 +257,6 @@ def outcome(chunks: Iterable[bytes], *, deflate: bool = False) -> tuple[list[byt
         messages += reader.feed(chunk)
         owed += reader.outgoing()
     return messages, *said(owed)
-
-
-def by(size: int, data: bytes) -> Iterator[bytes]:
-    """Reads of that many bytes."""
-    return (data[at : at + size] for at in range(0, len(data), size))
 
 
 @protocol("transport.websocket", "message.utf8", "transport.ws_ping")

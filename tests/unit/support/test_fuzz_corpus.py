@@ -94,4 +94,4 @@ def test_command_names_the_targets_when_it_does_not_know_one(
     monkeypatch.setattr("sys.argv", ["fuzz", "order"])
     with pytest.raises(SystemExit):
         command.main()
-    assert "no such target: order (there are frames," in capsys.readouterr().err
+    assert f"no such target: order (there are {', '.join(NAMES)})" in capsys.readouterr().err
