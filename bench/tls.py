@@ -28,7 +28,8 @@ import uvloop
 from tests.support.certificates import write_certificate
 from tidewire.platform.certificates import TlsFiles, read_identity
 from tidewire.platform.open_files import raise_limit
-from tidewire.platform.tls import TlsSocket
+from tidewire.platform.rotation import Rotation
+from tidewire.platform.tls import TlsPort, TlsSocket
 
 CONNECTIONS = 300
 ROUNDS = 3
@@ -68,9 +69,10 @@ async def _serve(kind: str, folder: Path, pipe: Connection) -> None:
     loop = asyncio.get_running_loop()
     files = TlsFiles(str(folder / "cert"), str(folder / "key"))
     context = read_identity(files, time.time()).context
+    port = TlsPort(Rotation(lambda: None), Rotation(lambda: None), lambda *_: None)
     factory: Callable[[], asyncio.BaseProtocol] = Echo
     if kind == "ours":
-        factory = lambda: TlsSocket(context, Echo(), lambda *_: None)  # noqa: E731 - as short as the others
+        factory = lambda: TlsSocket(context, Echo(), port)  # noqa: E731 - as short as the others
     options: dict[str, Any] = {"ssl": context} if kind in {"asyncio", "uvloop"} else {}
     server = await loop.create_server(factory, "127.0.0.1", 0, backlog=4096, **options)
     pipe.send(server.sockets[0].getsockname()[1])

@@ -9,7 +9,7 @@ from tidewire.edge.proxy_protocol import Header, Malformed, parse
 from tidewire.edge.reception import Reception
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.platform.peer import peer_of
-from tidewire.platform.tls import TlsSocket
+from tidewire.platform.tls import TlsPort, TlsSocket
 
 if TYPE_CHECKING:
     import ssl
@@ -25,13 +25,14 @@ class Entrance:
         self._gate = gate
         self._context = context
         self._proxied = proxied
+        self._tls = TlsPort(gate.handshakes, gate.floods, self._tls_handshake)
 
     def __call__(self) -> asyncio.Protocol:
         """Return a protocol for one socket."""
         reception = Reception(self._gate)
         protocol: asyncio.Protocol = reception
         if self._context is not None:
-            protocol = TlsSocket(self._context(), reception, self._tls_handshake)
+            protocol = TlsSocket(self._context(), reception, self._tls)
         return ProxiedSocket(self._gate, reception, protocol) if self._proxied else protocol
 
     def _tls_handshake(self, outcome: str, tls: asyncio.Transport) -> None:

@@ -149,7 +149,7 @@ class Gate:
         self.proxies = NOBODY
         """The proxies that are believed about a client's address."""
         self.handshakes = Rotation(metrics.turn_over)
-        """Requests for an upgrade that were read and wait for their answer: a herd comes all at once."""
+        """TLS handshakes, and requests for an upgrade that were read, which wait for their turn: a herd comes all at once."""
         self.floods = Rotation(metrics.turn_over)
         """Connections that sent more than is worked off at once."""
         self._http = http

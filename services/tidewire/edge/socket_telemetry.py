@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STANDARD_CODES = range(1000, 1016)
 """Close codes of RFC 6455; a client may send any up to 4999, and must not choose our label values."""
 MAX_ORIGIN = 256
-TLS_USUAL = frozenset({"ok", "closed", "timeout"})
+TLS_USUAL = frozenset({"ok", "closed", "timeout", "gone"})
 PROXY_REFUSED = frozenset({"untrusted", "malformed"})
 
 
@@ -40,9 +40,10 @@ class SocketTelemetry:
         )
         self._tls = Counter(
             "tidewire_tls_handshakes",
-            "TLS handshakes that had begun on the public port by outcome: ok, closed (by the client), timeout, or why not "
-            "(http: no TLS, version, cipher, client_certificate, rejected: by an alert of the client, malformed); broken: "
-            "after an ok, a record that cannot be read.",
+            "TLS handshakes that had begun on the public port by outcome: ok, closed (by the client), timeout, gone (the "
+            "client was away before its turn), overload (its turn came too late), or why not (http: no TLS, version, cipher, "
+            "client_certificate, rejected: by an alert of the client, malformed); broken: after an ok, a record that cannot "
+            "be read.",
             ["outcome"],
         )
         self._proxy_headers = Counter(
@@ -82,7 +83,8 @@ class SocketTelemetry:
                 ),
                 Gauge(
                     "tidewire_handshakes_waiting",
-                    "Requests to the WebSocket path that wait for their answer. For long above 0: more come than are taken in.",
+                    "TLS handshakes, and requests to the WebSocket path, that wait for their turn. For long above 0: more come than are "
+                    "taken in.",
                     lambda: float(len(gate.handshakes)),
                 ),
                 Gauge(

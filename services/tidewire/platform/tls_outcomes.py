@@ -10,6 +10,13 @@ CLOSED: Final = "closed"
 TIMEOUT: Final = "timeout"
 BROKEN: Final = "broken"
 HTTP: Final = "http"
+GONE: Final = "gone"
+OVERLOAD: Final = "overload"
+NO_TLS: Final = b"This port speaks TLS: use wss:// or https://.\n"
+PLAIN_ANSWER: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(NO_TLS), NO_TLS)
+)
 _REASONS: Final = {
     "HTTP_REQUEST": HTTP,
     "HTTPS_PROXY_REQUEST": HTTP,
@@ -18,8 +25,21 @@ _REASONS: Final = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "client_certificate",
     "CERTIFICATE_VERIFY_FAILED": "client_certificate",
 }
-OUTCOMES: Final = (OK, CLOSED, TIMEOUT, BROKEN, *dict.fromkeys(_REASONS.values()), "rejected", "malformed")
-"""How a handshake may end. `broken` comes after an `ok`: a record that cannot be read."""
+OUTCOMES: Final = (
+    OK,
+    CLOSED,
+    TIMEOUT,
+    BROKEN,
+    GONE,
+    OVERLOAD,
+    *dict.fromkeys(_REASONS.values()),
+    "rejected",
+    "malformed",
+)
+"""How a handshake may end. `broken` comes after an `ok`: a record that cannot be read.
+
+`gone` and `overload` cost no cryptography: the client was away before its turn, or its turn came too late.
+"""
 
 
 def outcome_of(error: ssl.SSLError) -> str:

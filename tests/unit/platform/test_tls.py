@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.edge import now
 from tests.fakes.tcp import FakeTcp
 from tests.support.certificates import write_certificate
 from tests.support.wait import eventually
-from tidewire.platform import tls
+from tidewire.platform import rotation, tls
 from tidewire.platform.certificates import TlsFiles, read_identity
-from tidewire.platform.tls import MOST_OWED, TlsSocket
+from tidewire.platform.rotation import Rotation
+from tidewire.platform.tls import MOST_OWED, TlsPort, TlsSocket
+from tidewire.platform.tls_engine import PIECE
+from tidewire.platform.tls_outcomes import PLAIN_ANSWER
 
 NOW = datetime.now(UTC)
 
@@ -25,6 +29,8 @@ class Served(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.data: list[bytes] = []
         self.events: list[str] = []
+        self.busy = False
+        """Whether it has work left when the stream ends."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -36,7 +42,7 @@ class Served(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.events.append("eof")
-        return False
+        return self.busy
 
     def pause_writing(self) -> None:
         self.events.append("paused")
@@ -55,12 +61,18 @@ class Wire:
         self.served = Served()
         self.outcomes: list[str] = []
         context = read_identity(TlsFiles(str(cert), str(key)), NOW.timestamp()).context
-        self.socket = TlsSocket(context, self.served, lambda outcome, _: self.outcomes.append(outcome))
+        at_once = Rotation(lambda: None, now)
+        self.port = TlsPort(at_once, at_once, lambda outcome, _: self.outcomes.append(outcome))
+        self.socket = TlsSocket(context, self.served, self.port)
         self.tcp = FakeTcp(self.socket)
         trusting = ssl.create_default_context(cafile=str(cert))
         trusting.maximum_version = version
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = trusting.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
+
+    def wait_in(self, line: Rotation) -> None:
+        """Take turns there from now on."""
+        self.port.handshakes = self.port.floods = line
 
     def hello(self) -> bytes:
         """The first flight of the client."""
@@ -98,12 +110,33 @@ class Wire:
         return self._outgoing.read()
 
 
-@pytest.fixture(params=["1.2", "1.3"])
-def wire(request: pytest.FixtureRequest, tmp_path: Path) -> Wire:
-    """Nothing has been sent yet."""
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@pytest.fixture(params=list(VERSIONS))
+def wires(request: pytest.FixtureRequest, tmp_path: Path) -> list[Wire]:
+    """Three of them; nothing has been sent yet."""
     write_certificate(tmp_path / "c", [NOW + timedelta(days=1)], tmp_path / "k")
-    versions = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-    return Wire(tmp_path / "c", tmp_path / "k", versions[request.param])
+    return [Wire(tmp_path / "c", tmp_path / "k", VERSIONS[request.param]) for _ in range(3)]
+
+
+@pytest.fixture
+def wire(wires: list[Wire]) -> Wire:
+    """One of them."""
+    return wires[0]
+
+
+@pytest.fixture
+def over() -> list[str]:
+    """One entry for each turn that was too short."""
+    return []
+
+
+@pytest.fixture
+def line(over: list[str], monkeypatch: pytest.MonkeyPatch) -> Rotation:
+    """One in which a single piece is done in a turn of the loop, whatever the machine."""
+    monkeypatch.setattr(rotation, "TURN", 0.0)
+    return Rotation(lambda: over.append("over"))
 
 
 def opened(wire: Wire) -> asyncio.Transport:
@@ -160,19 +193,144 @@ def test_data_behind_the_handshake_are_not_lost(wire: Wire) -> None:
         assert b"".join(wire.served.data) == b"request"
 
 
-async def test_flood_of_records_leaves_the_neighbours_their_turn(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+async def test_floods_of_records_take_turns(wires: list[Wire], line: Rotation, over: list[str]) -> None:
+    """In one turn of the loop one piece is decrypted, whoever and however many sent them; no socket is read meanwhile."""
+    for wire in wires:
+        opened(wire)
+        wire.wait_in(line)
+        wire.tcp.receive(b"".join(wire.sent(b"%d," % number) for number in range(2000)))
+    assert (len(line), [wire.tcp.reading for wire in wires]) == (3, [False] * 3)
+    assert [wire.served.data for wire in wires] == [[]] * 3
+    await asyncio.sleep(0)
+    assert [0 < len(b"".join(wire.served.data)) < PIECE for wire in wires] == [True, False, False]
+    await eventually(lambda: not line and all(wire.tcp.reading for wire in wires))
+    for wire in wires:
+        assert b"".join(wire.served.data).split(b",")[:-1] == [b"%d" % number for number in range(2000)]
+    assert len(over) > 10
+
+
+async def test_handshakes_take_turns(wires: list[Wire], line: Rotation) -> None:
+    """One is answered in one turn of the loop, in the order in which they came, and nothing more is read meanwhile."""
+    for wire in wires:
+        wire.wait_in(line)
+        wire.tcp.receive(wire.hello())
+    assert (len(line), [wire.tcp.reading for wire in wires]) == (3, [False] * 3)
+    for answered in range(4):
+        assert [bool(wire.tcp.delivered) for wire in wires] == [True] * answered + [False] * (3 - answered)
+        await asyncio.sleep(0)
+    assert (len(line), [wire.tcp.reading for wire in wires]) == (0, [True] * 3)
+
+
+@pytest.mark.parametrize("wires", ["1.3"], indirect=True)
+async def test_what_stands_behind_a_handshake_waits_with_the_floods(wire: Wire, line: Rotation) -> None:
+    """Otherwise it would keep up those that are to come in."""
+    wire.tcp.receive(wire.hello())
+    wire._incoming.write(wire.tcp.taken())
+    flight = wire.hello()
+    flood = b"x" * 100_000
+    wire.wait_in(line)
+    wire.port.handshakes, wire.port.floods = Rotation(lambda: None, now), line
+    wire.tcp.receive(flight + wire.sent(flood))
+    assert (wire.outcomes, len(wire.port.handshakes), len(line)) == (["ok"], 0, 1)
+    await eventually(lambda: b"".join(wire.served.data) == flood)
+    assert (len(line), wire.tcp.reading) == (0, True)
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_no_handshake_is_done_for_a_client_that_has_left(
+    wire: Wire, line: Rotation, monkeypatch: pytest.MonkeyPatch, pieces: int
 ) -> None:
-    """What is more than a turn's work waits, and the socket is not read meanwhile."""
+    """Only the kernel knows, since the socket is not read; also where its first message came in pieces."""
+    hello = wire.hello()
+    if pieces == 2:
+        wire.tcp.receive(hello[:50])
+        hello = hello[50:]
+    wire.wait_in(line)
+    wire.tcp.receive(hello)
+    monkeypatch.setattr(tls, "has_left", lambda tcp: tcp is wire.tcp)
+    await asyncio.sleep(0)
+    assert (wire.outcomes, wire.tcp.aborted, wire.tcp.delivered) == (["gone"], True, b"")
+    assert wire.socket._engine.begun is (pieces == 2)
+    wire.tcp.finish()
+    assert (wire.outcomes, len(line)) == (["gone"], 0)
+
+
+async def test_no_handshake_is_done_that_waited_too_long(
+    wire: Wire, line: Rotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client is about to give up."""
+    monkeypatch.setattr(tls, "MAX_WAIT", -1.0)
+    wire.wait_in(line)
+    wire.tcp.receive(wire.hello())
+    await asyncio.sleep(0)
+    assert (wire.outcomes, wire.tcp.aborted, wire.tcp.delivered) == (["overload"], True, b"")
+    assert not wire.socket._engine.begun
+
+
+async def test_handshake_that_was_paid_for_is_finished(
+    wire: Wire, line: Rotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late, and also if its client says nothing more behind it."""
+    wire.tcp.receive(wire.hello())
+    wire._incoming.write(wire.tcp.taken())
+    monkeypatch.setattr(tls, "MAX_WAIT", -1.0)
+    monkeypatch.setattr(tls, "has_left", lambda _: True)
+    wire.wait_in(line)
+    wire.tcp.receive(wire.hello())
+    await asyncio.sleep(0)
+    assert wire.outcomes == ["ok"]
+
+
+async def test_socket_that_is_lost_in_line_is_nothing_to_do(wire: Wire, line: Rotation) -> None:
+    """Its handshake had begun, though it cost nothing yet."""
+    wire.wait_in(line)
+    wire.tcp.receive(wire.hello())
+    assert wire.socket.eof_received() is False
+    wire.tcp.finish()
+    await eventually(lambda: not line)
+    assert (wire.outcomes, wire.served.events) == (["closed"], ["made", "lost"])
+    assert not wire.socket._engine.begun
+
+
+async def test_protocol_that_stops_reading_leaves_the_line(wire: Wire, line: Rotation) -> None:
+    """And comes back to it with what waits."""
+    transport = opened(wire)
+    wire.wait_in(line)
+    long = b"x" * 20_000
+    wire.tcp.receive(wire.sent(long))
+    transport.pause_reading()
+    await eventually(lambda: not line)
+    assert (wire.served.data, wire.tcp.reading) == ([], False)
+    transport.resume_reading()
+    assert len(line) == 1
+    await eventually(lambda: b"".join(wire.served.data) == long)
+    assert wire.tcp.reading
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_what_came_before_the_end_of_the_stream_still_counts(
+    wire: Wire, line: Rotation, *, busy: bool
+) -> None:
+    """The socket closes behind the last of it, or leaves that to a protocol that has work left itself."""
     opened(wire)
-    monkeypatch.setattr(tls, "TURN", 0)
-    flood = b"".join(wire.sent(b"%d," % number) for number in range(2000))
-    wire.tcp.receive(flood)
-    assert not wire.tcp.reading
-    seen = len(b"".join(wire.served.data))
-    assert 0 < seen < 1000
-    await eventually(lambda: wire.tcp.reading)
-    assert b"".join(wire.served.data).split(b",")[:-1] == [b"%d" % number for number in range(2000)]
+    wire.served.busy = busy
+    wire.wait_in(line)
+    long = b"x" * 20_000
+    wire.tcp.receive(wire.sent(long))
+    assert wire.socket.eof_received() is True
+    assert wire.served.events == ["made"]
+    await eventually(lambda: not line)
+    assert b"".join(wire.served.data) == long
+    assert (wire.served.events, wire.tcp.closing, wire.tcp.reading) == (["made", "eof"], not busy, False)
+
+
+async def test_protocol_with_work_left_keeps_the_socket_open(wire: Wire) -> None:
+    """At the end of the stream and at the peer's goodbye alike, as without TLS."""
+    opened(wire)
+    wire.served.busy = True
+    assert wire.socket.eof_received() is True
+    wire.tcp.receive(wire.goodbye())
+    assert (wire.served.events, wire.tcp.closing) == (["made", "eof", "eof"], False)
 
 
 async def test_protocol_may_stop_reading(wire: Wire) -> None:
@@ -248,7 +406,7 @@ def test_lost_connection_lets_go_of_everything(wire: Wire) -> None:
     opened(wire)
     wire.tcp.finish()
     assert wire.served.events == ["made", "lost"]
-    assert wire.socket._tls is None
+    assert wire.socket._engine._tls is None
     assert wire.socket.get_protocol() is not wire.served
     assert wire.outcomes == ["ok"]
 
@@ -269,7 +427,7 @@ def test_plain_http_is_told_so(wire: Wire) -> None:
     """In its own language."""
     wire.tcp.receive(b"GET / HTTP/1.1\r\n\r\n")
     assert wire.outcomes == ["http"]
-    assert wire.tcp.taken() == tls.PLAIN_ANSWER
+    assert wire.tcp.taken() == PLAIN_ANSWER
     assert wire.tcp.closing
 
 
@@ -296,10 +454,10 @@ def test_answers_to_a_peer_that_reads_none_are_bounded(wire: Wire) -> None:
     opened(wire)
     wire.tcp.receive(wire.sent(b"x"))
     wire.tcp.stall()
-    wire.socket._outgoing.write(b"a" * MOST_OWED)
+    wire.socket._engine._outgoing.write(b"a" * MOST_OWED)
     wire.tcp.receive(wire.sent(b"y"))
     assert not wire.tcp.aborted
-    wire.socket._outgoing.write(b"a")
+    wire.socket._engine._outgoing.write(b"a")
     wire.tcp.receive(wire.sent(b"z"))
     assert wire.tcp.aborted
     assert wire.outcomes == ["ok", "broken"]
