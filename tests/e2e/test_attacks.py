@@ -33,7 +33,6 @@ IMPATIENT = {
         "ping_interval": "2s",
         "pong_timeout": "1500ms",
         "queue_max_size": 1 << 18,
-        "inflight_limit": 1024,
         "command_rate_limit": 100,
     },
     "websocket": {"close_timeout": "500ms", "compression": True},

@@ -27,7 +27,7 @@ from tests.support.wait import eventually
 ROOT = Path(__file__).resolve().parents[2]
 CHANNEL = "live:neighbour"
 NAME = "neighbour"
-INTERVAL = 0.01
+INTERVAL = 0.02
 """Seconds between two publications."""
 SETTLED = 10.0
 """Seconds that the last publication of a span may take to be acknowledged and heard."""
