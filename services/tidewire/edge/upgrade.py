@@ -17,7 +17,7 @@ from tidewire.edge.request_head import RequestHead, parse_head
 from tidewire.kernel.http_grammar import TOKEN, list_of
 
 WRONG_METHOD = Refuse(405, "bad_upgrade", "An upgrade is a GET (RFC 6455, section 4.2.1).")
-WRONG_HTTP = Refuse(505, "bad_upgrade", "An upgrade is made with HTTP/1.1 (RFC 6455, section 4.2.1).")
+WRONG_HTTP = Refuse(505, "bad_upgrade", "An upgrade needs version 1.1 of HTTP (RFC 6455, section 4.2.1).")
 NO_UPGRADE = Refuse(426, "bad_upgrade", "Only WebSockets are served here: no upgrade was asked for.")
 WRONG_KEY = Refuse(
     400, "bad_upgrade", "An upgrade has one Sec-WebSocket-Key, 16 bytes in base64 (RFC 6455, section 4.2.1)."
