@@ -83,6 +83,11 @@ def believing(made: Rules, **verdicts: Any) -> FakeTokens:
     return tokens
 
 
+def _unconfirmed(_error: ReplyError | None) -> None:
+    """Stand beside a publication that is answered with another one of its turn."""
+    raise AssertionError("nobody waits for this publication by itself")
+
+
 class FakeBroker:
     """A broker whose answers the test gives, by calling the collected `done`s."""
 
@@ -97,14 +102,22 @@ class FakeBroker:
         self.calls: list[tuple[str, str, bytes, Callable[[bytes | ReplyError], None]]] = []
         self.sent: list[bytes] = []
         self.traces: list[bytes] = []
+        self.same_turn: int | None = None
 
-    def publish(
-        self, channel: str, data: bytes, info: bytes, done: Done, trace: bytes = b""
-    ) -> ReplyError | None:
+    def publish(self, channel: str, data: bytes, info: bytes, trace: bytes = b"") -> ReplyError | None:
         self.traces.append(trace)
         if self.refuses is None:
-            self.published.append((channel, data, info, done))
+            self.published.append((channel, data, info, _unconfirmed))
         return self.refuses
+
+    @property
+    def turn(self) -> int:
+        """Each publication has a turn of its own, unless the test says otherwise."""
+        return len(self.published) if self.same_turn is None else self.same_turn
+
+    def acknowledge(self, done: Done) -> None:
+        """`done` stands beside the newest publication; others of its turn have none of their own."""
+        self.published[-1] = (*self.published[-1][:3], done)
 
     def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
         handle = len(self.subscribed) + 1

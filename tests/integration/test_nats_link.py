@@ -137,6 +137,27 @@ async def test_own_messages_and_the_chunk_end_come_before_a_later_barrier(nats_s
         assert listener.log.index("chunk") < listener.log.index("barrier True")
 
 
+async def test_barriers_of_one_turn_pass_together_and_those_of_the_next_by_their_own_ping(
+    nats_server: NatsServer,
+) -> None:
+    """The turn is another one as soon as its PING is written: what is published then stands behind it."""
+    async with started(nats_server.url) as (link, _):
+        order: list[tuple[int, int]] = []
+        turns = []
+        for _ in range(2):
+            turns.append(link.turn)
+            for number in range(2):
+                link.publish(b"a", b"x")
+                link.barrier(lambda _, at=(link.turn, number): order.append(at), 5.0)
+            assert link.turn == turns[-1]
+            await asyncio.sleep(0)
+            assert order == []
+        assert turns == [turns[0], turns[0] + 1]
+        assert link.turn == turns[0] + 2
+        await eventually(lambda: len(order) == 4)
+        assert order == [(turn, number) for turn in turns for number in range(2)]
+
+
 async def test_barriers_pass_in_order_and_mix_with_those_of_nats_py(nats_server: NatsServer) -> None:
     """Its flushes and pings stand in the same line for their PONGs."""
     async with started(nats_server.url) as (link, _):

@@ -99,6 +99,13 @@ async def test_requests_and_barriers_that_wait_are_bounded(nats_server: NatsServ
             link.request(b"silent", b"", b"", 60.0, lambda header, _: replies.append(header))
         assert await settled(link)
         assert replies == []
+        passed: list[bool] = []
+        for _ in range(10):
+            link.barrier(passed.append, 60.0)
+        with pytest.raises(LinkFull):
+            link.barrier(passed.append, 60.0)
+        await eventually(lambda: passed == [True] * 10)
+        assert await settled(link)
     assert replies == [None] * 10
 
 

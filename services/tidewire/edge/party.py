@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tidewire.edge.effects import Answer
 from tidewire.edge.policies.capabilities import NONE, Capabilities
 from tidewire.edge.wire.replies import ClientInfo, Reply
@@ -26,6 +28,7 @@ class Party:
     """The client of one connection. `session`, its subscriptions and its requests all speak for it."""
 
     __slots__ = (
+        "_sender",
         "capabilities",
         "client",
         "detail",
@@ -52,6 +55,7 @@ class Party:
         self.detail = ""
         """What the log says beyond the close reason."""
         self.info = ClientInfo(user="", client=client)
+        self._sender = b""
         self.capabilities: Capabilities = NONE
         self.since = 0
         """When it authenticated, Unix microseconds."""
@@ -67,6 +71,13 @@ class Party:
         self.info = ClientInfo(user=claims.user, client=self.client, conn_info=claims.info)
         self.capabilities = claims.capabilities
         self.since = int(self.rules.clock.wall() * 1e6)
+
+    @property
+    def sender(self) -> bytes:
+        """`info` as one line of JSON, made when the client first publishes."""
+        if not self._sender:
+            self._sender = msgspec.json.encode(self.info)
+        return self._sender
 
     @property
     def crowded(self) -> bool:

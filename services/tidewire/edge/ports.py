@@ -76,14 +76,18 @@ class Broker(Protocol):
     def available(self) -> bool:
         """Whether new subscriptions and publications have a chance at this moment."""
 
-    def publish(
-        self, channel: str, data: bytes, info: bytes, done: Done, trace: bytes = b""
-    ) -> ReplyError | None:
-        """Publish, with `Span.header` as `trace`. An error returned means: not taken, `done` is never called.
+    def publish(self, channel: str, data: bytes, info: bytes, trace: bytes = b"") -> ReplyError | None:
+        """Publish, with `Span.header` as `trace`. An error returned means: not taken. What becomes of it `acknowledge` tells."""
 
-        Otherwise `done` comes within the publish timeout: success once the broker itself has the publication, and an
-        own subscriber's delivery of it comes first; a temporary error when that could not be learned, in which case it
-        may have been delivered all the same.
+    @property
+    def turn(self) -> int:
+        """A number for this turn of the loop; another one as soon as what was published in it is on its way."""
+
+    def acknowledge(self, done: Done) -> None:
+        """Call `done` about all that is published in this `turn`, within the publish timeout.
+
+        Success once the broker itself has it, and own subscribers' deliveries of it come first; a temporary error when
+        that could not be learned, in which case it may have been delivered all the same.
         """
 
     def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
@@ -107,7 +111,7 @@ class Broker(Protocol):
         done: Callable[[bytes | ReplyError], None],
         trace: bytes = b"",
     ) -> ReplyError | None:
-        """Ask whoever answers `method`; same contract as `publish` for the returned error and `done`."""
+        """Ask whoever answers `method`. An error returned means: not taken, `done` is never called."""
 
     def send(self, user: str, client: str, data: bytes) -> bool:
         """Pass a one-way message to the application; False when it could not be handed on."""

@@ -9,17 +9,18 @@ from msgspec import Raw
 
 from tidewire.edge.effects import Answer, Call, Effect, Publish, Send
 from tidewire.edge.policies.capabilities import Capability
+from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.wire.json_codec import clean_json
-from tidewire.edge.wire.replies import ClientInfo, PublishResult, Reply, RpcResult
+from tidewire.edge.wire.replies import PublishResult, Reply, RpcResult
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.party import Party
-    from tidewire.edge.policies.permissions import Namespace
     from tidewire.edge.subscriptions import Subscription, Subscriptions
     from tidewire.edge.wire.commands import PublishRequest, RpcRequest, SendRequest
 
+PUBLISHED = PublishResult()
 NOT_JSON = ReplyError(errors.INTERNAL.code, "the method's answer is not JSON")
 
 
@@ -31,19 +32,19 @@ def publish(
     if not channel:
         return errors.BAD_PROTOCOL
     subscription = subscriptions.find(channel)
-    problem = _publish_problem(request, party, subscription)
+    data = bytes(request.data)
+    problem = _publish_problem(channel, data, party, subscription)
     if problem is None and party.crowded:
         problem = errors.TOO_MANY_REQUESTS
     if problem is not None:
         return [party.refuse("publish", number, problem)]
     party.owed += 1
-    info = msgspec.json.encode(_info(party, subscription))
-    return [Publish(number, channel, bytes(request.data), info, party.started)]
+    return [Publish(number, channel, data, _sender(party, subscription), party.started)]
 
 
 def published(party: Party, number: int, started: float, error: ReplyError | None) -> Answer:
     """Take the result of `Publish`."""
-    reply = Reply(id=number, publish=PublishResult()) if error is None else Reply(id=number, error=error)
+    reply = Reply(id=number, publish=PUBLISHED) if error is None else Reply(id=number, error=error)
     return party.settle("publish", started, reply)
 
 
@@ -75,15 +76,15 @@ def send(request: SendRequest, party: Party) -> list[Effect] | Disconnect:
 
 
 def _publish_problem(
-    request: PublishRequest, party: Party, subscription: Subscription | None
+    channel: str, data: bytes, party: Party, subscription: Subscription | None
 ) -> ReplyError | None:
-    namespace = party.rules.namespaces.find(request.channel)
-    if isinstance(namespace, ReplyError):
+    namespace = party.rules.namespaces.find(channel)
+    if not isinstance(namespace, Namespace):
         return namespace
-    problem = namespace.may_publish(request.channel, party.user, subscribed=subscription is not None)
-    if problem is errors.PERMISSION_DENIED and _capable(request.channel, party, subscription):
+    problem = namespace.may_publish(channel, party.user, subscribed=subscription is not None)
+    if problem is errors.PERMISSION_DENIED and _capable(channel, party, subscription):
         problem = None
-    return problem or _data_problem(bytes(request.data), namespace, party)
+    return problem or _data_problem(data, namespace, party)
 
 
 def _capable(channel: str, party: Party, subscription: Subscription | None) -> bool:
@@ -100,7 +101,7 @@ def _data_problem(data: bytes, namespace: Namespace, party: Party) -> ReplyError
     return None
 
 
-def _info(party: Party, subscription: Subscription | None) -> ClientInfo:
+def _sender(party: Party, subscription: Subscription | None) -> bytes:
     if subscription is None or not bytes(subscription.grant.info):
-        return party.info
-    return msgspec.structs.replace(party.info, chan_info=subscription.grant.info)
+        return party.sender
+    return msgspec.json.encode(msgspec.structs.replace(party.info, chan_info=subscription.grant.info))

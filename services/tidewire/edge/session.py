@@ -163,12 +163,14 @@ class Session:
         """Carry out commands in order; `size` is what they counted in the line from which they come."""
         effects: list[Effect] = []
         tokens = 0
+        self.party.started = self._rules.clock.monotonic()
+        many = len(commands) > TOKENS_AT_ONCE
         for index, command in enumerate(commands):
             if self._backlog is not None:
                 return effects + self._hold(commands[index:], size)
             if self.state not in TAKING_COMMANDS:
                 return effects + self._pass_over(commands[index:])
-            tokens += has_token(command)
+            tokens += many and has_token(command)
             if tokens > TOKENS_AT_ONCE:
                 self._backlog = Backlog(self._rules.inflight_limit)
                 return [*effects, Yield(), *self._hold(commands[index:], size)]
@@ -219,7 +221,6 @@ class Session:
         return self.state is state
 
     def _handle(self, command: Command) -> list[Effect]:
-        self.party.started = self._rules.clock.monotonic()
         method = _method(command)
         if self.state is SessionState.CONNECTING:
             if command.connect is None or not command.id:
@@ -231,7 +232,8 @@ class Session:
             return self._pong() if not command.id else self.close(errors.BAD_PROTOCOL)
         if method == "connect" or (not command.id and method != "send"):
             return self.close(errors.BAD_PROTOCOL)
-        return self._outcome(command, self._dispatch(method, command))
+        outcome = self._dispatch(method, command)
+        return outcome if isinstance(outcome, list) else self._outcome(command, outcome)
 
     def _outcome(self, command: Command, outcome: Outcome) -> list[Effect]:
         if isinstance(outcome, Disconnect):

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from tidewire.edge.ports import Broker, Metrics, Span, Tracer
     from tidewire.kernel.errors import ReplyError
 
+    Batch = list[tuple[int, float, Span]]
+    """Publications that wait for the same acknowledgement: the command's id, when it came, what is traced of it."""
+
 
 class Upstream:
     """Acts on `Publish`, `Call` and `Send`; `perform` takes what a session makes of a result that comes later."""
 
-    __slots__ = ("_broker", "_metrics", "_perform", "_tracer")
+    __slots__ = ("_batches", "_broker", "_metrics", "_perform", "_tracer", "_turn")
 
     def __init__(
         self,
@@ -29,19 +32,33 @@ class Upstream:
         self._metrics = metrics
         self._tracer = tracer
         self._perform = perform
+        self._turn = 0
+        self._batches: dict[Connection, Batch] = {}
+        """What was published in that turn of the broker, and is not answered yet."""
 
     def publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
         """Publish for a client; return what its session makes of a result that is known at once."""
         span = self._tracer.publish(effect.channel, effect.started)
-        done = partial(self._published, connection, effect, span)
-        error = self._broker.publish(effect.channel, effect.data, effect.info, done, span.header)
-        if error is None:
-            return ()
-        span.end(error.code)
-        return connection.session.published(effect.id, effect.started, error)
+        error = self._broker.publish(effect.channel, effect.data, effect.info, span.header)
+        if error is not None:
+            span.end(error.code)
+            return connection.session.published(effect.id, effect.started, error)
+        self._batch(connection).append((effect.id, effect.started, span))
+        return ()
+
+    def _batch(self, connection: Connection) -> Batch:
+        """Return what the connection publishes in this turn, all of which is answered in one frame."""
+        if self._turn != self._broker.turn:
+            self._turn = self._broker.turn
+            self._batches = {}
+        batch = self._batches.get(connection)
+        if batch is None:
+            batch = self._batches[connection] = []
+            self._broker.acknowledge(partial(self._published, connection, batch))
+        return batch
 
     def call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
-        """Call a method for a client; see `publish`."""
+        """Call a method for a client; return what its session makes of a result that is known at once."""
         session = connection.session
         party = session.party
         span = self._tracer.call(effect.method, effect.started)
@@ -59,11 +76,15 @@ class Upstream:
             self._metrics.messages_unsent(1)
         return ()
 
-    def _published(
-        self, connection: Connection, effect: Publish, span: Span, error: ReplyError | None
-    ) -> None:
-        span.end(error.code if error is not None else 0)
-        self._perform(connection, connection.session.published(effect.id, effect.started, error))
+    def _published(self, connection: Connection, batch: Batch, error: ReplyError | None) -> None:
+        if self._batches.get(connection) is batch:  # what is published from now on must not be added to it
+            del self._batches[connection]
+        code = error.code if error is not None else 0
+        effects: list[Effect] = []
+        for number, started, span in batch:
+            span.end(code)
+            effects += connection.session.published(number, started, error)
+        self._perform(connection, effects)
 
     def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:
         span.end(0 if isinstance(answer, bytes) else answer.code)

@@ -37,8 +37,9 @@ def split_channel(channel: str) -> ChannelParts:
 
 def limited_users(channel: str) -> tuple[str, ...] | None:
     """Return the user ids that a `#` channel is limited to, or None where the name has no `#`."""
-    _, boundary, users = channel.rpartition(USER_BOUNDARY)
-    return tuple(users.split(USER_SEPARATOR)) if boundary else None
+    if USER_BOUNDARY not in channel:
+        return None
+    return tuple(channel.rpartition(USER_BOUNDARY)[2].split(USER_SEPARATOR))
 
 
 def is_pattern(channel: str) -> bool:

@@ -189,8 +189,13 @@ class NatsLink:
         self._out_msgs += 1
         self._out_bytes += size
 
+    @property
+    def turn(self) -> int:
+        """A number that changes when a PING is written: barriers of the same turn pass together."""
+        return self._outgoing.turn
+
     def barrier(self, callback: BarrierCallback, timeout: float) -> None:
-        """Tell when the server has processed all that the link was given before this call.
+        """Tell when the server has processed all that the link was given before this call, or later in this `turn`.
 
         False: it did not say so in time, or it refused one of the commands since the barrier before this one; which
         one, only `last_error` tells, so all barriers of one loop turn fail together.
@@ -202,7 +207,10 @@ class NatsLink:
         """
         if self._state is not LinkState.CONNECTED:
             raise LinkAway("NATS is away")
-        self._outgoing.ping(self._calls.add_barrier(callback, timeout))
+        unsent = self._outgoing.unsent_ping
+        number = self._calls.add_barrier(callback, timeout, unsent=unsent)
+        if number != unsent:
+            self._outgoing.ping(number)
 
     def request(
         self, subject: bytes, payload: bytes, header: bytes, timeout: float, callback: ReplyCallback

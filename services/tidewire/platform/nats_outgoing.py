@@ -39,6 +39,8 @@ class Outgoing:
         """Refuse messages beyond `limit` waiting bytes; call `overrun` when control lines alone pass twice that."""
         self.answered: list[Answered] = []
         """Barriers whose PONG has come, in order; the reader empties it."""
+        self.turn = 0
+        """How many PINGs were written; all that is sent in one turn stands before its PING."""
         self._limit = limit
         self._overrun = overrun
         self._client: LinkClient | None = None
@@ -57,6 +59,11 @@ class Outgoing:
     def waiting(self) -> int:
         """Bytes that are not in the hands of the operating system yet."""
         return self._size + self._measure()
+
+    @property
+    def unsent_ping(self) -> int:
+        """The newest number that waits for a PING which is not written yet; 0 for none."""
+        return self._pings[-1] if self._pings else 0
 
     def attach(self, client: LinkClient) -> None:
         """Write to this client from now on."""
@@ -127,6 +134,7 @@ class Outgoing:
             # nats-py appends to the same line when it writes a PING of its own, so the order on the wire is kept.
             client.await_pong(_Pong(self._pings, self.answered))
             self._pings = []
+            self.turn += 1
             self._parts.append(PING)
         if self._parts:
             data = b"".join(self._parts)

@@ -42,6 +42,11 @@ class PendingCalls(Generic[Call]):
             numbers.add(number)
         return number
 
+    def find(self, number: int) -> Call | None:
+        """Return the call of this number, which stays; None when it has left before."""
+        entry = self._calls.get(number)
+        return None if entry is None else entry[0]
+
     def take(self, number: int) -> Call | None:
         """Return the call of this number and forget it; None when it has left before."""
         entry = self._calls.pop(number, None)

@@ -63,6 +63,40 @@ def test_publications_of_a_connection_reach_the_broker_in_order(core: Core) -> N
     ]
 
 
+@protocol("command.publish")
+def test_publications_of_one_turn_are_answered_in_one_frame(core: Core) -> None:
+    """Each connection's own, in their order, over the frames in which they came; those of the next turn wait for theirs."""
+    one, other = core.client(), core.client("bob")
+    core.broker.same_turn = 1
+    one.say(*({"id": n, "publish": {"channel": "chat:a", "data": n}} for n in (2, 3)))
+    other.say({"id": 9, "publish": {"channel": "chat:a", "data": 9}})
+    one.say({"id": 4, "publish": {"channel": "chat:a", "data": 4}})
+    core.broker.same_turn = 2
+    one.say({"id": 5, "publish": {"channel": "chat:a", "data": 5}})
+    done = [done for _, _, _, done in core.broker.published]
+    done[0](None)
+    assert one.frames() == ['{"id":2,"publish":{}}\n{"id":3,"publish":{}}\n{"id":4,"publish":{}}']
+    assert other.frames() == []
+    done[2](errors.INTERNAL)
+    assert [reply["id"] for reply in other.heard() if "error" in reply] == [9]
+    done[4](None)
+    assert one.heard() == [{"id": 5, "publish": {}}]
+
+
+@protocol("command.publish")
+def test_a_publication_behind_the_answer_of_its_turn_has_one_of_its_own(core: Core) -> None:
+    """The broker may know at once that it will never know: then nothing more is added to what was answered."""
+    client = core.client()
+    core.broker.same_turn = 1
+    client.say({"id": 2, "publish": {"channel": "chat:a", "data": 2}})
+    core.broker.published[0][3](errors.INTERNAL)
+    assert client.heard()[0]["error"]["code"] == 100
+    client.say({"id": 3, "publish": {"channel": "chat:a", "data": 3}})
+    assert client.heard() == []
+    core.broker.published[1][3](None)
+    assert client.heard() == [{"id": 3, "publish": {}}]
+
+
 @protocol("command.rpc", "command.send")
 def test_calls_and_messages_go_to_the_broker(core: Core) -> None:
     """A message that cannot be handed on is counted, since nobody can be told."""

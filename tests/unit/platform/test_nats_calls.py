@@ -134,3 +134,50 @@ async def test_barriers_and_requests_are_bounded() -> None:
     with pytest.raises(LinkFull):
         waiting.request()
     waiting.calls.add_barrier(waiting.verdicts.append, 5.0, own=True)
+
+
+async def test_barriers_beside_an_unsent_one_share_its_number() -> None:
+    """They end together, and what one of them raises is nothing to the others."""
+    waiting = Waiting()
+    first = waiting.barrier()
+    assert waiting.calls.add_barrier(lambda _: 1 / 0, 5.0, unsent=first) == first
+    assert waiting.calls.add_barrier(waiting.verdicts.append, 5.0, unsent=first) == first
+    waiting.calls.end_barriers([first], taken=True)
+    assert waiting.verdicts == [True, True]
+    assert [type(error) for error in waiting.errors] == [ZeroDivisionError]
+
+
+async def test_a_barrier_that_has_ended_takes_in_nobody() -> None:
+    """Whoever came to it now would wait for ever."""
+    waiting = Waiting()
+    first = waiting.barrier()
+    waiting.calls.fail_all()
+    second = waiting.calls.add_barrier(waiting.verdicts.append, 5.0, unsent=first)
+    assert second != first
+    waiting.calls.end_barriers([second], taken=True)
+    assert waiting.verdicts == [False, True]
+
+
+async def test_barriers_that_wait_otherwise_have_a_number_of_their_own() -> None:
+    """Another time to wait is another deadline; the link's own pass where others do not."""
+    waiting = Waiting()
+    first = waiting.barrier(0.1)
+    second = waiting.calls.add_barrier(waiting.verdicts.append, 60.0, unsent=first)
+    own = waiting.calls.add_barrier(waiting.verdicts.append, 60.0, own=True)
+    third = waiting.calls.add_barrier(waiting.verdicts.append, 60.0, unsent=own)
+    assert len({first, second, own, third}) == 4
+    await eventually(lambda: waiting.verdicts == [False])
+    waiting.calls.end_barriers([second, own, third], taken=False)
+    assert waiting.verdicts == [False, False, True, False]
+
+
+async def test_all_who_share_a_number_count_for_the_limit() -> None:
+    """Until they have ended, however that was; the link's own neither count nor are refused."""
+    waiting = Waiting(limit=2)
+    for _ in range(2):
+        first = waiting.barrier()
+        waiting.calls.add_barrier(waiting.verdicts.append, 5.0, unsent=first)
+        with pytest.raises(LinkFull):
+            waiting.calls.add_barrier(waiting.verdicts.append, 5.0, unsent=first)
+        waiting.calls.add_barrier(waiting.verdicts.append, 5.0, own=True)
+        waiting.calls.fail_all()

@@ -81,26 +81,32 @@ class NatsBroker:
         """See ports.Broker."""
         return self.mapped and self._link.state is LinkState.CONNECTED
 
-    def publish(
-        self, channel: str, data: bytes, info: bytes, done: Done, trace: bytes = b""
-    ) -> ReplyError | None:
+    def publish(self, channel: str, data: bytes, info: bytes, trace: bytes = b"") -> ReplyError | None:
         """See ports.Broker."""
+        if not self.mapped:
+            return AWAY
         header = b"NATS/1.0\r\nTw-V: 1\r\nTw-Time: %d\r\nTw-Info: %b\r\n%b\r\n" % (
             int(self._clock.wall() * 1e6),
             info,
             trace,
         )
-        if not self.available:
-            return AWAY
         try:
             self._link.publish(in_subject(channel, self._partitions), data, header)
         except PayloadTooLarge:
             return TOO_LARGE
         except LinkError:
             return AWAY
+        return None
+
+    @property
+    def turn(self) -> int:
+        """See ports.Broker."""
+        return self._link.turn
+
+    def acknowledge(self, done: Done) -> None:
+        """See ports.Broker."""
         if not self._confirm(done):
             self._soon(done, UNCERTAIN)  # it was written, but too much waits to learn what became of it
-        return None
 
     def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
         """See ports.Broker."""
@@ -190,7 +196,7 @@ class NatsBroker:
 
     def _confirm(self, done: Done) -> bool:
         """Call `done` once nats-server has processed all that was written so far; False: it never will be called."""
-        if not self.available:
+        if not self.mapped:
             return False
         try:
             self._link.barrier(

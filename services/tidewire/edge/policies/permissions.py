@@ -7,6 +7,7 @@ user-limited list, and the namespace's flags. A flag `..._for_client` speaks of 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import re2
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from tidewire.kernel.errors import ReplyError
 
 
+CHANNELS_KNOWN = 8192
+"""Channels whose namespace is remembered: judging a name takes microseconds, and most are used again at once."""
 MAX_STARS = 3
 MAX_PARTS = 6
 """Of a pattern. NATS sends a publication once for each pattern that covers it: with these bounds there are at most 41."""
@@ -124,12 +127,13 @@ class Namespace:
 class Namespaces:
     """All namespaces of a deployment."""
 
-    __slots__ = ("_by_name", "_max_length", "_without")
+    __slots__ = ("_by_name", "_look_up", "_max_length", "_without")
 
     def __init__(self, config: ChannelConfig) -> None:
         self._max_length = config.max_length
         self._without = Namespace(config.without_namespace)
         self._by_name = {namespace.name: Namespace(namespace) for namespace in config.namespaces}
+        self._look_up = lru_cache(CHANNELS_KNOWN)(self._judge)
 
     @property
     def names(self) -> frozenset[str]:
@@ -138,12 +142,20 @@ class Namespaces:
 
     def find(self, channel: str) -> Namespace | ReplyError:
         """Return the namespace of a channel, or why there can be no such channel (102 or 107)."""
+        if len(channel) > self._max_length:  # before the cache, whose names this bounds
+            return self._too_long()
+        return self._look_up(channel)
+
+    def _too_long(self) -> ReplyError:
+        return errors.BAD_REQUEST.saying(f"bad request: channel over {self._max_length} bytes")
+
+    def _judge(self, channel: str) -> Namespace | ReplyError:
         try:
             length = len(channel.encode())
         except UnicodeEncodeError:
             return errors.BAD_REQUEST.saying("bad request: the channel is not valid Unicode")
         if length > self._max_length:
-            return errors.BAD_REQUEST.saying(f"bad request: channel over {self._max_length} bytes")
+            return self._too_long()
         parts = split_channel(channel)
         namespace = self._without if parts.namespace is None else self._by_name.get(parts.namespace)
         if namespace is None:

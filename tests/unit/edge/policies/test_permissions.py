@@ -245,3 +245,13 @@ def test_denial_that_a_capability_may_lift_is_the_very_constant() -> None:
     assert namespace().may_publish("a", "alice", subscribed=True) is errors.PERMISSION_DENIED
     assert namespace(**PUBLISH).may_publish("$a", "alice", subscribed=False) is errors.PERMISSION_DENIED
     assert namespace(**PUBLISH).may_publish("a#b", "alice", subscribed=False) is errors.PERMISSION_DENIED
+
+
+def test_only_names_that_may_be_channels_are_remembered() -> None:
+    """The others are as long as clients please. What is remembered is the same the second time."""
+    found = namespaces()
+    for _ in range(2):
+        assert code(found.find("a" * 100_000)) == 107
+    assert found._look_up.cache_info().currsize == 0
+    assert found.find("chat:a") is found.find("chat:a")
+    assert found._look_up.cache_info().currsize == 1

@@ -1,0 +1,199 @@
+"""What commands cost the edge by itself: CPU from a socket's bytes to the bytes of the reply, without the socket.
+
+A real edge core, real WebSocket transports on sockets that are none, a real nats-server. `publish, n in flight`: 100
+connections that each keep n acknowledged publications under way, n in one read as a client sends them that waits for all.
+`connect`: upgrade and connect command, each with a token of another user. Prints CPU microseconds of the edge's thread
+for each command: the median, the least and the greatest of the rounds. `--profile` prints a profile instead, in which calls
+cost more than they do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+import uvloop
+from websockets.frames import Frame, Opcode
+
+from tests.fakes.tcp import FakeTcp
+from tests.support.edges import edge_config as written_config
+from tests.support.edges import mapping, token
+from tests.support.nats_server import NatsServer
+from tidewire.edge.app import Edge
+from tidewire.edge.config import EdgeConfig
+from tidewire.edge.transport import WebSocketTransport
+from tidewire.kernel.config import decode
+
+CLIENTS = 100
+PUBLISHES = 40
+"""Rounds of publishes of each client that one measurement takes, fewer with more in flight."""
+CONNECTS = 400
+ROUNDS = 7
+WINDOWS = (1, 16)
+HEAD = (
+    b"GET /connection/websocket HTTP/1.1\r\nHost: edge\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+DATA = "x" * 112
+
+
+def frame(text: str) -> bytes:
+    """Return a client's frame."""
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=True)
+
+
+class Socket(FakeTcp):
+    """The socket of a client that reads at once: `heard` is told of every write."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.heard: Callable[[bytes], None] = lambda _data: None
+        super().__init__(WebSocketTransport(edge._gate))  # noqa: SLF001 - where a listener would take it from
+
+    def write(self, data: bytes) -> None:
+        """See asyncio.WriteTransport."""
+        self.heard(data)
+
+
+class Publisher:
+    """A client that keeps `window` publications in flight."""
+
+    def __init__(self, socket: Socket, number: int) -> None:
+        self._socket = socket
+        self._channel = f"live:{number}"
+        self._reads: list[bytes] = []
+        self._owed = 0
+        self._done: Callable[[], None] = lambda: None
+
+    async def publish(self, window: int, times: int) -> None:
+        """Publish so often."""
+        done = asyncio.get_running_loop().create_future()
+        self._done = lambda: done.set_result(None)
+        command = f'{{"id":%d,"publish":{{"channel":"{self._channel}","data":"{DATA}"}}}}'
+        self._read = b"".join(frame(command % (7 + number)) for number in range(window))
+        self._window, self._left, self._owed = window, times, 0
+        self._socket.heard = self._hear
+        self._next()
+        await done
+
+    def _next(self) -> None:
+        self._owed = self._window
+        self._socket.receive(self._read)
+
+    def _hear(self, data: bytes) -> None:
+        self._owed -= data.count(b'"publish":{}')
+        if self._owed:
+            return
+        self._left -= 1
+        if self._left:
+            asyncio.get_running_loop().call_soon(self._next)
+        else:
+            self._done()
+
+
+async def connected(edge: Edge, bearer: str) -> Socket:
+    """Return a socket whose client is connected."""
+    done = asyncio.get_running_loop().create_future()
+    socket = Socket(edge)
+
+    def hear(data: bytes) -> None:
+        if data.startswith(b"HTTP/1.1 101"):
+            asyncio.get_running_loop().call_soon(socket.receive, connect)
+        elif b'"connect":{' in data:
+            done.set_result(None)
+        else:
+            raise AssertionError(data)
+
+    connect = frame(f'{{"id":1,"connect":{{"token":"{bearer}","name":"bench"}}}}')
+    socket.heard = hear
+    socket.receive(HEAD)
+    await done
+    return socket
+
+
+async def publishes(publishers: list[Publisher], window: int) -> int:
+    """Let all publish; return how many commands that were."""
+    times = max(2, PUBLISHES // window)
+    await asyncio.gather(*(publisher.publish(window, times) for publisher in publishers))
+    return len(publishers) * window * times
+
+
+async def connects(edge: Edge, bearers: list[str]) -> int:
+    """Let as many connect as there are tokens, 64 at a time; return their number."""
+    for at in range(0, len(bearers), 64):
+        sockets = await asyncio.gather(*(connected(edge, bearer) for bearer in bearers[at : at + 64]))
+        for socket in sockets:
+            socket.finish()
+    return len(bearers)
+
+
+async def measured(work: Callable[[], Awaitable[int]]) -> float:
+    """Return CPU microseconds of this thread for each command of some work."""
+    began = time.thread_time()
+    count = await work()
+    return (time.thread_time() - began) / count * 1e6
+
+
+async def bench(edge: Edge, profile: str) -> None:
+    """Measure, and print."""
+    await edge.start()
+    bearers = [token(f"user-{number}") for number in range(CONNECTS)]
+    publishers = [Publisher(await connected(edge, bearers[number]), number) for number in range(CLIENTS)]
+    cases: dict[str, Callable[[], Awaitable[int]]] = {
+        **{
+            f"publish, {window} in flight": lambda window=window: publishes(publishers, window)
+            for window in WINDOWS
+        },
+        "connect": lambda: connects(edge, bearers),
+    }
+    if profile:
+        await cases[profile]()
+        profiler = cProfile.Profile(time.thread_time)
+        profiler.enable()
+        count = await cases[profile]()
+        profiler.disable()
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
+        print(count, "commands")
+        await edge.stop()
+        return
+    spent: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(ROUNDS):
+        for name, work in cases.items():
+            spent[name].append(await measured(work))
+    for name, costs in spent.items():
+        print(
+            f"{name:22} {statistics.median(costs):7.2f} us  ({min(costs):.2f} to {max(costs):.2f})",
+            flush=True,
+        )
+    await edge.stop()
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--profile", default="")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder), config=mapping()) as nats:
+        unlimited = {
+            "client": {
+                "command_rate_limit": 0,
+                "connection_rate_limit": 0,
+                "max_loop_lag": "0s",
+                "ping_interval": "10m",
+            }
+        }
+        config = decode(EdgeConfig, written_config(nats.url, unlimited))
+        log = structlog.make_filtering_bound_logger(30)
+        edge = Edge(config, structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=log), lambda: config)
+        uvloop.run(bench(edge, options.profile))
+
+
+if __name__ == "__main__":
+    main()
