@@ -251,7 +251,9 @@ class Gate:
     def tick(self) -> None:
         """End what is overdue."""
         for tcp, (left, address) in list(self._guests.items()):
-            if tcp.is_closing():
+            if (
+                tcp.is_closing() and not tcp.get_write_buffer_size()
+            ):  # else its peer reads nothing, and it is still open
                 del self._guests[tcp]
                 self.shedder.addresses.leave(address, upgraded=False)
             elif left <= 1:
