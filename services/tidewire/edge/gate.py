@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from asyncio import BaseProtocol, Transport
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -138,7 +138,7 @@ class Gate:
         dispatcher: Dispatcher,
         metrics: TransportMetrics,
         broker_available: Callable[[], bool],
-        http: Callable[[], BaseProtocol],
+        http: Callable[[], asyncio.Protocol] | None,
     ) -> None:
         self.limits = limits
         self.origins = origins
@@ -152,13 +152,14 @@ class Gate:
         """TLS handshakes, and requests for an upgrade that were read, which wait for their turn: a herd comes all at once."""
         self.floods = Rotation(metrics.turn_over)
         """Connections that sent more than is worked off at once."""
-        self._http = http
+        self.http = http
+        """Makes the protocol of a socket that asks for a page; None where there are none."""
         self.transports: dict[Socket, None] = {}
         """Handshakes and connections."""
         self.shedder = LoadShedder()
         self._broker_available = broker_available
         self._deadlines: Wheel[Socket] = Wheel()
-        self._guests: dict[Transport, tuple[int, str]] = {}
+        self._guests: dict[asyncio.Transport, tuple[int, str]] = {}
         """Ticks that sockets of plain HTTP have left, and their addresses."""
 
     def configure(self, limits: Limits, origins: OriginPolicy, cookie: str) -> None:
@@ -241,17 +242,18 @@ class Gate:
         """Take the deadline away."""
         self._deadlines.discard(socket, socket.due)
 
-    def host(self, reception: Reception, tcp: Transport) -> BaseProtocol:
-        """Return the protocol that serves plain HTTP on `tcp`, whose time runs from now, in the place of `reception`."""
+    def host(self, reception: Reception, tcp: asyncio.Transport) -> None:
+        """Let plain HTTP on `tcp`, whose time runs from now, take the place of `reception`."""
         self.disarm(reception)
         del self.transports[reception]
         self._guests[tcp] = math.ceil(HTTP_LIFETIME / TICK), reception.counted
-        return self._http()
 
     def tick(self) -> None:
         """End what is overdue."""
         for tcp, (left, address) in list(self._guests.items()):
-            if tcp.is_closing():
+            if (
+                tcp.is_closing() and not tcp.get_write_buffer_size()
+            ):  # else its peer reads nothing, and it is still open
                 del self._guests[tcp]
                 self.shedder.addresses.leave(address, upgraded=False)
             elif left <= 1:

@@ -20,7 +20,8 @@ MAX_QUERY_FIELDS = 64
 _TOKEN_NAMES = frozenset(
     {"token", "access_token", "id_token", "jwt", "auth", "authorization", "api_key", "apikey"}
 )
-_TOKEN_SHAPE = re.compile(r"eyJ[\w-]*\.[\w-]*\.[\w-]*", re.ASCII)
+# Looks at a run of these characters once, from its beginning: a try at each `eyJ` in it would take time with its square.
+_TOKEN_SHAPE = re.compile(r"(?<![\w-])(?>[\w-]*?eyJ)[\w-]*+\.[\w-]*+\.", re.ASCII)
 
 
 class HeaderFields(Protocol):

@@ -1,4 +1,4 @@
-"""What the public port serves besides WebSocket: nothing, or the pages of a dev mesh.
+"""What the public port serves besides WebSocket where `http.pages` is set: the pages of a dev mesh.
 
 The dev endpoints hand out tokens to anyone who can reach the port. The configuration admits them on loopback only, and
 they answer only requests for a loopback host, so that no other site can reach them by rebinding its name.
@@ -52,16 +52,12 @@ class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     user: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_USER)]
 
 
-def public_app(
-    pages: Path | None, node: str, ports: Sequence[int], issue: Callable[[str], str] | None
-) -> Starlette:
+def public_app(pages: Path, node: str, ports: Sequence[int], issue: Callable[[str], str] | None) -> Starlette:
     """Return the public application: the files of `pages`, the SDK, and what a page needs to know of its dev mesh.
 
     `ports` are the public ports of the mesh's edges. `issue` makes a connection token for a user name and raises
     TidewireError with one sentence; None: no such endpoint.
     """
-    if pages is None:
-        return Starlette(exception_handlers={404: _not_found})
     folder = pages.resolve()
     dev: list[BaseRoute] = [Route("/info", _info(node, ports, tokens=issue is not None))]
     if issue is not None:

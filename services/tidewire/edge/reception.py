@@ -12,11 +12,13 @@ from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.policies.client_address import canonical
 from tidewire.edge.request_head import HEAD_END, HEAD_TOO_LARGE, MAX_HEAD, RequestHead, path_of
 from tidewire.edge.transport import WebSocketTransport
-from tidewire.edge.upgrade import Answer, answer_to, refusal
+from tidewire.edge.upgrade import NOT_HERE, Answer, answer_to, refusal
 from tidewire.platform.peer import has_left, peer_of
 from tidewire.platform.rotation import MAX_WAIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tidewire.edge.gate import Gate
 
 
@@ -29,7 +31,7 @@ class ReceptionState(enum.Enum):
 
 
 class Reception(asyncio.Protocol):
-    """The handshake of one socket. Requests that are not for the WebSocket path go to the HTTP application."""
+    """The handshake of one socket. Requests that are not for the WebSocket path go to the HTTP application, if there is one."""
 
     __slots__ = ("_backlog", "_gate", "_state", "_tcp", "address", "counted", "due", "peer")
 
@@ -121,12 +123,15 @@ class Reception(asyncio.Protocol):
         elif path_of(bytes(self._backlog[:end])) == WEBSOCKET_PATH:
             self._state = ReceptionState.WAITING
             self._gate.handshakes.add(partial(self._leave_line, time.monotonic()))
+        elif self._gate.http is None:
+            self._refuse(refusal(NOT_HERE))
         else:
-            self._hand_over(self._socket)
+            self._hand_over(self._socket, self._gate.http)
 
-    def _hand_over(self, tcp: asyncio.Transport) -> None:
+    def _hand_over(self, tcp: asyncio.Transport, application: Callable[[], asyncio.Protocol]) -> None:
         """Give the socket to the HTTP application, with the bytes that came so far."""
-        http = cast("asyncio.Protocol", self._gate.host(self, tcp))
+        self._gate.host(self, tcp)
+        http = application()
         tcp.set_protocol(http)
         http.connection_made(tcp)
         http.data_received(bytes(self._backlog))

@@ -35,7 +35,7 @@ class SocketTelemetry:
             "tidewire_handshakes",
             "Requests to the WebSocket path by outcome: accepted, or why not (origin, token_in_url, broker_away, "
             "connection_limit, address_limit, connection_rate, overload, gone: the client was away before its turn, timeout, "
-            "head_too_large, bad_request, bad_upgrade; before any request: sockets, address_sockets).",
+            "head_too_large, bad_request, bad_upgrade; not_found: another path; before any request: sockets, address_sockets).",
             ["outcome"],
         )
         self._tls = Counter(
@@ -116,8 +116,11 @@ class SocketTelemetry:
         self._handshakes.inc(1, (outcome,))
 
     def refused(self, outcome: str, origin: str, peer: str) -> None:
-        """See gate.TransportMetrics. One of a kind is logged in a minute: browsers hide the reason from a page."""
-        if self._seldom.allows(outcome):
+        """See gate.TransportMetrics. One of a kind is logged in a minute: browsers hide the reason from a page.
+
+        Balancers and scanners ask for other paths all day, which is no line.
+        """
+        if outcome != "not_found" and self._seldom.allows(outcome):
             self._log.warning("handshake.refused", outcome=outcome, origin=origin[:MAX_ORIGIN], peer=peer)
 
     def tls_handshake(self, outcome: str, peer: str) -> None:

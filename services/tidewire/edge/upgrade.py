@@ -12,10 +12,12 @@ from http import HTTPStatus
 import msgspec
 
 from tidewire.edge.extensions import Agreement, agree_on_deflate
-from tidewire.edge.handshake import Accept, Refuse
+from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse
 from tidewire.edge.request_head import RequestHead, parse_head
 from tidewire.kernel.http_grammar import TOKEN, list_of
 
+NOT_HERE = Refuse(404, "not_found", f"Tidewire edge: WebSocket clients connect at {WEBSOCKET_PATH}.")
+"""For any other path, where there are no pages."""
 WRONG_METHOD = Refuse(405, "bad_upgrade", "An upgrade is a GET (RFC 6455, section 4.2.1).")
 WRONG_HTTP = Refuse(505, "bad_upgrade", "An upgrade needs version 1.1 of HTTP (RFC 6455, section 4.2.1).")
 NO_UPGRADE = Refuse(426, "bad_upgrade", "Only WebSockets are served here: no upgrade was asked for.")

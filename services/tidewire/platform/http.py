@@ -34,6 +34,7 @@ def http_protocol(app: ASGIApp) -> Callable[[], asyncio.Protocol]:
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # its warnings are about requests, and come as fast as these
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HIDDEN = "[hidden]"
 _SECRET_WORDS = frozenset({"token", "password", "secret", "authorization", "cookie", "credentials"})
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){2,4}", re.ASCII)
+_JWT = re.compile(r"eyJ[\w-]{8,}+(?:\.[\w-]*+){2,4}+", re.ASCII)
 _URL_PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31"}

@@ -120,6 +120,19 @@ def test_http_socket_has_its_life(yard: Yard) -> None:
     assert len(yard.gate._guests) == 0
 
 
+def test_http_socket_that_closes_but_is_not_read_counts_until_it_is_cut(yard: Yard) -> None:
+    """Otherwise whoever reads no answer could hold as many sockets as there are files."""
+    guest = yard.guest()
+    guest.stall()
+    guest.write(b"an answer")
+    guest.close()
+    yard.run(HTTP_LIFETIME - TICK)
+    assert (yard.gate.sockets, guest.aborted) == (1, False)
+    yard.run(2 * TICK)
+    assert (yard.gate.sockets, guest.aborted) == (0, True)
+    assert len(yard.gate.shedder.addresses) == 0
+
+
 def test_newest_deadline_counts_and_a_disarmed_one_never_comes(yard: Yard) -> None:
     """Each transport has one."""
     late, never = yard.tcp(), yard.tcp()

@@ -22,7 +22,7 @@ TOKENS = "token of {}".format
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path | None, issue: Callable[[str], str] | None = TOKENS
+    folder: Path, issue: Callable[[str], str] | None = TOKENS
 ) -> AsyncIterator[Callable[..., Any]]:
     """Serve the pages; yields a function that sends one request, by default for the host 127.0.0.1."""
     server = await listen(http_protocol(public_app(folder, "edge-1", PORTS, issue)), "127.0.0.1", 0, "")
@@ -154,15 +154,6 @@ async def test_what_is_missing_is_said(site: Path, tmp_path: Path) -> None:
     assert b"/connection/websocket" in none.body
     assert b"run `make setup`" in sdk.body
     assert b"http.pages" in folder.body
-
-
-@pytest.mark.parametrize("path", ["/", "/app.js", "/dev/info", "/dev/token", "/vendor/centrifuge.js"])
-async def test_without_pages_there_is_nothing(path: str) -> None:
-    """An edge without `http.pages` only says where clients connect."""
-    async with serving(None) as ask:
-        answer = await ask(path)
-    assert answer.status == 404
-    assert b"/connection/websocket" in answer.body
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,21 @@ def test_path_is_exact(door: Door, line: str) -> None:
     assert (len(door.guests), tcp.delivered) == (1, b"")
 
 
+@pytest.mark.parametrize("path", ["/", "/app.js", "/dev/info", "/dev/token", "/vendor/centrifuge.js"])
+def test_without_pages_other_requests_are_refused_at_once(door: Door, path: str) -> None:
+    """One answer for each socket, however many requests come: no application, whose work nothing would ration."""
+    door.gate.http = None
+    tcp = door.tcp()
+    tcp.receive(f"GET {path} HTTP/1.1\r\nHost: edge\r\n\r\n".encode() * 20)
+    answers = tcp.taken()
+    assert answers.count(b"HTTP/1.1 404 Not Found\r\n") == answers.count(b"HTTP/1.1") == 1
+    assert b"\r\nConnection: close\r\n" in answers
+    assert b"/connection/websocket" in answers
+    assert (tcp.closing, door.handshakes, door.guests) == (True, ["not_found"], [])
+    tcp.finish()
+    assert (door.gate.sockets, len(door.gate.shedder.addresses)) == (0, 0)
+
+
 @given(st.lists(st.binary(max_size=60), max_size=5), st.sampled_from([b"", b"GET /connection/websocket"]))
 def test_no_request_raises(chunks: list[bytes], begin: bytes) -> None:
     """Anyone may send anything before a handshake."""

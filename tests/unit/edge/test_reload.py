@@ -436,7 +436,7 @@ async def test_dev_tokens_are_signed_with_the_key_in_force(
     """Otherwise a rotation would lock the start page out."""
     given: list[Any] = []
     monkeypatch.setattr(app, "public_app", lambda *parts: given.append(parts))
-    pages = {**BASE, "http": {"issue_tokens": True}}
+    pages = {**BASE, "http": {"issue_tokens": True, "pages": "web"}}
     after = decode(EdgeConfig, merged(pages, nested("client.token.hmac_secret_key", "x" * 64)))
     edge = create(decode(EdgeConfig, pages), after)
     edge.reload()

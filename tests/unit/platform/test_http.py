@@ -75,6 +75,26 @@ async def test_request_is_answered_without_naming_the_server() -> None:
     assert "server" not in found.headers
 
 
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /hello HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 200),
+    ],
+)
+async def test_a_wrong_request_is_no_line_of_the_log(
+    request_: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reaches the port could write as many lines as it sends requests."""
+    async with listening(App()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_)
+        first = await asyncio.wait_for(reader.readline(), PATIENCE)
+        writer.close()
+    assert first.startswith(b"HTTP/1.1 %d " % status)
+    assert caplog.records == []
+
+
 async def test_unknown_path_is_404() -> None:
     """And another method is 405."""
     async with listening(App()) as port:
