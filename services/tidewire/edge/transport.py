@@ -31,8 +31,9 @@ MAX_REQUEST = 16 * 1024
 TOO_LARGE = "The request's head is over 16 KiB.\n"
 UNREADABLE = "Not a request that can be read: a line over 8 KiB, more than 128 fields, or no HTTP.\n"
 OVERLOADED = "This edge is overloaded; try again.\n"
-MAX_WAIT = 3.0
-"""Seconds that a request may wait for its answer. The SDKs give up after 5 s, and what comes too late for them is for nothing."""
+MAX_WAIT = 1.0
+"""Seconds that a request may wait for its answer. The SDKs give up 5 s after TCP has connected them, and the kernel made it
+wait, too: what comes too late for them was for nothing, and keeps the next one waiting."""
 HEAD_END = b"\r\n\r\n"
 SLICE = 4096
 """Bytes that the frame reader is handed at once: the most that is done before others have their turn."""
