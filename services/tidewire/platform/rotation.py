@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 TURN = 0.002
 """Seconds of work that all of them get together in one turn of the loop; then everyone else is served."""
-MAX_WAIT = 3.0
-"""Seconds that a handshake may wait for its turn. Clients give up after 5 s, and what came too late for them was for nothing."""
+MAX_WAIT = 1.0
+"""Seconds that a handshake may wait for its turn. The SDKs give up 5 s after TCP has connected them, and the kernel made it
+wait, too: what comes too late for them was for nothing, and keeps the next one waiting."""
 
 
 Work = Callable[[], bool]

@@ -62,7 +62,7 @@ HANDSHAKES = (
         refused("head_too_large"),
     ),
     Attack(
-        "cross-origin page", says(head("Origin: https://evil.example")), "403", refused("origin"), crowd=200
+        "cross-origin page", says(head("Origin: https://evil.example")), "403", refused("origin"), crowd=100
     ),
     Attack("origin null", says(head("Origin: null")), "403", refused("origin")),
     Attack("two origins", says(head("Origin: http://edge", "Origin: http://edge")), "403", refused("origin")),
