@@ -69,7 +69,6 @@ class Reception(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the socket."""
-        self._state = ReceptionState.ANSWERED
         self._gate.leave(self, upgraded=False)
 
     # For the gate and the entrance.
@@ -139,7 +138,7 @@ class Reception(asyncio.Protocol):
     def _leave_line(self, since: float) -> bool:
         """Answer the request, which has waited since then, when its turn has come; its client may be gone meanwhile."""
         tcp = self._socket
-        if tcp.is_closing() or self._state is not ReceptionState.WAITING:
+        if tcp.is_closing():
             return False
         if has_left(tcp):  # to ask costs little, and dead ones may be most of a herd
             self._gate.metrics.handshake("gone")

@@ -174,6 +174,15 @@ def test_refused_handshake(request_head: bytes, state: dict[str, bool], status: 
     assert tcp.protocol not in door.gate.transports
 
 
+def test_refusal_is_counted_once_whatever_becomes_of_it(door: Door) -> None:
+    """Its client may not take it in time: then the socket is cut, without another word."""
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket?token=x"))
+    assert door.metrics.of("bytes_out") == [(len(tcp.taken()),)]
+    door.run(5)
+    assert (tcp.aborted, door.handshakes) == (True, ["token_in_url"])
+
+
 @protocol("handshake.origin")
 def test_log_is_told_who_was_refused(door: Door) -> None:
     """Each Origin field as it came; an accepted request is no line."""
@@ -381,6 +390,16 @@ async def test_a_request_that_waits_is_not_read_on_without_bound(
     assert not tcp.reading
     await eventually(lambda: tcp.reading and not door.gate.floods)
     assert tcp.delivered.count(b"\x8a\x01p") == pings
+
+
+async def test_a_request_whose_head_is_long_is_read_on_behind_it(door: Door, line: Rotation) -> None:
+    """It fills what may wait almost alone, so that little comes with it."""
+    tcp = door.tcp()
+    tcp.receive(head("/connection/websocket", ("A", "x" * 8_000), ("B", "x" * 8_000)))
+    tcp.receive(frame(b"p" * 100, Opcode.PING) * 4)
+    assert not tcp.reading
+    await eventually(lambda: tcp.reading)
+    assert tcp.delivered.count(b"p" * 100) == 4
 
 
 async def test_a_request_that_waited_too_long_is_told_to_try_again(

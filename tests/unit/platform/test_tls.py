@@ -213,7 +213,9 @@ async def test_handshakes_take_turns(wires: list[Wire], line: Rotation) -> None:
     """One is answered in one turn of the loop, in the order in which they came, and nothing more is read meanwhile."""
     for wire in wires:
         wire.wait_in(line)
-        wire.tcp.receive(wire.hello())
+        hello = wire.hello()
+        wire.tcp.receive(hello[:50])
+        wire.tcp.receive(hello[50:])
     assert (len(line), [wire.tcp.reading for wire in wires]) == (3, [False] * 3)
     for answered in range(4):
         assert [bool(wire.tcp.delivered) for wire in wires] == [True] * answered + [False] * (3 - answered)
