@@ -234,6 +234,14 @@ def test_short_way_for_one_whole_frame_knows_the_same_rules() -> None:
     assert behind.feed(frame(Opcode.TEXT, b"c")) == []
 
 
+def test_short_way_reads_no_length_of_64_bits() -> None:
+    """The begin of such a frame, as long as its first form of length would make it, is not whole."""
+    reader, whole = FrameReader(70_000), frame(Opcode.BINARY, bytes(70_000))
+    assert whole[1] & 0x7F == 127
+    assert reader.feed(whole[: 6 + 127]) == []
+    assert reader.feed(whole[6 + 127 :]) == [bytes(70_000)]
+
+
 def test_frame_that_comes_in_many_reads_is_looked_at_when_it_can_be_read() -> None:
     """Not with each byte, which would cost its square."""
 

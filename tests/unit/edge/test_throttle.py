@@ -308,3 +308,14 @@ def test_close_behind_as_many_tokens_as_are_checked_at_once_leaves_nothing_waiti
     frame.insert(TOKENS_AT_ONCE, {"id": 99, "subscribe": {"channel": ""}})
     client.say(*frame)
     assert (client.closed, len(turns)) == (3501, 0)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_first_token_too_many_waits(more: int) -> None:
+    """As many as may be checked at once are, with nobody's turn in between."""
+    turns = Turns()
+    core = Core(later=turns.later)
+    tokens = CountedTokens()
+    core.rules.tokens = cast("TokenVerifier", tokens)
+    core.client(None).say(*token_frame(TOKENS_AT_ONCE - 1 + more))
+    assert (tokens.checked, len(turns)) == (TOKENS_AT_ONCE, more)
