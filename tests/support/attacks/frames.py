@@ -68,9 +68,9 @@ async def unread_pongs(foe: Foe) -> None:
 DECLARED = frame(b"x" * 126)[:1] + b"\xff" + (1 << 62).to_bytes(8, "big") + bytes(4)
 
 FRAMES = (
-    Attack("silence after the upgrade", Foe.upgrade, "3502", closed(3502), crowd=100),
-    Attack("no pong", Foe.join, "3012", closed(3012), crowd=100),
-    Attack("frame byte by byte", trickle, "3502", closed(3502), crowd=100),
+    Attack("silence after the upgrade", Foe.upgrade, "3502", closed(3502), crowd=50),
+    Attack("no pong", Foe.join, "3012", closed(3012), crowd=50),
+    Attack("frame byte by byte", trickle, "3502", closed(3502), crowd=50),
     Attack("message of 4 EiB by its length", says(DECLARED), "1009", closed(1009)),
     Attack("message over the limit", says(frame(bytes(65_537))), "1009", closed(1009)),
     Attack(
