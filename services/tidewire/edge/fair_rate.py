@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.addresses import Tally, network
 
 if TYPE_CHECKING:
     from tidewire.kernel.token_bucket import Allowance
 
+SHARE: Final = 4
+"""Tokens that an address may take for each one that it leaves: many clients may be behind one."""
+
 
 class FairRate:
-    """One bucket for all, from which an address takes no more than it leaves.
+    """One bucket for all, from which an address takes no more than SHARE times what it leaves.
 
-    What an address took counts for as long as an empty bucket takes to fill. So one address alone leaves half of the burst
-    to the others, ten leave an eleventh, and where nobody else comes it still gets the whole rate over time (a dynamic
+    What an address took counts for as long as an empty bucket takes to fill. So one address alone leaves a fifth of the
+    burst to the others, two leave a ninth, and where nobody else comes it still gets the whole rate over time (a dynamic
     threshold, Choudhury and Hahne 1998). It holds as many addresses as there are tokens in two bursts.
     """
 
@@ -34,7 +37,7 @@ class FairRate:
             self._taken = Tally()
             self._forget_at = now + allowance.burst / allowance.rate
         key = network(address)
-        if key and self._taken[key] >= allowance.left(self._full_at, now):
+        if key and self._taken[key] >= SHARE * allowance.left(self._full_at, now):
             return False
         self._full_at, wait = allowance.take(self._full_at, now)
         if key and not wait:
