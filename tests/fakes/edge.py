@@ -186,6 +186,9 @@ class RecordingTransport:
             self.frames.append(frame)
         return not self.full
 
+    def authenticated(self) -> None:
+        pass
+
     def close(self, disconnect: Disconnect) -> None:
         self.closed = disconnect
 

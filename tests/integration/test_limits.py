@@ -147,7 +147,7 @@ async def test_handshakes_over_the_rate_come_back_at_different_times(
     nats: NatsServer, tmp_path: Path
 ) -> None:
     """Whoever is there is served; a reload lifts the limit."""
-    async with edge_with(nats, tmp_path, connection_rate_limit=1, connection_rate_burst=5) as edge:
+    async with edge_with(nats, tmp_path, connection_rate_limit=1, connection_rate_burst=10) as edge:
         clients = [await joined(edge.ws_url, token(str(number))) for number in range(5)]
         answers = [answer for _ in range(40) if (answer := await refusal(edge.ws_url))]
         assert len(answers) > 10  # a slow machine brings a token now and then

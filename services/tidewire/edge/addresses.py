@@ -43,16 +43,17 @@ class Tally:
 
 
 class Addresses:
-    """Sockets by client address: those that became connections, and the others, which are in their handshake or on pages.
+    """Sockets by client address: those that became connections, those of them that are authenticated, and the others.
 
     Each method takes an IP address as text; "" is that of nobody in particular, and not counted.
     """
 
-    __slots__ = ("_connections", "_sockets")
+    __slots__ = ("_authenticated", "_connections", "_sockets")
 
     def __init__(self) -> None:
         self._sockets = Tally()
         self._connections = Tally()
+        self._authenticated = Tally()
 
     def __len__(self) -> int:
         return len(self._sockets)
@@ -67,7 +68,12 @@ class Addresses:
         if address:
             self._connections.add(network(address))
 
-    def leave(self, address: str, *, upgraded: bool) -> None:
+    def authenticate(self, address: str) -> None:
+        """One of the address's connections has shown a token."""
+        if address:
+            self._authenticated.add(network(address))
+
+    def leave(self, address: str, *, upgraded: bool, authenticated: bool = False) -> None:
         """A socket went; KeyError for one that never entered."""
         if not address:
             return
@@ -75,14 +81,16 @@ class Addresses:
         self._sockets.remove(key)
         if upgraded:
             self._connections.remove(key)
+        if authenticated:
+            self._authenticated.remove(key)
 
     def connections(self, address: str) -> int:
         """Return how many connections the address has."""
         return self._connections[network(address)] if address else 0
 
     def unfinished(self, address: str) -> int:
-        """Return how many sockets the address has that are no connections."""
+        """Return how many sockets the address has of whom nobody knows who they are: in their handshake, or on pages."""
         if not address:
             return 0
         key = network(address)
-        return self._sockets[key] - self._connections[key]
+        return self._sockets[key] - self._authenticated[key]

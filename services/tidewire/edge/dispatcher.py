@@ -257,6 +257,7 @@ class Dispatcher:
 
     def _begin(self, connection: Connection, effect: Opened) -> Iterable[Effect]:
         self._timers.authenticated(connection)
+        connection.transport.authenticated()
         framing = connection.transport.framing
         self._metrics.connection_opened(framing.codec.name, framing.compression)
         if effect.replaces:

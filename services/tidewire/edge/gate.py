@@ -185,9 +185,9 @@ class Gate:
     def unaffordable(self, address: str) -> str:
         """Return why a new socket of this address gets no answer at all, not even a refusal; "" where it may stay.
 
-        One address has no more sockets without a connection than there is room left, so it leaves as much to others as it
+        One address has no more sockets that are not authenticated than there is room left, so it leaves as much to others as it
         takes (a dynamic threshold, Choudhury and Hahne 1998). One that stands for many clients hardly meets that: clients
-        finish their handshake.
+        finish their handshake, and connect.
         """
         room = self.room
         if room <= 0:
@@ -218,12 +218,12 @@ class Gate:
         """Return the address itself, or "" for that of a proxy, which stands for clients that are not known yet."""
         return "" if self.proxies.trusts(address) else address
 
-    def leave(self, socket: Socket, *, upgraded: bool) -> None:
+    def leave(self, socket: Socket, *, upgraded: bool, authenticated: bool = False) -> None:
         """Forget a socket; one that never entered is ignored."""
         self.disarm(socket)
         if socket in self.transports:
             del self.transports[socket]
-            self.shedder.addresses.leave(socket.counted, upgraded=upgraded)
+            self.shedder.addresses.leave(socket.counted, upgraded=upgraded, authenticated=authenticated)
 
     def refusal(self, address: str) -> Refuse | None:
         """Return the answer to a handshake that comes at a bad time, whatever it says, or of an address that has enough."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tidewire.edge.addresses import Addresses
+from tidewire.edge.fair_rate import FairRate
 from tidewire.edge.handshake import RETRY_AFTER, Refuse
 from tidewire.edge.loop_lag import LoopLag
 
@@ -29,7 +30,7 @@ class LoadShedder:
         self.lag = LoopLag()
         self._monotonic = monotonic
         self._uniform = uniform
-        self._rate_full_at = 0.0
+        self._rate = FairRate()
 
     def refusal(self, address: str, limits: Limits) -> Refuse | None:
         """Return the answer to a handshake that is refused."""
@@ -37,11 +38,9 @@ class LoadShedder:
             return self._later(429, "address_limit", "Your address has all the connections it may have.")
         if limits.max_loop_lag and self.lag.seconds > limits.max_loop_lag:
             return self.overloaded()
-        if limits.connection_rate is not None:
-            now = self._monotonic()
-            self._rate_full_at, wait = limits.connection_rate.take(self._rate_full_at, now)
-            if wait:
-                return self._later(503, "connection_rate", "Too many clients come at once; try again.")
+        rate = limits.connection_rate
+        if rate is not None and not self._rate.take(address, rate, self._monotonic()):
+            return self._later(503, "connection_rate", "Too many clients come at once; try again.")
         return None
 
     def overloaded(self) -> Refuse:

@@ -142,6 +142,9 @@ class Transport(Protocol):
     def send(self, frame: bytes) -> bool:
         """Write a whole frame, or keep it while the peer is slow; False when its bound is exceeded (then close it)."""
 
+    def authenticated(self) -> None:
+        """The client has shown who it is; called once."""
+
     def close(self, disconnect: Disconnect) -> None:
         """Say goodbye with the code and reason, then end; what was accepted by `send` goes out first, except on SLOW."""
 

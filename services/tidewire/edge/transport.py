@@ -34,6 +34,7 @@ class WebSocketTransport(asyncio.Protocol):
     """Takes the socket over from its `Reception` when a request is accepted, and has a session from then on."""
 
     __slots__ = (
+        "_authenticated",
         "_backlog",
         "_connection",
         "_eof",
@@ -61,6 +62,7 @@ class WebSocketTransport(asyncio.Protocol):
         self._outbox: Outbox | None = None
         self._paused = False
         self._eof = False
+        self._authenticated = False
         self.framing = _framing(accept, window_bits, gate.limits.deflate_min_size)
         self.state = TransportState.OPEN
         self.due = 0
@@ -114,7 +116,7 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget everything."""
         self.state = TransportState.CLOSED
-        self._gate.leave(self, upgraded=True)
+        self._gate.leave(self, upgraded=True, authenticated=self._authenticated)
         self._outbox = None
         self._gate.dispatcher.lost(self._connection)
         self._gate.metrics.ended(self._connection, self)
@@ -132,6 +134,12 @@ class WebSocketTransport(asyncio.Protocol):
         if self._outbox is None:
             self._outbox = Outbox(self._gate.limits.pending_bytes)
         return self._outbox.put(frame)
+
+    def authenticated(self) -> None:
+        """See `ports.Transport`."""
+        if self.state is not TransportState.CLOSED:
+            self._authenticated = True
+            self._gate.shedder.addresses.authenticate(self.counted)
 
     def close(self, disconnect: Disconnect) -> None:
         """See `ports.Transport`."""

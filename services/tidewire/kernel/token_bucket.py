@@ -25,6 +25,10 @@ class Allowance(msgspec.Struct, frozen=True):
         wait = after - now - self.burst / self.rate
         return (full_at, wait) if wait > ROUNDING else (after, 0.0)
 
+    def left(self, full_at: float, now: float) -> float:
+        """Return how much could be taken now."""
+        return self.burst - max(full_at - now, 0.0) * self.rate
+
 
 class TokenBucket:
     """One bucket that keeps its state: it holds a second's worth."""

@@ -59,22 +59,25 @@ def test_who_never_came_cannot_leave() -> None:
 def test_counts_are_those_of_the_sockets_that_are_there(steps: list[tuple[str, int, bool]]) -> None:
     """After any coming and going; addresses without a socket take no room."""
     addresses = Addresses()
-    there: list[tuple[str, bool]] = []
+    there: list[tuple[str, bool, bool]] = []
     for address, action, upgraded in steps:
         if action:
             addresses.enter(address)
+            authenticated = upgraded and action == 2
             if upgraded:
                 addresses.upgrade(address)
-            there.append((address, upgraded))
+            if authenticated:
+                addresses.authenticate(address)
+            there.append((address, upgraded, authenticated))
         elif there:
-            gone, was_upgraded = there.pop(0)
-            addresses.leave(gone, upgraded=was_upgraded)
-    connections = Counter(network(each) for each, upgraded in there if each and upgraded)
-    unfinished = Counter(network(each) for each, upgraded in there if each and not upgraded)
+            gone, was_upgraded, was_authenticated = there.pop(0)
+            addresses.leave(gone, upgraded=was_upgraded, authenticated=was_authenticated)
+    connections = Counter(network(each) for each, upgraded, _ in there if each and upgraded)
+    unfinished = Counter(network(each) for each, _, authenticated in there if each and not authenticated)
     for address in filter(None, ADDRESSES):
         assert addresses.connections(address) == connections[network(address)]
         assert addresses.unfinished(address) == unfinished[network(address)]
     assert len(addresses) == len({*connections, *unfinished})
-    for each, upgraded in there:
-        addresses.leave(each, upgraded=upgraded)
-    assert len(addresses) == len(addresses._connections) == 0
+    for each, upgraded, authenticated in there:
+        addresses.leave(each, upgraded=upgraded, authenticated=authenticated)
+    assert len(addresses) == len(addresses._connections) == len(addresses._authenticated) == 0

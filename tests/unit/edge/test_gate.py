@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 
 from tests.fakes.clock import ManualClock
+from tests.fakes.door import connect_frame, head
 from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, now, rules
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
@@ -160,6 +161,27 @@ def test_one_address_leaves_as_much_room_as_it_takes() -> None:
         each.finish()
     assert len(yard.gate.shedder.addresses) == 2
     assert not yard.tcp("192.0.2.66").aborted
+
+
+def test_connections_that_show_no_token_leave_room_too() -> None:
+    """Otherwise anybody could fill the edge from one address, handshake by handshake; clients with a token may come."""
+    yard = Yard(1000)
+    mute = []
+    for _ in range(1100):
+        mute.append(yard.tcp("192.0.2.66"))
+        if not mute[-1].aborted:
+            mute[-1].receive(head())
+    assert sum(not each.aborted for each in mute) == yard.gate.room == 550
+    several = []
+    for number in range(400):
+        several.append(yard.tcp("192.0.2.67"))
+        several[-1].receive(head())
+        several[-1].receive(connect_frame(f"user {number}"))
+    assert not any(each.aborted for each in several)
+    for each in (*mute, *several):
+        each.finish()
+    assert (yard.gate.sockets, len(yard.gate.shedder.addresses)) == (0, 0)
+    assert yard.gate.shedder.addresses.unfinished("192.0.2.67") == 0
 
 
 def test_pages_count_as_sockets_without_a_connection_until_they_are_closed() -> None:

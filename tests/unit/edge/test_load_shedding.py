@@ -55,9 +55,18 @@ def test_nothing_is_refused_where_nothing_is_limited() -> None:
 def test_rate_lets_a_burst_in_and_then_so_many_a_second() -> None:
     """The refused take nothing from those that come later."""
     desk = Desk(connection_rate=Allowance(rate=10, burst=20))
-    assert [desk.outcome() for _ in range(30)] == [""] * 20 + ["connection_rate"] * 10
+    others = [f"203.0.113.{number}" for number in range(30)]
+    assert [desk.outcome(other) for other in others] == [""] * 20 + ["connection_rate"] * 10
     desk.clock.advance(0.1)
-    assert [desk.outcome(), desk.outcome()] == ["", "connection_rate"]
+    assert [desk.outcome(other) for other in others[20:22]] == ["", "connection_rate"]
+
+
+@protocol("handshake.rate")
+def test_one_address_leaves_some_of_the_burst() -> None:
+    """Otherwise it could keep everybody out."""
+    desk = Desk(connection_rate=Allowance(rate=10, burst=20))
+    assert [desk.outcome() for _ in range(18)] == [""] * 16 + ["connection_rate"] * 2
+    assert desk.outcome("203.0.113.7") == ""
 
 
 @protocol("handshake.overload")
