@@ -83,7 +83,10 @@ async def test_user_has_so_many_connections_and_may_have_another_when_one_ends(
         first, second = await joined(edge.ws_url, token("a")), await joined(edge.ws_url, token("a"))
         third = await RawClient(edge.ws_url).open()
         with pytest.raises(ConnectionError, match="3504 connection limit: the user has 2 on this edge"):
-            await third.connect(token("a"))
+            await third.connect(token("a", jti="third"))
+        await eventually(lambda: edge.logged("connection.closed"))
+        (line,) = edge.logged("connection.closed")
+        assert (line["user"], line["jti"], line["code"]) == ("a", "third", 3504)
         other = await joined(edge.ws_url, token("b"))
         await first.close()
         fourth = await joined(edge.ws_url, token("a"))
@@ -136,6 +139,8 @@ async def test_slow_sockets_of_one_address_leave_room_for_others(nats: NatsServe
             return await handshakes(edge, "address_sockets") == 250 - 82
 
         await eventually(settled)
+        (line,) = edge.logged("handshake.refused")
+        assert (line["outcome"], line["peer"].split(":")[0]) == ("address_sockets", "127.0.0.2")
         for number in range(20):
             await (await joined(edge.ws_url, token(str(number)))).close()
         for writer in slow:

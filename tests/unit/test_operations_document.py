@@ -30,6 +30,29 @@ def events(source: str) -> Iterator[str]:
                 yield name
 
 
+def metrics() -> Iterator[tuple[str, set[str]]]:
+    """The name of each metric of the code, with its labels; a counter's as it is exposed."""
+    for source in sources():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and len(node.args) > 1 and isinstance(node.args[0], ast.Constant):
+                name = str(node.args[0].value)
+                if re.fullmatch("tidewire_[a-z_]+", name):
+                    counts = getattr(node.func, "id", "").startswith(("Counter", "Total"))
+                    yield name + "_total" * counts, labels(node)
+
+
+def labels(call: ast.Call) -> set[str]:
+    """The names in the list among a metric's arguments; a constant's name in capitals is the label itself."""
+    arguments = [*call.args[2:], *(keyword.value for keyword in call.keywords)]
+    items = [item for each in arguments if isinstance(each, ast.List) for item in each.elts]
+    return {item.id.lower() if isinstance(item, ast.Name) else ast.literal_eval(item) for item in items}
+
+
+def documents() -> str:
+    """What is there to read."""
+    return "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
+
+
 def test_every_event_is_listed() -> None:
     """An event that nobody can look up helps nobody."""
     text = (ROOT / "docs/operations.md").read_text()
@@ -48,3 +71,30 @@ def test_every_metric_of_the_documents_exists() -> None:
     }
     assert len(named) > 20
     assert sorted(name for name in named if SUFFIX.sub("", name) not in made and name not in made) == []
+
+
+def test_every_metric_is_in_the_documents() -> None:
+    """Under the name that it is exposed by."""
+    text, found = documents(), dict(metrics())
+    assert len(found) > 60
+    assert sorted(name for name in found if not re.search(rf"{name}\b", text)) == []
+
+
+def test_labels_of_the_documents_exist() -> None:
+    """A selector with another label matches nothing."""
+    found, wrong = dict(metrics()), []
+    for name, selector in re.findall(r"(tidewire_[a-z_]+)\{([^}]*)\}", documents()):
+        used = re.findall(r"(\w+)(?:=~|!~|!=|=)", selector) or selector.split(",")
+        wrong += [f"{name}{{{label}}}" for label in used if label not in found[name]]
+    assert wrong == []
+
+
+def test_tests_of_the_security_document_exist() -> None:
+    """A row whose test has moved is a claim that nobody can check."""
+    named = set(
+        re.findall(
+            r"\b((?:unit|integration|e2e|browser)/[\w/*]+(?:\.py)?)", (ROOT / "docs/security.md").read_text()
+        )
+    )
+    assert len(named) > 40
+    assert sorted(name for name in named if not list((ROOT / "tests").glob(name))) == []

@@ -38,7 +38,7 @@ def command(
     """Check a configuration as `tidewire edge` would, without starting anything.
 
     Reads the file, the TIDEWIRE_* environment and the secret files. Prints `ok: FILE`; or every problem, one line each
-    with the path of the setting, and exits with 78.
+    with the path of the setting, and exits with 78. Certificates, ports and NATS are for `tidewire doctor` to check.
 
     With --diff, both files are checked and each setting that differs is one line, never with a secret. Exits with 0 where
     a reload takes it all, with 3 where something needs a restart.

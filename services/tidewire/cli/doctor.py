@@ -34,7 +34,7 @@ COLOURS: Final = {Level.OK: "green", Level.SKIP: "blue", Level.WARN: "yellow", L
 def command(
     context: click.Context, config_file: Path | None, connections: int | None, *, as_json: bool
 ) -> None:
-    """Check what an edge needs of this machine, its NATS servers, its keys, files and ports, and change nothing.
+    """Check what an edge needs of this machine, its NATS servers, keys, certificates and ports, and change nothing.
 
     One line for each check: ok, warn (works, but not in every weather), fail (an edge would not start, not carry the
     connections, or not be safe) or skip (could not be checked), and below it why, and what to do. Run it as the edges run:

@@ -25,9 +25,9 @@ def command(config_file: Path | None, workers: int | None) -> None:
 
     SIGTERM and Ctrl-C drain it: not ready, still accepting for drain.delay, then every client is told to reconnect
     (3001) over drain.window. A second signal ends it at once. Exit codes: 0 after a drain, 78 for a configuration
-    error, 69 where NATS or a port cannot be had.
+    error, 69 where NATS, a port or the certificate cannot be had.
 
-    SIGHUP reads the configuration again, secret files included, and no client notices. One that is invalid, or changes
+    SIGHUP reads the configuration again, secret files and the certificate included, and no client notices. One that is invalid, or changes
     what needs a restart, is refused as a whole; the log says why.
 
     With --workers, N edges share the public port and the configuration's limits (Linux only). Signals to the first process

@@ -59,7 +59,8 @@ def _listener(listener: ListenerFacts) -> Finding:
 def _public_tls(tls: PublicTlsFacts) -> Finding:
     name = "public certificate"
     if tls.problem:
-        return fail(name, tls.problem, "an edge would end at its start", "mend the file or the setting")
+        why = "an edge would end at its start, one that runs refuses to reload"
+        return fail(name, tls.problem, why, "mend the file or the setting")
     if not tls.names:
         why = "clients look at its subjectAltName only, and would refuse it for every host"
         return fail(name, "it names no host", why, "have it issued for the host that clients connect to")
@@ -67,7 +68,8 @@ def _public_tls(tls: PublicTlsFacts) -> Finding:
     if tls.in_force is False:
         why = "the edge that runs still shows another one to clients"
         return warn(name, found, why, "have it read its files again: kill -HUP its process")
-    return ok(name, f"{found}, with its key")
+    shown = ", which the edge that runs shows" if tls.in_force else ""
+    return ok(name, f"{found}, with its key{shown}")
 
 
 def _keys(edge: EdgeFacts) -> Finding:

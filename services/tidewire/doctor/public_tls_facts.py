@@ -29,7 +29,7 @@ async def read_public_tls(http: HttpConfig, listener: ListenerFacts) -> PublicTl
     try:
         identity = await asyncio.to_thread(read_identity, files, time.time())
     except CertificateError as error:
-        return PublicTlsFacts(problem=str(error))
+        return PublicTlsFacts(problem=f"http.tls.{error}")
     shown = await _shown(http) if listener.problem and listener.edge_runs else None
     in_force = None if shown is None else hashlib.sha256(shown).hexdigest() == identity.fingerprint
     return PublicTlsFacts(names=identity.names, in_force=in_force)

@@ -60,7 +60,7 @@ class TransportMetrics(Protocol):
         """A request was answered: `accepted`, or why not."""
 
     def refused(self, outcome: str, origin: str, peer: str) -> None:
-        """A request was refused; `origin` is the Origin header as it came, `peer` the other end's address."""
+        """A request or a socket was refused; `origin` is the Origin header as it came, `peer` the other end's address."""
 
     def tls_handshake(self, outcome: str, peer: str) -> None:
         """A TLS handshake ended, or an open connection was broken: one of `platform.tls_outcomes.OUTCOMES`."""

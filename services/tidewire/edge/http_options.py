@@ -72,9 +72,14 @@ def proxies_are_networks(http: HttpConfig) -> Iterator[Problem]:
     """A mistake here lets anyone say who he is."""
     for index, network in enumerate(http.trusted_proxies):
         try:
-            ip_network(network)
+            everybody = not ip_network(network).prefixlen
         except ValueError as error:
             yield Problem(f"trusted_proxies[{index}]", f"expected a network such as 10.0.0.0/8: {error}")
+            continue
+        if everybody:
+            yield Problem(
+                f"trusted_proxies[{index}]", f"{network} is everybody: any client could be whoever it likes"
+            )
 
 
 def proxies_are_known(http: HttpConfig) -> Iterator[Problem]:

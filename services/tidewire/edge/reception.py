@@ -13,7 +13,7 @@ from tidewire.edge.policies.client_address import canonical
 from tidewire.edge.request_head import HEAD_END, HEAD_TOO_LARGE, MAX_HEAD, RequestHead, path_of
 from tidewire.edge.transport import WebSocketTransport
 from tidewire.edge.upgrade import NOT_HERE, Answer, answer_to, refusal
-from tidewire.platform.peer import has_left, peer_of
+from tidewire.platform.peer import has_left, peer_of, place
 from tidewire.platform.rotation import MAX_WAIT
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Reception(asyncio.Protocol):
 
     def came_from(self, address: str, port: int) -> None:
         """Take the address that a proxy gives in place of its own."""
-        self.address, self.peer = canonical(address) or "", f"{address}:{port}"
+        self.address, self.peer = canonical(address) or "", place(address, port)
         if self._is_affordable(self._socket):
             self._gate.count(self)
 
@@ -106,6 +106,7 @@ class Reception(asyncio.Protocol):
         reason = self._gate.unaffordable(self.address)
         if reason:
             self._gate.metrics.handshake(reason)
+            self._gate.metrics.refused(reason, "", self.peer)
             tcp.abort()
         return not reason
 

@@ -280,6 +280,7 @@ class Session:
             return claims
         problem = self._one_too_many(claims.user)
         if problem is not None:
+            self.party.identify(claims)  # the log says whose it was
             return problem
         expiry = self._credentials.accept(request.token, claims)
         self.party.name = request.name[:16]

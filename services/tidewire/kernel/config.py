@@ -8,6 +8,7 @@ Struct's `checks`. Reading files and the environment is `tidewire.platform.setti
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final, TypeVar
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+_UNQUOTED: Final = re.compile(r"Expected `str`, got `(int|float|bool)`.*")
+"""What msgspec says where YAML takes text for something else."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -225,6 +229,8 @@ def _sentence(setting: Setting, message: str) -> str:
             f"expected one of {', '.join(map(str, choices))}, got{message.removeprefix('Invalid enum value')}"
         )
     text = message.replace("`", "")
+    if _UNQUOTED.fullmatch(message):
+        text += "; put it in quotes"
     return text[:1].lower() + text[1:]
 
 

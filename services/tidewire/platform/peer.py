@@ -11,7 +11,12 @@ _ENDED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 def peer_of(tcp: BaseTransport) -> tuple[str, str]:
     """Return the peer's IP address, and `address:port`; both are "" for a socket that has none, such as a Unix socket."""
     name = tcp.get_extra_info("peername")
-    return (name[0], f"{name[0]}:{name[1]}") if isinstance(name, tuple) else ("", "")
+    return (name[0], place(name[0], name[1])) if isinstance(name, tuple) else ("", "")
+
+
+def place(address: str, port: int) -> str:
+    """Return `address:port`, an IPv6 address in brackets (RFC 5952, section 6)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def has_left(tcp: BaseTransport) -> bool:

@@ -53,7 +53,8 @@ async def test_without_tls_there_is_nothing_to_read() -> None:
 async def test_certificate_that_an_edge_would_refuse(tmp_path: Path) -> None:
     """In the words that it would say."""
     facts = await read_public_tls(config(tmp_path), RUNNING)
-    assert facts == PublicTlsFacts(problem=f"cert_file {tmp_path / 'cert'} is not there, or no regular file")
+    problem = f"http.tls.cert_file {tmp_path / 'cert'} is not there, or no regular file"
+    assert facts == PublicTlsFacts(problem=problem)
 
 
 async def test_running_edge_is_asked_what_it_shows(tmp_path: Path, edge: Listener) -> None:

@@ -29,8 +29,11 @@ def problems(**http: Any) -> list[str]:
             "http.tls.client_ca_file: is of use only with cert_file and key_file",
         ),
         ({"tls": {"min_version": "1.1"}}, "http.tls.min_version: "),
+        ({"tls": {"min_version": 1.2}}, "http.tls.min_version: expected str, got float; put it in quotes"),
         ({"trusted_proxies": ["10.0.0.0/8", "10.0.0.1/8"]}, "http.trusted_proxies[1]: expected a network"),
         ({"trusted_proxies": ["proxy"]}, "http.trusted_proxies[0]: expected a network"),
+        ({"trusted_proxies": ["0.0.0.0/0"]}, "http.trusted_proxies[0]: 0.0.0.0/0 is everybody"),
+        ({"trusted_proxies": ["10.0.0.1", "::/0"]}, "http.trusted_proxies[1]: ::/0 is everybody"),
         ({"proxy_protocol": True}, "http.proxy_protocol: needs trusted_proxies"),
         (
             {"client_address_header": "Forwarded"},

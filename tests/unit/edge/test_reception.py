@@ -221,6 +221,7 @@ def test_too_many_sockets_are_not_even_answered(door: Door) -> None:
     assert not any(tcp.aborted for tcp in sockets)
     extra = door.tcp("192.0.2.99")
     assert (extra.aborted, extra.delivered, door.handshakes) == (True, b"", ["sockets"])
+    assert [(outcome, origin) for outcome, origin, _ in door.metrics.of("refused")] == [("sockets", "")]
     extra.finish()
     sockets[0].finish()
     assert not door.tcp("192.0.2.99").aborted

@@ -1091,6 +1091,7 @@ def test_user_with_as_many_connections_as_it_may_have_is_refused_another() -> No
             client.users.add(user, Connection(session, RecordingTransport(), 0.0))
         closes = [effect.disconnect for effect in client.frame(CONNECT) if isinstance(effect, Close)]
         assert [close.code for close in closes] == ([code] if code else [])
+        assert client.session.party.user == user
         assert all("the user has 2 on this edge" in close.reason for close in closes)
 
 

@@ -122,7 +122,7 @@ def test_every_problem_is_reported_at_once() -> None:
         "flag: expected bool, got int",
         "level: expected one of low, high, got 'hig'",
         "words[1]: expected str of length >= 2",
-        "words[2]: expected str, got int",
+        "words[2]: expected str, got int; put it in quotes",
         "pause: expected a duration such as 25s, 500ms or 1m, got '2x'",
         "key: expected text, got int; put it in quotes",
         "limits.hgh: unknown setting; did you mean high?",

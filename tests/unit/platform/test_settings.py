@@ -113,7 +113,7 @@ def test_problems_of_all_places_come_together(file: Path) -> None:
         "numbr: unknown setting; did you mean number?",
         "flag: expected bool, got int",
         "pause: expected a duration such as 25s, 500ms or 1m, got 'soon' (from TIDEWIRE_PAUSE)",
-        "login.keys[0].kid: expected str, got int",
+        "login.keys[0].kid: expected str, got int; put it in quotes",
     ]
 
 
