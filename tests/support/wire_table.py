@@ -152,8 +152,8 @@ class Names:
 
 
 def _moment(value: Any) -> Any:
-    """Return a time in Unix seconds: `now + 60`, `now - 60`, or `soon`, a whole second that is 1 to 2 s away."""
+    """Return a time in Unix seconds: such as `now + 60` or `now - 60`."""
     found = re.fullmatch(r"now ([+-]) (\d+)", value) if isinstance(value, str) else None
     if found is not None:
         return int(time.time()) + int(found[1] + found[2])
-    return int(time.time()) + 2 if value == "soon" else value
+    return value
