@@ -89,6 +89,18 @@ def test_labels_of_the_documents_exist() -> None:
     assert wrong == []
 
 
+def test_gauges_that_workers_do_not_sum_are_named() -> None:
+    """`..._info` is the same everywhere, and `process_*` is kept apart."""
+    paragraph = re.search(r"\*\*Metrics\.\*\*(.*?)\n\n", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
+    assert paragraph is not None
+    least, greatest = paragraph[1].split(": the least;")
+    for rule, named in (("MIN", least), ("MAX", greatest)):
+        ruled = rf'"(tidewire_[a-z_]+)"(?:(?!Gauge\().)*?Merge\.{rule}\b'
+        found = {name for source in sources() for name in re.findall(ruled, source, re.DOTALL)}
+        assert len(found) >= 3
+        assert sorted(name for name in found if not name.endswith("_info") and f"`{name}`" not in named) == []
+
+
 def test_tests_of_the_security_document_exist() -> None:
     """A row whose test has moved is a claim that nobody can check."""
     named = set(

@@ -94,7 +94,7 @@ class SocketTelemetry:
                 ),
                 Gauge(
                     "tidewire_client_addresses",
-                    "Addresses that have a socket on the public port (of IPv6: /64 networks).",
+                    "Addresses that have a socket on the public port (of IPv6: /64 networks); several workers may have the same.",
                     lambda: float(len(gate.shedder.addresses)),
                 ),
                 Gauge(
