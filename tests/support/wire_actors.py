@@ -99,7 +99,7 @@ class WireClient:
             self._names.expected(self._format.form(each), line)
             for each, line in zip(some, lines, strict=True)
         ]
-        assert lines == expected
+        assert lines == expected, lines
 
     async def receives_in_any_order(self, replies: list[Plain]) -> None:
         """Be sent exactly this next, in whatever order: of several channels, or answers of NATS."""

@@ -199,7 +199,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="Most commands of one connection at once, after a quiet time; then `command_rate_limit`. 0: what a "
-            "client sends that comes back with `channel_limit` subscriptions, each with a token (10 for connect, 10 for each).",
+            "client sends that comes back with `channel_limit` subscriptions, each with a token (10 for connect, 10 for each), "
+            "or a second's worth where that is more.",
         ),
     ] = 0
     channel_limit: Annotated[

@@ -91,4 +91,5 @@ def _command_rate(client: ClientConfig) -> Allowance | None:
     if not client.command_rate_limit:
         return None
     reconnect = TOKEN_COST * (1 + client.channel_limit)
-    return Allowance(client.command_rate_limit, client.command_rate_burst or reconnect)
+    burst = client.command_rate_burst or max(client.command_rate_limit, reconnect)
+    return Allowance(client.command_rate_limit, burst)

@@ -285,6 +285,13 @@ def test_flood_of_bad_tokens_is_bounded_by_the_burst() -> None:
     assert codes(client).count(111) == 200 - 129
 
 
+@pytest.mark.parametrize(("channels", "burst"), [(2, 500), (128, 1290)])
+def test_burst_is_a_reconnect_or_a_second_whichever_is_more(channels: int, burst: int) -> None:
+    """Few channels are no reason to refuse what a client says about them in one go."""
+    core = Core(client={"channel_limit": channels})
+    assert core.rules.command_rate == Allowance(rate=500, burst=burst)
+
+
 def test_connection_that_ends_while_its_tokens_wait_is_forgotten() -> None:
     """Nothing is checked for it any more."""
     turns = Turns()
