@@ -14,7 +14,8 @@ from tidewire.edge.http_options import HttpConfig, tls_files
 from tidewire.kernel.config import decode
 from tidewire.platform.certificates import read_identity
 from tidewire.platform.http import Listener, listen
-from tidewire.platform.tls import TlsSocket
+from tidewire.platform.rotation import Rotation
+from tidewire.platform.tls import TlsPort, TlsSocket
 
 RUNNING = ListenerFacts(setting="http.port", port=1, problem="is taken", edge_runs=True)
 NOW = datetime.now(UTC)
@@ -38,9 +39,9 @@ async def edge(tmp_path: Path) -> AsyncIterator[Listener]:
     files = tls_files(config(tmp_path).tls)
     assert files is not None
     context = read_identity(files, NOW.timestamp()).context
-    listener = await listen(
-        lambda: TlsSocket(context, asyncio.Protocol(), lambda _: None), "127.0.0.1", 0, "http.port"
-    )
+    line = Rotation(lambda: None)
+    port = TlsPort(line, line, lambda *_: None)
+    listener = await listen(lambda: TlsSocket(context, asyncio.Protocol(), port), "127.0.0.1", 0, "http.port")
     yield listener
     listener.close()
 
