@@ -265,8 +265,12 @@ async def test_what_a_client_sent_before_it_went_counts(tmp_path: Path, papers: 
         writer = await joined(edge.ws_url, token("bob"), tls=papers.client())
         for number in range(100):
             writer.begin(publish={"channel": "live:x", "data": [number, "x" * 400]})
-        assert writer._tcp is not None
-        writer._tcp.close()
+        tcp = writer._tcp
+        assert tcp is not None
+        await eventually(lambda: tcp.get_write_buffer_size() == 0)
+        tcp.get_extra_info("socket").shutdown(
+            socket.SHUT_WR
+        )  # it reads on: a reset would take from what it sent
         await eventually(lambda: len(heard) == 100, 10)
 
 
