@@ -12,7 +12,7 @@ from tidewire.edge.handshake import WEBSOCKET_PATH, Accept, Refuse, decide
 from tidewire.edge.policies.client_address import canonical
 from tidewire.edge.request_head import HEAD_END, HEAD_TOO_LARGE, MAX_HEAD, RequestHead, path_of
 from tidewire.edge.transport import WebSocketTransport
-from tidewire.edge.upgrade import NOT_HERE, Answer, answer_to, refusal
+from tidewire.edge.upgrade import NO_REQUEST, NOT_HERE, Answer, answer_to, refusal
 from tidewire.platform.peer import has_left, peer_of, place
 from tidewire.platform.rotation import MAX_WAIT
 
@@ -120,11 +120,11 @@ class Reception(asyncio.Protocol):
             return
         if end < 0 or end > MAX_HEAD:
             self._refuse(refusal(HEAD_TOO_LARGE))
-        elif path_of(bytes(self._backlog[:end])) == WEBSOCKET_PATH:
+        elif (path := path_of(bytes(self._backlog[:end]))) == WEBSOCKET_PATH:
             self._state = ReceptionState.WAITING
             self._gate.handshakes.add(partial(self._leave_line, time.monotonic()))
         elif self._gate.http is None:
-            self._refuse(refusal(NOT_HERE))
+            self._refuse(refusal(NOT_HERE if path else NO_REQUEST))
         else:
             self._hand_over(self._socket, self._gate.http)
 

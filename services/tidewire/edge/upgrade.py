@@ -18,6 +18,7 @@ from tidewire.kernel.http_grammar import TOKEN, list_of
 
 NOT_HERE = Refuse(404, "not_found", f"Tidewire edge: WebSocket clients connect at {WEBSOCKET_PATH}.")
 """For any other path, where there are no pages."""
+NO_REQUEST = Refuse(400, "bad_request", "This is no HTTP request (RFC 9112, section 3).")
 WRONG_METHOD = Refuse(405, "bad_upgrade", "An upgrade is a GET (RFC 6455, section 4.2.1).")
 WRONG_HTTP = Refuse(505, "bad_upgrade", "An upgrade needs version 1.1 of HTTP (RFC 6455, section 4.2.1).")
 NO_UPGRADE = Refuse(426, "bad_upgrade", "Only WebSockets are served here: no upgrade was asked for.")

@@ -317,6 +317,17 @@ def test_without_pages_other_requests_are_refused_at_once(door: Door, path: str)
     assert (door.gate.sockets, len(door.gate.shedder.addresses)) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "begun", [b"nonsense\r\n\r\n", b"\r\n\r\n", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n"]
+)
+def test_what_is_no_request_is_a_bad_one_without_pages_too(door: Door, begun: bytes) -> None:
+    """Such as the header of a proxy that nobody configured."""
+    door.gate.http = None
+    tcp = door.tcp()
+    tcp.receive(begun)
+    assert (answer(tcp)[0], door.handshakes) == (400, ["bad_request"])
+
+
 @given(st.lists(st.binary(max_size=60), max_size=5), st.sampled_from([b"", b"GET /connection/websocket"]))
 def test_no_request_raises(chunks: list[bytes], begin: bytes) -> None:
     """Anyone may send anything before a handshake."""
