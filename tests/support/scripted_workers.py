@@ -21,17 +21,22 @@ from tidewire.platform.supervisor import Supervisor, Work
 ALL = {signal.SIGTERM, signal.SIGHUP}
 
 
+def say(text: str) -> None:
+    """Print a line by one write, which no other process can come in between; `print` makes two without a buffer."""
+    os.write(sys.stdout.fileno(), f"{text}\n".encode())
+
+
 def serve(ready: Callable[[], None], ends_at: int) -> int:
     """Be ready until so many SIGTERM have come (0: for ever)."""
     ready()
     while True:
         number = signal.sigwait(ALL)
         if number is signal.SIGHUP:
-            print("SIGHUP", flush=True)
+            say("SIGHUP")
         elif ends_at == 1:
             return 0
         else:
-            print("SIGTERM", flush=True)
+            say("SIGTERM")
             ends_at -= 1
 
 
@@ -63,5 +68,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    print(f"end {code}", flush=True)
+    say(f"end {code}")
     sys.exit(code)
