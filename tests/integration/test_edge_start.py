@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.edges import EdgeProcess, edge_config, mapping
+from tests.support.edges import EdgeProcess, edge_config, mapping, token
 from tests.support.http import request, upgrade
 from tests.support.nats_server import NatsServer
 from tests.support.raw_client import RawClient
@@ -66,7 +66,9 @@ async def test_too_few_open_files_lower_the_connection_limit(tmp_path: Path) -> 
             assert (warning["wanted"], warning["connections"]) == (15_000, CONNECTIONS_WITHIN)
             assert warning["open_files"] == OPEN_FILES
             for _ in range(CONNECTIONS_WITHIN):
-                stack.callback((await RawClient(edge.ws_url).open()).abort)
+                client = await RawClient(edge.ws_url).open()
+                stack.callback(client.abort)
+                await client.connect(token())  # without one an address may not have so many
             assert (await upgrade(edge.websocket_url)).status == 503
             for _ in range(OPEN_FILES):  # who floods it is let go of, and costs nobody else a file
                 stack.enter_context(socket.create_connection(("127.0.0.1", edge.port)))
