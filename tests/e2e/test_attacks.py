@@ -34,6 +34,7 @@ IMPATIENT = {
         "pong_timeout": "1500ms",
         "queue_max_size": 1 << 18,
         "command_rate_limit": 100,
+        "connection_rate_limit": 0,
     },
     "websocket": {"close_timeout": "500ms", "compression": True},
 }
