@@ -18,7 +18,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.neighbour import Neighbour, Span
 from tests.support.wait import eventually
 
-BOUND = 3.0
+BOUND = 1.0
 """Seconds: no p99 of the neighbour may be above it, on a machine however busy. The figures are printed."""
 QUIET = 2.0
 SUSTAINED = 0.5

@@ -1,7 +1,4 @@
-"""A herd of clients that is cut at once is back, and the edge that takes it in goes on serving meanwhile.
-
-`python -m bench.herd` does the same with 10,000, which takes minutes where cores are shared.
-"""
+"""10,000 clients that are cut at once are all back, and the edge that takes them in goes on serving meanwhile."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from tests.support.herd import running_herd
 from tests.support.herd_scenarios import comebacks
 from tests.support.nats_server import NatsServer
 
-CLIENTS = 1_000
-LAG = 2.5
+CLIENTS = 10_000
+LAG = 1.0
 """Seconds: no tick of the loop may be later, on a machine however busy. `python -m bench.herd` prints what it is."""
 
 
 @pytest.mark.timeout(500)
-async def test_clients_cut_at_once_are_all_back_while_the_loop_keeps_pace(
+async def test_10000_clients_cut_at_once_are_all_back_while_the_loop_keeps_pace(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After kill -9, after a drain, and after a start at the same port; then each hears what is published, once."""

@@ -1,6 +1,6 @@
 """The garbage collector of a process that keeps very many objects for long.
 
-A full collection looks at every object that was there before: 5,000 connections hold the loop for 0.2 s, and each time that
+A full collection looks at every object that was there before: thousands of connections hold the loop for long, and each time that
 the number of objects has grown by a quarter there is one. They would find next to nothing: connections are freed with the
 last reference to them.
 """
