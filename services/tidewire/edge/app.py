@@ -189,7 +189,7 @@ class Edge:
             self._dispatcher,
             self._sockets,
             lambda: self._broker.available,
-            http_protocol(public_app(pages, self._node, ports, issue)) if pages else None,
+            http_protocol(public_app(pages, self._node, http.scheme, ports, issue)) if pages else None,
         )
         gate.proxies = _proxies(config)
         return gate
