@@ -70,7 +70,9 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             Listen(http.address, edge.port, name, f"{setting}.port"),
             Listen(http.internal_address, edge.internal_port, name, f"{setting}.internal_port"),
         ]
-        edges.append(EdgePlan(name, _url(scheme, public, edge.port), _url("http", internal, edge.internal_port), env))
+        edges.append(
+            EdgePlan(name, _url(scheme, public, edge.port), _url("http", internal, edge.internal_port), env)
+        )
     stop_seconds = config.drain.delay + config.drain.window + STOP_MARGIN
     return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds)
 

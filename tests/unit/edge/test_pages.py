@@ -25,7 +25,9 @@ async def serving(
     folder: Path, issue: Callable[[str], str] | None = TOKENS
 ) -> AsyncIterator[Callable[..., Any]]:
     """Serve the pages; yields a function that sends one request, by default for the host 127.0.0.1."""
-    server = await listen(http_protocol(public_app(folder, "edge-1", "http", PORTS, issue)), "127.0.0.1", 0, "")
+    server = await listen(
+        http_protocol(public_app(folder, "edge-1", "http", PORTS, issue)), "127.0.0.1", 0, ""
+    )
     base = f"http://127.0.0.1:{server.port}"
 
     async def ask(path: str, method: str = "GET", body: bytes = b"", **headers: str) -> HttpAnswer:
@@ -262,7 +264,9 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 ) -> None:
     """A token request whose body stays away ends after a bounded time."""
     monkeypatch.setattr(pages, "BODY_TIMEOUT", 0.05)
-    server = await listen(http_protocol(public_app(site, "edge-1", "http", PORTS, TOKENS)), "127.0.0.1", 0, "")
+    server = await listen(
+        http_protocol(public_app(site, "edge-1", "http", PORTS, TOKENS)), "127.0.0.1", 0, ""
+    )
     with contextlib.closing(server):
         base = f"http://127.0.0.1:{server.port}"
         assert (await post(base, "/dev/token", b"{", {}, length=100)).status == 408
