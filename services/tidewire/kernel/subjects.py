@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from tidewire.kernel.channels import WILDCARD, split_channel
 from tidewire.kernel.errors import TidewireError
+from tidewire.kernel.fnv import fnv1a32
 
 NO_NAMESPACE = "_"
 PRIVATE_TOKEN = "%"  # noqa: S105 - a subject token, not a password
@@ -81,14 +82,6 @@ def encode_token(text: str) -> str:
     if not text:
         raise InvalidChannelError("an empty name cannot be a subject token")
     return "".join(_PERCENT[byte] for byte in _utf8(text))
-
-
-def fnv1a32(data: bytes) -> int:
-    """Return the 32-bit FNV-1a hash, the one that nats-server's `partition()` mapping applies to a whole subject."""
-    value = 0x811C9DC5
-    for byte in data:
-        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return value
 
 
 def partition_of(tokens: str, partitions: int) -> int:

@@ -10,6 +10,7 @@ LONGEST = 160
 PEER = "192.0.2.9"
 NETWORKS = ("192.0.2.0/24", "2001:db8::/32")
 HEADER = "X-Forwarded-For"
+_NETWORKS = [ip_network(network) for network in NETWORKS]
 PROXIES = TrustedProxies(NETWORKS, HEADER)
 
 
@@ -33,13 +34,13 @@ def check(data: bytes) -> None:
     assert "%" not in found.address
     assert getattr(address, "ipv4_mapped", None) is None
     assert TrustedProxies((), HEADER).client(PEER, Fields(values)).address == PEER
-    hops = [canonical(_bare(entry.strip())) for entry in ",".join(values).split(",")]
     nearest = PEER
-    for hop in reversed(hops[-MOST_HOPS:]):
+    for entry in reversed(",".join(values).split(",")[-MOST_HOPS:]):
+        hop = canonical(_bare(entry.strip()))
         if hop is None:
             break
         nearest = hop
-        if not any(ip_address(hop) in ip_network(network) for network in NETWORKS):
+        if not any(ip_address(hop) in network for network in _NETWORKS):
             break
     assert found.address == nearest
     assert found.outcome == ("malformed" if hop is None else "used")
