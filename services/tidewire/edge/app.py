@@ -14,6 +14,7 @@ from tidewire import __version__
 from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
+from tidewire.edge.cache_telemetry import cache_metrics
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.drain import retire_all
@@ -209,6 +210,7 @@ class Edge:
         self._sockets.register(registry, self._gate)
         self._nats.register(registry, self._link)
         self._key_telemetry.register(registry)
+        registry.add(cache_metrics(self._rules))
         registry.add(self._tls.metrics())
         registry.add(self._reloader.metrics())
         if self._tracing is not None:

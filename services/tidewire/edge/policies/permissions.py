@@ -140,6 +140,11 @@ class Namespaces:
         """The names of all namespaces."""
         return frozenset(self._by_name)
 
+    @property
+    def known(self) -> int:
+        """How many channels' namespaces are cached, of CHANNELS_KNOWN at most."""
+        return self._look_up.cache_info().currsize
+
     def find(self, channel: str) -> Namespace | ReplyError:
         """Return the namespace of a channel, or why there can be no such channel (102 or 107)."""
         if len(channel) > self._max_length:  # before the cache, whose names this bounds
