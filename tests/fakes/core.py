@@ -62,7 +62,8 @@ class Core:
         self.broker = FakeBroker()
         self.keys = FakeKeys()
         self.metrics = CountingMetrics()
-        self.hub = Hub(self.broker, self.metrics, self.clock, 100, ManualTimer(self.clock))
+        self.timer = ManualTimer(self.clock)
+        self.hub = Hub(self.broker, self.metrics, self.clock, 100, self.timer)
         self.timers = Timers(Timing(ping=25.0, pong=8.0, stale=10.0), lambda: random)
         self.rules = rules(self.clock, **config)
         self.dispatcher = Dispatcher(
