@@ -213,6 +213,23 @@ def test_what_has_no_key_still_closes_a_slow_viewer(core: Core) -> None:
     assert len(core.hub.stragglers) == 0
 
 
+@protocol("option.conflate_max_keys", "close.slow")
+def test_further_keys_wait_as_if_there_were_none() -> None:
+    """They are counted; a viewer whose queue they fill is closed."""
+    core = Core(channel=namespaces(conflate_max_keys=2))
+    client = core.client().subscribe("board:a")
+    client.transport.congested = True
+    publish(core, *keyed("a1", "b1", "c1"))
+    publish(core, *keyed("a2", "c2"))
+    assert heard(client) == ["c1", "c2"]
+    assert core.metrics.of("unkept") == [(1,), (1,)]
+    client.transport.full = True
+    publish(core, *keyed("a3", "b3"))
+    assert client.closed == 0
+    publish(core, *keyed("c3"))
+    assert client.closed == 3008
+
+
 def test_viewer_that_is_owed_too_much_is_closed(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes some of it, and too much is left."""
     monkeypatch.setattr("tidewire.edge.stragglers.MAX_OWED", 0)
