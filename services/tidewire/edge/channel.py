@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tidewire.edge.stragglers import Missed
 
     Collect = Callable[["Channel", Publication], None]
+    Pending = list[Publication] | Conflated
 
 
 class ChannelState(enum.Enum):
@@ -87,7 +88,7 @@ class Channel:
         self.members: dict[Audience, dict[Connection, None]] = {}
         self.waiting: dict[Connection, int] = {}
         """Connections that have joined and not entered yet, with their attempt."""
-        self.pending: list[Publication] | Conflated = []
+        self.pending: Pending = []
         self.pace: Pace | None = None
 
     @property
@@ -125,10 +126,10 @@ class Channel:
             self.pace.delivery = delivery
         self.pending = self._collection(self.pending)
 
-    def take(self) -> list[Publication] | Conflated:
+    def take(self) -> Pending:
         """Return what waits, and wait for more."""
         taken, self.pending = self.pending, [] if self.pace is None else self._collection()
         return taken
 
-    def _collection(self, publications: Iterable[Publication] = ()) -> list[Publication] | Conflated:
+    def _collection(self, publications: Iterable[Publication] = ()) -> Pending:
         return Conflated(publications) if self.conflates else list(publications)
