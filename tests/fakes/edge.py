@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jwt
@@ -104,10 +104,12 @@ class FakeBroker:
         self.traces: list[bytes] = []
         self.same_turn: int | None = None
 
-    def publish(self, channel: str, data: bytes, info: bytes, trace: bytes = b"") -> ReplyError | None:
+    def publish(
+        self, channel: str, data: Sequence[bytes], info: bytes, trace: bytes = b""
+    ) -> ReplyError | None:
         self.traces.append(trace)
         if self.refuses is None:
-            self.published.append((channel, data, info, _unconfirmed))
+            self.published += [(channel, each, info, _unconfirmed) for each in data]
         return self.refuses
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tidewire.edge.policies.filters import TagsFilter
@@ -25,6 +27,13 @@ class Answer(Effect, frozen=True):
 
     method: str
     reply: Reply
+    started: float
+
+
+class Published(Effect, frozen=True):
+    """Tell the client that its publish commands with these ids, which came at the same time, have succeeded."""
+
+    ids: Sequence[int]
     started: float
 
 
@@ -97,13 +106,23 @@ class Leave(Effect, frozen=True):
 
 
 class Publish(Effect, frozen=True):
-    """Publish for the client; `Session.published` wants the result. `info` is ClientInfo as one line of JSON."""
+    """Publish for the client, in order; `Session.published` wants the result.
 
-    id: int
+    Each of `data` belongs to the command of `ids` in the same place. `info` is ClientInfo as one line of JSON.
+    """
+
+    ids: Sequence[int]
     channel: str
-    data: bytes
+    data: Sequence[bytes]
     info: bytes
     started: float
+
+    def one_by_one(self) -> list[Publish]:
+        """Return the same, each publication by itself."""
+        return [
+            Publish((number,), self.channel, (data,), self.info, self.started)
+            for number, data in zip(self.ids, self.data, strict=True)
+        ]
 
 
 class Call(Effect, frozen=True):

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
-from tidewire.edge.effects import Answer, Call, Effect, Publish, Send
+from tidewire.edge.effects import Answer, Call, Effect, Publish, Published, Send
 from tidewire.edge.policies.capabilities import Capability
 from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.wire.json_codec import clean_json
-from tidewire.edge.wire.replies import PublishResult, Reply, RpcResult
+from tidewire.edge.wire.replies import Reply, RpcResult
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.party import Party
     from tidewire.edge.subscriptions import Subscription, Subscriptions
-    from tidewire.edge.wire.commands import PublishRequest, RpcRequest, SendRequest
+    from tidewire.edge.wire.commands import Command, PublishRequest, RpcRequest, SendRequest
 
-PUBLISHED = PublishResult()
 NOT_JSON = ReplyError(errors.INTERNAL.code, "the method's answer is not JSON")
 
 
@@ -33,19 +33,52 @@ def publish(
         return errors.BAD_PROTOCOL
     subscription = subscriptions.find(channel)
     data = bytes(request.data)
-    problem = _publish_problem(channel, data, party, subscription)
+    namespace = _namespace_to_publish_in(channel, party, subscription)
+    problem = _data_problem(data, namespace, party) if isinstance(namespace, Namespace) else namespace
     if problem is None and party.crowded:
         problem = errors.TOO_MANY_REQUESTS
     if problem is not None:
         return [party.refuse("publish", number, problem)]
     party.owed += 1
-    return [Publish(number, channel, data, _sender(party, subscription), party.started)]
+    return [Publish((number,), channel, (data,), _sender(party, subscription), party.started)]
 
 
-def published(party: Party, number: int, started: float, error: ReplyError | None) -> Answer:
+def publish_all(
+    commands: Sequence[Command], party: Party, subscriptions: Subscriptions
+) -> list[Effect] | None:
+    """Carry out commands that all publish, and in which nothing is wrong, as `publish` would one by one, at less cost.
+
+    None where they are others. A channel is judged once for those that follow each other. Nothing is owed yet.
+    """
+    if len(commands) > party.room:
+        return None
+    effects: list[Effect] = []
+    ids: list[int] = []
+    payloads: list[bytes] = []
+    channel = namespace = None
+    for command in commands:
+        request = command.publish
+        if request is None or not command.id or _is_another(command):
+            return None
+        if namespace is None or request.channel != channel:
+            channel, ids, payloads = request.channel, [], []
+            subscription = subscriptions.find(channel)
+            namespace = _namespace_to_publish_in(channel, party, subscription)
+            effects.append(Publish(ids, channel, payloads, _sender(party, subscription), party.started))
+        data = bytes(request.data)
+        if isinstance(namespace, ReplyError) or _data_problem(data, namespace, party) is not None:
+            return None
+        ids.append(command.id)
+        payloads.append(data)
+    return effects
+
+
+def published(party: Party, numbers: Sequence[int], started: float, error: ReplyError | None) -> list[Effect]:
     """Take the result of `Publish`."""
-    reply = Reply(id=number, publish=PUBLISHED) if error is None else Reply(id=number, error=error)
-    return party.settle("publish", started, reply)
+    if error is not None:
+        return [party.settle("publish", started, Reply(id=number, error=error)) for number in numbers]
+    party.owed -= len(numbers)
+    return [Published(numbers, started)]
 
 
 def call(number: int, request: RpcRequest, party: Party) -> list[Effect]:
@@ -75,16 +108,22 @@ def send(request: SendRequest, party: Party) -> list[Effect] | Disconnect:
     return [Send(bytes(request.data))] if party.rules.may_send(party.user) else errors.NOT_AVAILABLE_CLOSE
 
 
-def _publish_problem(
-    channel: str, data: bytes, party: Party, subscription: Subscription | None
-) -> ReplyError | None:
+def _is_another(command: Command) -> bool:
+    """Return whether a command with a publish request is one of the methods that come before it."""
+    return command.connect is not None or command.subscribe is not None or command.unsubscribe is not None
+
+
+def _namespace_to_publish_in(
+    channel: str, party: Party, subscription: Subscription | None
+) -> Namespace | ReplyError:
+    """Return the channel's namespace, or why the client may not publish in it."""
     namespace = party.rules.namespaces.find(channel)
     if not isinstance(namespace, Namespace):
         return namespace
     problem = namespace.may_publish(channel, party.user, subscribed=subscription is not None)
     if problem is errors.PERMISSION_DENIED and _capable(channel, party, subscription):
         problem = None
-    return problem or _data_problem(data, namespace, party)
+    return problem or namespace
 
 
 def _capable(channel: str, party: Party, subscription: Subscription | None) -> bool:

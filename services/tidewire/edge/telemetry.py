@@ -139,10 +139,10 @@ class Telemetry:
 
     # ports.Metrics
 
-    def command(self, method: str, code: int, seconds: float) -> None:
+    def command(self, method: str, code: int, seconds: float, count: int = 1) -> None:
         """See ports.Metrics."""
-        self._commands.inc(1, (method, "application" if code in APPLICATION_CODES else str(code)))
-        self._command_seconds.observe(seconds, (method,))
+        self._commands.inc(count, (method, "application" if code in APPLICATION_CODES else str(code)))
+        self._command_seconds.observe(seconds, (method,), count)
 
     def commands_dropped(self, count: int) -> None:
         """See ports.Metrics."""

@@ -216,8 +216,8 @@ class WebSocketTransport(asyncio.Protocol):
             control = reader.outgoing()
             if control and not self.send(control):
                 self._gate.dispatcher.slow(connection)
-        for message in messages:
-            self._gate.dispatcher.received(connection, message)
+        if messages:
+            self._gate.dispatcher.received(connection, messages)
         if reader.closing:
             if connection.disconnect is None:
                 connection.disconnect = reader.fault

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tidewire.platform.nats_client import PING, LinkClient
 from tidewire.platform.nats_types import LinkFull
@@ -100,6 +100,29 @@ class Outgoing:
             self._size += len(line) + size + 2
         if not self._scheduled:
             self._schedule()
+
+    def messages(self, subject: bytes, header: bytes, payloads: Sequence[bytes]) -> int:
+        """Send publications with the same header block, which is not empty; return the bytes of headers and payloads.
+
+        Raises:
+            LinkFull: More than the limit would wait: they are refused together.
+        """
+        head = len(header)
+        lines = [
+            b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, head, head + len(each), header, each)
+            for each in payloads
+        ]
+        size = sum(map(len, lines))
+        if (
+            self._size + self._unsent + size > self._limit
+            and self._size + size + self._measure() > self._limit
+        ):
+            raise LinkFull(f"more than {self._limit} bytes wait for the NATS socket")
+        self._parts += lines
+        self._size += size
+        if not self._scheduled:
+            self._schedule()
+        return head * len(payloads) + sum(map(len, payloads))
 
     def control(self, line: bytes) -> None:
         """Send a SUB or UNSUB line; never refused, since what it changes is already decided."""

@@ -99,9 +99,34 @@ class JsonCodec:
             raise MalformedFrame(f"more than {MAX_COMMANDS} commands")
         return [_command(line) for line in lines]
 
+    def burst(self, frames: Sequence[bytes]) -> list[Command] | None:
+        """Return the commands of several frames; see `Codec.burst`.
+
+        msgspec's `decode_lines` does not insist on lines: values may share one, or go on in the next. But where every line
+        end stands between a `}` and a `{`, which inside a value and inside a string is an error, each line holds a value at
+        least, and as many values as lines are one in each.
+        """
+        text = frames[0] if len(frames) == 1 else b"\n".join(frames)
+        ends = text.count(b"\n")
+        if ends and (ends >= MAX_COMMANDS or text.count(b"}\n{") != ends):
+            return None
+        if not (text.startswith(b"{") and text.endswith(b"}") and _within_bounds(text)):
+            return None
+        try:
+            if not text.isascii():
+                text.decode()
+            commands = _COMMAND.decode_lines(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return commands if len(commands) == ends + 1 else None
+
     def encode(self, replies: Sequence[Reply]) -> bytes:
         """Return the frame that holds `replies`; see `Codec.encode`."""
         return b"\n".join([_encode(reply) for reply in replies])
+
+    def published(self, numbers: Sequence[int]) -> bytes:
+        """Return the item that answers publish commands; see `Codec.published`."""
+        return b"\n".join([b'{"id":%d,"publish":{}}' % number for number in numbers])
 
     def publication(
         self,
