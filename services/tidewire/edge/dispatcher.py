@@ -80,7 +80,7 @@ class Dispatcher:
         self.users = Users()
         self.replacing: Callable[[Connection], None] = _nobody
         """Told of each connection that replaces the others of its user."""
-        upstream = Upstream(broker, metrics, tracer, self.perform)
+        self._upstream = upstream = Upstream(broker, metrics, tracer, self.perform)
         self._acts: dict[type[Effect], Callable[[Connection, Any], Iterable[Effect]]] = {
             Publish: upstream.publish,
             Join: self._join,
@@ -116,13 +116,15 @@ class Dispatcher:
     def received(self, connection: Connection, messages: Sequence[bytes]) -> None:
         """Take messages of the client, which came together."""
         commands = connection.transport.framing.codec.burst(messages)
-        effects = connection.session.publish_all(commands) if commands is not None else None
-        if commands is None or effects is None:
+        publications = connection.session.publish_all(commands) if commands is not None else None
+        if commands is None or publications is None:
             for message in messages:
                 self._received(connection, message)
-        else:
-            connection.commands += len(commands)
-            self.perform(connection, effects)
+            return
+        connection.commands += len(commands)
+        refused = [each for run in publications for each in self._upstream.publish(connection, run)]
+        if refused:
+            self.perform(connection, refused)
 
     def _received(self, connection: Connection, payload: bytes) -> None:
         session = connection.session

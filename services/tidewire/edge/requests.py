@@ -45,21 +45,23 @@ def publish(
 
 def publish_all(
     commands: Sequence[Command], party: Party, subscriptions: Subscriptions
-) -> list[Effect] | None:
+) -> list[Publish] | None:
     """Carry out commands that all publish, and in which nothing is wrong, as `publish` would one by one, at less cost.
 
     None where they are others. A channel is judged once for those that follow each other. Nothing is owed yet.
     """
     if len(commands) > party.room:
         return None
-    effects: list[Effect] = []
+    effects: list[Publish] = []
     ids: list[int] = []
     payloads: list[bytes] = []
     channel = namespace = None
     for command in commands:
         request = command.publish
-        if request is None or not command.id or _is_another(command):
+        if request is None or not command.id:
             return None
+        if command.connect is not None or command.subscribe is not None or command.unsubscribe is not None:
+            return None  # the first method that is present counts
         if namespace is None or request.channel != channel:
             channel, ids, payloads = request.channel, [], []
             subscription = subscriptions.find(channel)
@@ -108,22 +110,15 @@ def send(request: SendRequest, party: Party) -> list[Effect] | Disconnect:
     return [Send(bytes(request.data))] if party.rules.may_send(party.user) else errors.NOT_AVAILABLE_CLOSE
 
 
-def _is_another(command: Command) -> bool:
-    """Return whether a command with a publish request is one of the methods that come before it."""
-    return command.connect is not None or command.subscribe is not None or command.unsubscribe is not None
-
-
 def _namespace_to_publish_in(
     channel: str, party: Party, subscription: Subscription | None
 ) -> Namespace | ReplyError:
     """Return the channel's namespace, or why the client may not publish in it."""
-    namespace = party.rules.namespaces.find(channel)
-    if not isinstance(namespace, Namespace):
-        return namespace
-    problem = namespace.may_publish(channel, party.user, subscribed=subscription is not None)
-    if problem is errors.PERMISSION_DENIED and _capable(channel, party, subscription):
-        problem = None
-    return problem or namespace
+    namespaces = party.rules.namespaces
+    found = namespaces.to_publish_in(channel, party.user, subscribed=subscription is not None)
+    if found is errors.PERMISSION_DENIED and _capable(channel, party, subscription):
+        return namespaces.find(channel)
+    return found
 
 
 def _capable(channel: str, party: Party, subscription: Subscription | None) -> bool:

@@ -26,6 +26,7 @@ from tidewire.edge.effects import (
     Identified,
     Opened,
     Ping,
+    Publish,
     Throttled,
     Yield,
 )
@@ -138,7 +139,7 @@ class Session:
             return self._throttled(commands, size, allowance)
         return self._take(commands, size)
 
-    def publish_all(self, commands: Sequence[Command]) -> list[Effect] | None:
+    def publish_all(self, commands: Sequence[Command]) -> list[Publish] | None:
         """Take commands of one read that all publish, where nothing stands in their way.
 
         None, and nothing has happened, where something does or they are others: then `receive` wants them frame by frame.
@@ -399,7 +400,8 @@ class Session:
 
     def published(self, numbers: Sequence[int], started: float, error: ReplyError | None) -> list[Effect]:
         """Take the result of `Publish`."""
-        return [*requests.published(self.party, numbers, started, error), *self._retired()]
+        effects = requests.published(self.party, numbers, started, error)
+        return effects + self._retired() if self.state is SessionState.RETIRING else effects
 
     def called(self, number: int, started: float, answer: bytes | ReplyError) -> list[Effect]:
         """Take the result of `Call`."""

@@ -93,7 +93,10 @@ class WebSocketTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
-        self._take(data)
+        if self._backlog is None and len(data) <= SLICE:
+            self._read(data)
+        else:
+            self._take(data)
 
     def eof_received(self) -> bool:
         """Let the socket close: a WebSocket peer that ends its stream has nothing more to hear."""

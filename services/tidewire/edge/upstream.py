@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tidewire.edge.untraced import OFF
+from tidewire.edge.untraced import NO_SPAN, OFF
 
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
@@ -106,7 +106,8 @@ class Upstream:
         code = error.code if error is not None else 0
         effects: list[Effect] = []
         for effect, span in batch:
-            span.end(code)
+            if span is not NO_SPAN:
+                span.end(code)
             effects += connection.session.published(effect.ids, effect.started, error)
         self._perform(connection, effects)
 

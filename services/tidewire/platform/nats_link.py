@@ -190,8 +190,7 @@ class NatsLink:
         Raises:
             LinkAway, LinkFull, PayloadTooLarge, ValueError: As `publish`, for any of them.
         """
-        largest = len(header) + max(map(len, payloads))
-        self._check(subject, header, largest)
+        self._check(subject, header, len(header) + max(map(len, payloads)))
         self._out_bytes += self._outgoing.messages(subject, header, payloads)
         self._out_msgs += len(payloads)
 

@@ -84,9 +84,7 @@ class Outgoing:
         Raises:
             LinkFull: More than the limit waits already.
         """
-        # What waited in the socket is measured once a turn: it can only have become less since.
-        if self._size + self._unsent > self._limit and self._size + self._measure() > self._limit:
-            raise LinkFull(f"more than {self._limit} bytes wait for the NATS socket")
+        self._refuse_when_full()
         size = len(payload)
         to = b"%b %b" % (subject, reply) if reply else subject
         if header:
@@ -105,24 +103,24 @@ class Outgoing:
         """Send publications with the same header block, which is not empty; return the bytes of headers and payloads.
 
         Raises:
-            LinkFull: More than the limit would wait: they are refused together.
+            LinkFull: More than the limit waits already: all are refused.
         """
-        head = len(header)
-        lines = [
-            b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, head, head + len(each), header, each)
-            for each in payloads
-        ]
-        size = sum(map(len, lines))
-        if (
-            self._size + self._unsent + size > self._limit
-            and self._size + size + self._measure() > self._limit
-        ):
-            raise LinkFull(f"more than {self._limit} bytes wait for the NATS socket")
-        self._parts += lines
-        self._size += size
+        self._refuse_when_full()
+        head, size = len(header), 0
+        for payload in payloads:
+            total = head + len(payload)
+            message = b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, head, total, header, payload)
+            self._parts.append(message)
+            self._size += len(message)
+            size += total
         if not self._scheduled:
             self._schedule()
-        return head * len(payloads) + sum(map(len, payloads))
+        return size
+
+    def _refuse_when_full(self) -> None:
+        # What waited in the socket is measured once a turn: it can only have become less since.
+        if self._size + self._unsent > self._limit and self._size + self._measure() > self._limit:
+            raise LinkFull(f"more than {self._limit} bytes wait for the NATS socket")
 
     def control(self, line: bytes) -> None:
         """Send a SUB or UNSUB line; never refused, since what it changes is already decided."""

@@ -108,9 +108,9 @@ class JsonCodec:
         """
         text = frames[0] if len(frames) == 1 else b"\n".join(frames)
         ends = text.count(b"\n")
-        if ends and (ends >= MAX_COMMANDS or text.count(b"}\n{") != ends):
+        if ends and not (ends < MAX_COMMANDS and _between_objects(text) == ends):
             return None
-        if not (text.startswith(b"{") and text.endswith(b"}") and _within_bounds(text)):
+        if not _within_bounds(text):
             return None
         try:
             if not text.isascii():
@@ -126,7 +126,7 @@ class JsonCodec:
 
     def published(self, numbers: Sequence[int]) -> bytes:
         """Return the item that answers publish commands; see `Codec.published`."""
-        return b"\n".join([b'{"id":%d,"publish":{}}' % number for number in numbers])
+        return (b'{"id":%d,"publish":{}}\n' * len(numbers))[:-1] % tuple(numbers)
 
     def publication(
         self,
@@ -168,6 +168,11 @@ def _command(line: bytes) -> Command:
         raise MalformedFrame(str(error)) from None
     except RecursionError:
         raise MalformedFrame("nested too deep") from None
+
+
+def _between_objects(text: bytes) -> int:
+    """Return how many line ends stand between what may be two objects; 0 where the text does not begin and end with one."""
+    return text.count(b"}\n{") if text.startswith(b"{") and text.endswith(b"}") else 0
 
 
 def _info(info: bytes) -> bytes | None:
