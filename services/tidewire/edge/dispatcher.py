@@ -115,14 +115,17 @@ class Dispatcher:
 
     def received(self, connection: Connection, messages: Sequence[bytes]) -> None:
         """Take messages of the client, which came together."""
-        commands = connection.transport.framing.codec.burst(messages)
-        publications = connection.session.publish_all(commands) if commands is not None else None
+        session = connection.session
+        commands = connection.transport.framing.codec.burst(messages) if session.greeted else None
+        publications = session.publish_all(commands) if commands is not None else None
         if commands is None or publications is None:
             for message in messages:
                 self._received(connection, message)
             return
         connection.commands += len(commands)
-        refused = [each for run in publications for each in self._upstream.publish(connection, run)]
+        refused: list[Effect] = []
+        for run in publications:
+            refused += self._upstream.publish(connection, run)
         if refused:
             self.perform(connection, refused)
 

@@ -66,9 +66,12 @@ def publish_all(
             channel, ids, payloads = request.channel, [], []
             subscription = subscriptions.find(channel)
             namespace = _namespace_to_publish_in(channel, party, subscription)
+            if isinstance(namespace, ReplyError):
+                return None
+            must_be_json = _must_be_json(namespace, party)
             effects.append(Publish(ids, channel, payloads, _sender(party, subscription), party.started))
         data = bytes(request.data)
-        if isinstance(namespace, ReplyError) or _data_problem(data, namespace, party) is not None:
+        if not data or (must_be_json and clean_json(data) is None):
             return None
         ids.append(command.id)
         payloads.append(data)
@@ -130,9 +133,14 @@ def _capable(channel: str, party: Party, subscription: Subscription | None) -> b
 def _data_problem(data: bytes, namespace: Namespace, party: Party) -> ReplyError | None:
     if not data:
         return errors.BAD_REQUEST.saying("bad request: publish needs data")
-    if not party.is_json and not namespace.binary and clean_json(data) is None:
+    if _must_be_json(namespace, party) and clean_json(data) is None:
         return errors.BAD_REQUEST.saying("bad request: this namespace carries JSON data only")
     return None
+
+
+def _must_be_json(namespace: Namespace, party: Party) -> bool:
+    """Return whether data have to be checked: what a JSON client sends has come as JSON."""
+    return not (party.is_json or namespace.binary)
 
 
 def _sender(party: Party, subscription: Subscription | None) -> bytes:
