@@ -13,6 +13,7 @@ from tidewire.edge.framing import WEBSOCKET_JSON, Framing
 from tidewire.edge.policies.tokens import TokenVerifier
 from tidewire.edge.ports import Done, Sink
 from tidewire.edge.rules import Rules
+from tidewire.kernel import errors
 from tidewire.kernel.config import decode
 from tidewire.kernel.errors import Disconnect, ReplyError
 
@@ -94,6 +95,8 @@ class FakeBroker:
     def __init__(self) -> None:
         self.available = True
         self.refuses: ReplyError | None = None
+        self.too_large = b"too large"
+        """The payload that is never taken."""
         self.published: list[tuple[str, bytes, bytes, Done]] = []
         self.subscribed: dict[int, tuple[str, Sink, Done]] = {}
         self.patterns: list[str] = []
@@ -108,6 +111,8 @@ class FakeBroker:
         self, channel: str, data: Sequence[bytes], info: bytes, trace: bytes = b""
     ) -> ReplyError | None:
         self.traces.append(trace)
+        if self.too_large in data:
+            return errors.BAD_REQUEST
         if self.refuses is None:
             self.published += [(channel, each, info, _unconfirmed) for each in data]
         return self.refuses
@@ -120,6 +125,12 @@ class FakeBroker:
     def acknowledge(self, done: Done) -> None:
         """`done` stands beside the newest publication; others of its turn have none of their own."""
         self.published[-1] = (*self.published[-1][:3], done)
+
+    def confirm_published(self) -> None:
+        """Answer everything that was published."""
+        for *_, done in self.published:
+            if done is not _unconfirmed:
+                done(None)
 
     def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
         handle = len(self.subscribed) + 1

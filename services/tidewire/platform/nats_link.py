@@ -177,7 +177,9 @@ class NatsLink:
             ValueError: Subject or reply could not stand on a protocol line, or the header block does not end.
         """
         size = len(header) + len(payload)
-        self._check(subject, header, size)
+        self._check(subject, size)
+        if header:
+            _check_header(header)
         if reply:
             _check_subject(reply)
         self._outgoing.message(subject, reply, header, payload)
@@ -185,23 +187,22 @@ class NatsLink:
         self._out_bytes += size
 
     def publish_all(self, subject: bytes, payloads: Sequence[bytes], header: bytes) -> None:
-        """Send messages with the same header block to a subject, in order: all of them, or none where it raises.
+        """Send messages with the same header block, never b"", to a subject, in order: all, or none where it raises.
 
         Raises:
             LinkAway, LinkFull, PayloadTooLarge, ValueError: As `publish`, for any of them.
         """
-        self._check(subject, header, len(header) + max(map(len, payloads)))
+        self._check(subject, len(header) + max(map(len, payloads)))
+        _check_header(header)
         self._out_bytes += self._outgoing.messages(subject, header, payloads)
         self._out_msgs += len(payloads)
 
-    def _check(self, subject: bytes, header: bytes, size: int) -> None:
+    def _check(self, subject: bytes, size: int) -> None:
         if self._state is not LinkState.CONNECTED:
             raise LinkAway("NATS is away")
         if size > self._keeper.client.max_payload:
             raise PayloadTooLarge(size, self._keeper.client.max_payload)
         _check_subject(subject)
-        if header and header[-4:] != b"\r\n\r\n":
-            raise ValueError("a header block ends with an empty line")
 
     @property
     def turn(self) -> int:
@@ -300,6 +301,11 @@ class NatsLink:
         except Exception as raised:  # noqa: BLE001 - who hears of errors must not cause one
             self.last_error = raised
             self._callback_errors += 1
+
+
+def _check_header(header: bytes) -> None:
+    if header[-4:] != b"\r\n\r\n":
+        raise ValueError("a header block ends with an empty line")
 
 
 def _check_subject(subject: bytes) -> None:
