@@ -29,7 +29,7 @@ from tests.support.edges import mapping, token
 from tests.support.nats_server import NatsServer
 from tidewire.edge.app import Edge
 from tidewire.edge.config import EdgeConfig
-from tidewire.edge.transport import WebSocketTransport
+from tidewire.edge.reception import Reception
 from tidewire.kernel.config import decode
 
 CLIENTS = 100
@@ -55,7 +55,7 @@ class Socket(FakeTcp):
 
     def __init__(self, edge: Edge) -> None:
         self.heard: Callable[[bytes], None] = lambda _data: None
-        super().__init__(WebSocketTransport(edge._gate))  # noqa: SLF001 - where a listener would take it from
+        super().__init__(Reception(edge._gate))  # noqa: SLF001 - where a listener would take it from
 
     def write(self, data: bytes) -> None:
         """See asyncio.WriteTransport."""

@@ -115,7 +115,7 @@ class Client:
 
     def raw(self, payload: bytes) -> None:
         """Send any bytes as one message."""
-        self.core.dispatcher.received(self.connection, payload)
+        self.core.dispatcher.received(self.connection, [payload])
 
     def frames(self) -> list[str]:
         """Frames written since the last call, without their WebSocket header."""

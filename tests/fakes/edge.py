@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jwt
@@ -13,6 +13,7 @@ from tidewire.edge.framing import WEBSOCKET_JSON, Framing
 from tidewire.edge.policies.tokens import TokenVerifier
 from tidewire.edge.ports import Done, Sink
 from tidewire.edge.rules import Rules
+from tidewire.kernel import errors
 from tidewire.kernel.config import decode
 from tidewire.kernel.errors import Disconnect, ReplyError
 
@@ -119,6 +120,8 @@ class FakeBroker:
     def __init__(self) -> None:
         self.available = True
         self.refuses: ReplyError | None = None
+        self.too_large = b"too large"
+        """The payload that is never taken."""
         self.published: list[tuple[str, bytes, bytes, Done]] = []
         self.subscribed: dict[int, tuple[str, Sink, Done]] = {}
         self.patterns: list[str] = []
@@ -131,12 +134,14 @@ class FakeBroker:
         self.same_turn: int | None = None
 
     def publish(
-        self, channel: str, data: bytes, info: bytes, trace: bytes = b"", key: str = ""
+        self, channel: str, data: Sequence[bytes], info: bytes, trace: bytes = b"", key: str = ""
     ) -> ReplyError | None:
         self.traces.append(trace)
         self.keys.append(key)
+        if self.too_large in data:
+            return errors.BAD_REQUEST
         if self.refuses is None:
-            self.published.append((channel, data, info, _unconfirmed))
+            self.published += [(channel, each, info, _unconfirmed) for each in data]
         return self.refuses
 
     @property
@@ -147,6 +152,12 @@ class FakeBroker:
     def acknowledge(self, done: Done) -> None:
         """`done` stands beside the newest publication; others of its turn have none of their own."""
         self.published[-1] = (*self.published[-1][:3], done)
+
+    def confirm_published(self) -> None:
+        """Answer everything that was published."""
+        for *_, done in self.published:
+            if done is not _unconfirmed:
+                done(None)
 
     def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
         handle = len(self.subscribed) + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -57,6 +57,10 @@ class FakeLink:
         message = Published(subject, payload, header, reply)
         self.published.append(message)
         self.on_publish(message)
+
+    def publish_all(self, subject: bytes, payloads: Sequence[bytes], header: bytes) -> None:
+        for payload in payloads:
+            self.publish(subject, payload, header)
 
     def barrier(self, callback: BarrierCallback, timeout: float) -> None:
         self._check("barrier")

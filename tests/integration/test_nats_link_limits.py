@@ -24,6 +24,29 @@ async def test_a_message_over_the_servers_limit_is_refused_here(nats_server: Nat
         assert await settled(link)
 
 
+async def test_messages_that_are_sent_together_are_all_sent_or_none(nats_server: NatsServer) -> None:
+    """In order, each with the same header block; what would be refused of one by itself is of all."""
+    async with started(nats_server.url) as (link, _):
+        received = Received()
+        link.subscribe(b"a", received)
+        payloads = [b"1", b"", b"\r\nPUB a 0\r\n"]
+        link.publish_all(b"a", payloads, HEADER)
+        with pytest.raises(PayloadTooLarge) as caught:
+            link.publish_all(b"a", [b"2", b"x" * link.max_payload], HEADER)
+        assert caught.value.size == link.max_payload + len(HEADER)
+        for header in (b"", b"NATS/1.0\r\nA: b\r\n"):
+            with pytest.raises(ValueError, match="empty line"):
+                link.publish_all(b"a", [b"3"], header)
+        with pytest.raises(ValueError, match="white space"):
+            link.publish_all(b"a b", [b"4"], HEADER)
+        assert await settled(link)
+        assert [(header, payload) for _, _, header, payload in received.messages] == [
+            (HEADER, each) for each in payloads
+        ]
+        assert link.stats.out_msgs == 3
+        assert link.stats.out_bytes == 3 * len(HEADER) + sum(map(len, payloads))
+
+
 @pytest.mark.parametrize("subject", [b"", b"a b", b"a\r\nPUB b 0\r\n\r\n", b"a\tb", b"a\n", b"a\x00"])
 async def test_a_subject_that_could_inject_a_command_is_refused(
     nats_server: NatsServer, subject: bytes
@@ -59,6 +82,8 @@ async def test_the_link_is_full_when_the_server_does_not_read(nats_server: NatsS
         with pytest.raises(LinkFull) as caught:
             await fill()
         assert caught.value.temporary
+        with pytest.raises(LinkFull):
+            link.publish_all(b"a", [b"x"], HEADER)
         assert link.stats.out_msgs >= 10
         assert 1_000_000 <= link.pending_bytes < 1_200_000
         nats_server.resume()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from tidewire.edge.effects import (
     Opened,
     Ping,
     Publish,
+    Published,
     Push,
     Send,
     SubscriptionsExpireIn,
@@ -35,7 +36,6 @@ from tidewire.edge.untraced import OFF
 from tidewire.edge.upstream import Upstream
 from tidewire.edge.users import Users
 from tidewire.edge.wire.codec import MalformedFrame
-from tidewire.edge.wire.replies import Reply
 from tidewire.kernel import errors
 from tidewire.kernel.channels import is_pattern
 from tidewire.kernel.errors import ReplyError
@@ -81,7 +81,7 @@ class Dispatcher:
         self.users = Users()
         self.replacing: Callable[[Connection], None] = _nobody
         """Told of each connection that replaces the others of its user."""
-        upstream = Upstream(broker, metrics, tracer, self.perform)
+        self._upstream = upstream = Upstream(broker, metrics, tracer, self.perform)
         self._acts: dict[type[Effect], Callable[[Connection, Any], Iterable[Effect]]] = {
             Publish: upstream.publish,
             Join: self._join,
@@ -114,8 +114,23 @@ class Dispatcher:
         self._timers.opened(connection)
         return connection
 
-    def received(self, connection: Connection, payload: bytes) -> None:
-        """Take one message of the client."""
+    def received(self, connection: Connection, messages: Sequence[bytes]) -> None:
+        """Take messages of the client, which came together."""
+        session = connection.session
+        commands = connection.transport.framing.codec.burst(messages) if session.greeted else None
+        publications = session.publish_all(commands) if commands is not None else None
+        if commands is None or publications is None:
+            for message in messages:
+                self._received(connection, message)
+            return
+        connection.commands += len(commands)
+        refused: list[Effect] = []
+        for run in publications:
+            refused += self._upstream.publish(connection, run)
+        if refused:
+            self.perform(connection, refused)
+
+    def _received(self, connection: Connection, payload: bytes) -> None:
         session = connection.session
         try:
             commands = connection.transport.framing.codec.decode(payload)
@@ -219,15 +234,19 @@ class Dispatcher:
     def perform(self, connection: Connection, effects: Iterable[Effect]) -> None:
         """Carry out effects in order; replies that stand together leave in one frame, and are counted as of one moment."""
         now = self._rules.clock.monotonic()
-        replies: list[Reply] = []
+        codec = connection.transport.framing.codec
+        replies: list[bytes] = []
         queue = list(effects)
         for effect in queue:  # grows while results are known at once
             # Not isinstance, which for a Struct that is another one asks the metaclass, and takes four times as long.
             if type(effect) is Answer:
                 self._count(effect, now)
-                replies.append(effect.reply)
+                replies.append(codec.encode((effect.reply,)))
+            elif type(effect) is Published:
+                self._metrics.command("publish", 0, now - effect.started, len(effect.ids))
+                replies.append(codec.published(effect.ids))
             elif type(effect) is Push:
-                replies.append(effect.reply)
+                replies.append(codec.encode((effect.reply,)))
             elif type(effect) is Close:
                 self._reply(connection, replies)
                 replies = []
@@ -299,9 +318,9 @@ class Dispatcher:
         self._metrics.commands_throttled(effect.outcome, effect.commands)
         return ()
 
-    def _reply(self, connection: Connection, replies: list[Reply]) -> None:
+    def _reply(self, connection: Connection, replies: list[bytes]) -> None:
         if replies:
-            self._write(connection, connection.transport.framing.replies(replies))
+            self._write(connection, connection.transport.framing.together(replies))
 
     def _write(self, connection: Connection, frame: bytes) -> None:
         if not connection.transport.send(frame):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tidewire.edge.policies.filters import TagsFilter
@@ -25,6 +27,13 @@ class Answer(Effect, frozen=True):
 
     method: str
     reply: Reply
+    started: float
+
+
+class Published(Effect, frozen=True):
+    """Tell the client that its publish commands with these ids, which came at the same time, have succeeded."""
+
+    ids: Sequence[int]
     started: float
 
 
@@ -97,18 +106,26 @@ class Leave(Effect, frozen=True):
 
 
 class Publish(Effect, frozen=True):
-    """Publish for the client; `Session.published` wants the result. `info` is ClientInfo as one line of JSON.
+    """Publish for the client, in order; `Session.published` wants the result.
 
-    `method` is the command's: `publish`, or `rpc` for `tw.publish`, which may give a `key`.
+    Each of `data` belongs to the command of `ids` in the same place. `info` is ClientInfo as one line of JSON. `method` is
+    that of the commands: `publish`, or `rpc` for `tw.publish`, which may give a `key`.
     """
 
-    id: int
+    ids: Sequence[int]
     channel: str
-    data: bytes
+    data: Sequence[bytes]
     info: bytes
     started: float
     key: str = ""
     method: str = "publish"
+
+    def one_by_one(self) -> list[Publish]:
+        """Return the same, each publication by itself."""
+        return [
+            msgspec.structs.replace(self, ids=(number,), data=(data,))
+            for number, data in zip(self.ids, self.data, strict=True)
+        ]
 
 
 class Call(Effect, frozen=True):

@@ -12,7 +12,6 @@ from tidewire.edge.wire.protobuf_codec import PROTOBUF
 
 if TYPE_CHECKING:
     from tidewire.edge.wire.codec import Codec
-    from tidewire.edge.wire.replies import Reply
 
 FIN_TEXT = 0x81
 FIN_BINARY = 0x82
@@ -34,9 +33,9 @@ class Framing:
         self.wrap = wrap
         self.ping = wrap(codec.PING)
 
-    def replies(self, replies: Sequence[Reply]) -> bytes:
-        """Return one frame with these replies."""
-        return self.wrap(self.codec.encode(replies))
+    def together(self, items: Sequence[bytes]) -> bytes:
+        """Return one frame with these encoded items, at least one."""
+        return self.wrap(items[0] if len(items) == 1 else self.codec.join(items))
 
     def joined(self, items: Sequence[bytes]) -> list[bytes]:
         """Return the encoded items in as few frames as the bound allows, in order."""

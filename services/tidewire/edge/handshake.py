@@ -127,7 +127,10 @@ def _cookie(headers: HeaderFields, wanted: str) -> str:
 
 
 def _query(target: str) -> list[tuple[str, str]] | None:
+    query = target.partition("?")[2]
+    if not query:
+        return []
     try:
-        return parse_qsl(target.partition("?")[2], keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
     except ValueError:
         return None

@@ -82,7 +82,12 @@ class Party:
     @property
     def crowded(self) -> bool:
         """Whether as many commands wait for their result as may."""
-        return self.owed >= self.rules.inflight_limit
+        return self.room <= 0
+
+    @property
+    def room(self) -> int:
+        """How many more commands may wait for their result."""
+        return self.rules.inflight_limit - self.owed
 
     @property
     def takes_ids(self) -> bool:

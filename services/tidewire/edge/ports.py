@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -79,11 +79,12 @@ class Broker(Protocol):
         """Whether new subscriptions and publications have a chance at this moment."""
 
     def publish(
-        self, channel: str, data: bytes, info: bytes, trace: bytes = b"", key: str = ""
+        self, channel: str, data: Sequence[bytes], info: bytes, trace: bytes = b"", key: str = ""
     ) -> ReplyError | None:
-        """Publish, with `Span.header` as `trace`. An error returned means: not taken. What becomes of it `acknowledge` tells.
+        """Publish all of `data` in order, with `Span.header` as `trace`.
 
-        `key` is one that `policies.publication_keys` passed, empty for none.
+        An error returned means: none of it was taken. What becomes of it `acknowledge` tells. `key` is one that
+        `policies.publication_keys` passed, empty for none.
         """
 
     @property
@@ -163,8 +164,8 @@ class Transport(Protocol):
 class Metrics(Protocol):
     """What happens in the edge's core, for whoever counts."""
 
-    def command(self, method: str, code: int, seconds: float) -> None:
-        """A command was answered; code 0 is success."""
+    def command(self, method: str, code: int, seconds: float, count: int = 1) -> None:
+        """A command was answered, or so many that took equally long; code 0 is success."""
 
     def order_taken(self, kind: str, outcome: str) -> None:
         """A control order arrived: what became of it (a short constant)."""

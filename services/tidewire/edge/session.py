@@ -26,6 +26,7 @@ from tidewire.edge.effects import (
     Identified,
     Opened,
     Ping,
+    Publish,
     Throttled,
     Yield,
 )
@@ -137,6 +138,29 @@ class Session:
         if allowance is not None and self.state in THROTTLED:
             return self._throttled(commands, size, allowance)
         return self._take(commands, size)
+
+    def publish_all(self, commands: Sequence[Command]) -> list[Publish] | None:
+        """Take commands of one read that all publish, where nothing stands in their way.
+
+        None, and nothing has happened, where something does or they are others: then `receive` wants them frame by frame.
+        """
+        if self.state is not SessionState.CONNECTED or self._backlog is not None:
+            return None
+        self.party.started = self._rules.clock.monotonic()
+        effects = requests.publish_all(commands, self.party, self.subscriptions)
+        if effects is None or not self._affords(len(commands)):
+            return None
+        self.party.owed += len(commands)
+        return effects
+
+    def _affords(self, commands: int) -> bool:
+        """Take so many commands out of what may come now; False, and none is taken, where those are too many."""
+        allowance = self._rules.command_rate
+        if allowance is None:
+            return True
+        if self._throttle is None:
+            self._throttle = Throttle()
+        return self._throttle.admits(commands, allowance, self.party.started)
 
     def _take(self, commands: Sequence[Command], size: int) -> list[Effect]:
         return self._hold(commands, size) if self._backlog is not None else self._work_off(commands)
@@ -375,10 +399,11 @@ class Session:
         return [*effects, *self._greet_when_complete(), *self._retired()]
 
     def published(
-        self, number: int, started: float, error: ReplyError | None, method: str = "publish"
+        self, numbers: Sequence[int], started: float, error: ReplyError | None, method: str = "publish"
     ) -> list[Effect]:
         """Take the result of `Publish`."""
-        return [requests.published(self.party, number, started, error, method), *self._retired()]
+        effects = requests.published(self.party, numbers, started, error, method)
+        return effects + self._retired() if self.state is SessionState.RETIRING else effects
 
     def called(self, number: int, started: float, answer: bytes | ReplyError) -> list[Effect]:
         """Take the result of `Call`."""

@@ -186,10 +186,10 @@ class Telemetry:
 
     # ports.Metrics
 
-    def command(self, method: str, code: int, seconds: float) -> None:
+    def command(self, method: str, code: int, seconds: float, count: int = 1) -> None:
         """See ports.Metrics."""
-        self._commands.inc(1, (method, "application" if code in APPLICATION_CODES else str(code)))
-        self._command_seconds.observe(seconds, (method,))
+        self._commands.inc(count, (method, _label(code) if code else "0"))
+        self._command_seconds.observe(seconds, (method,), count)
 
     def commands_dropped(self, count: int) -> None:
         """See ports.Metrics."""
@@ -276,6 +276,10 @@ class Telemetry:
     def loop_lag(self, seconds: float) -> None:
         """The edge's timer was late by this."""
         self._loop_lag.observe(seconds)
+
+
+def _label(code: int) -> str:
+    return "application" if code in APPLICATION_CODES else str(code)
 
 
 if TYPE_CHECKING:

@@ -54,11 +54,14 @@ class Throttle(msgspec.Struct, gc=False):
     patient_at: float = 0.0
     refused: int = 0
 
+    def admits(self, total: int, allowance: Allowance, now: float) -> bool:
+        """Take commands that cost so much together, all or none."""
+        self.full_at, wait = allowance.take(self.full_at, now, total)
+        return not wait
+
     def sift(self, commands: Sequence[Command], allowance: Allowance, now: float) -> Sifted:
         """Take the commands of one frame, in order. One that is refused costs no other its place."""
-        full_at, wait = allowance.take(self.full_at, now, sum(map(cost, commands)))
-        if not wait:
-            self.full_at = full_at
+        if self.admits(sum(map(cost, commands)), allowance, now):
             return Sifted(commands)
         admitted: list[Command] = []
         refused: list[Command] = []

@@ -68,13 +68,15 @@ class Timers:
     def set(self, connection: Connection, timer: Timer, seconds: float) -> None:
         """Make `timer` due in `seconds`, instead of when it was due before."""
         wheel = self._wheels[timer]
-        wheel.discard(connection, connection.due[timer])
+        if connection.due[timer]:
+            wheel.discard(connection, connection.due[timer])
         connection.due[timer] = wheel.add(connection, math.ceil(seconds / TICK))
 
     def clear(self, connection: Connection) -> None:
         """Forget every deadline of a connection."""
-        for timer, wheel in enumerate(self._wheels):
-            wheel.discard(connection, connection.due[timer])
+        for due, wheel in zip(connection.due, self._wheels, strict=True):
+            if due:
+                wheel.discard(connection, due)
 
     def advance(self) -> list[tuple[Timer, Connection]]:
         """Turn the wheels by one tick and return what is due: whoever sets a timer then counts from the new tick."""

@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from hashlib import sha1
 from http import HTTPStatus
 
@@ -112,7 +113,11 @@ def _fault(request: RequestHead) -> Refuse | None:
 
 def _tokens(request: RequestHead, name: str) -> list[str]:
     """Return the tokens that a field lists, in lower case; none where a value of it is no list of tokens."""
-    values = request.get_all(name)
+    return _tokens_of(tuple(request.get_all(name)))
+
+
+@lru_cache(maxsize=64)  # a request's head, which these are of, has a bound; nearly all clients send the same
+def _tokens_of(values: tuple[str, ...]) -> list[str]:
     if not all(map(_TOKENS.fullmatch, values)):
         return []
     return _TOKEN.findall(",".join(values).lower())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+
+from tidewire.edge.untraced import NO_SPAN, OFF
 
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
@@ -12,14 +14,17 @@ if TYPE_CHECKING:
     from tidewire.edge.ports import Broker, Metrics, Span, Tracer
     from tidewire.kernel.errors import ReplyError
 
-    Batch = list[tuple[int, float, str, Span]]
-    """Publications that wait for the same acknowledgement: the command's id, when it came, its method, what is traced of it."""
+    Batch = list[tuple[Sequence[int], float, str, Span]]
+    """Publications that wait for the same acknowledgement: their commands' ids, when they came, their method, their trace.
+
+    Not what was published: that went to NATS and need not wait for the answer.
+    """
 
 
 class Upstream:
     """Acts on `Publish`, `Call` and `Send`; `perform` takes what a session makes of a result that comes later."""
 
-    __slots__ = ("_batches", "_broker", "_metrics", "_perform", "_tracer", "_turn")
+    __slots__ = ("_batches", "_broker", "_metrics", "_perform", "_tracer", "_traces", "_turn")
 
     def __init__(
         self,
@@ -34,29 +39,40 @@ class Upstream:
         self._perform = perform
         self._turn = 0
         self._batches: dict[Connection, Batch] = {}
-        """What was published in that turn of the broker, and is not answered yet."""
+        """What was published in that turn of the broker, and is not answered yet. Answered all at once."""
+        self._traces = tracer is not OFF
 
     def publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
         """Publish for a client; return what its session makes of a result that is known at once."""
+        several = len(effect.ids) > 1
+        if several and self._traces:  # each may have a trace of its own
+            return self._one_by_one(connection, effect)
         span = self._tracer.publish(effect.channel, effect.started)
         error = self._broker.publish(effect.channel, effect.data, effect.info, span.header, effect.key)
-        if error is not None:
-            span.end(error.code)
-            return connection.session.published(effect.id, effect.started, error, effect.method)
-        # Not the effect: its data went to NATS and need not wait for the answer.
-        self._batch(connection).append((effect.id, effect.started, effect.method, span))
-        return ()
+        if error is None:
+            self._await(connection, effect, span)
+            return ()
+        span.end(error.code)
+        if several:  # it may be for one of them, or not for the first ones
+            return self._one_by_one(connection, effect)
+        return connection.session.published(effect.ids, effect.started, error, effect.method)
 
-    def _batch(self, connection: Connection) -> Batch:
-        """Return what the connection publishes in this turn, all of which is answered in one frame."""
+    def _one_by_one(self, connection: Connection, effect: Publish) -> list[Effect]:
+        return [result for each in effect.one_by_one() for result in self.publish(connection, each)]
+
+    def _await(self, connection: Connection, effect: Publish, span: Span) -> None:
+        """Wait for the answer together with all that is published in this turn; a connection's is one frame."""
         if self._turn != self._broker.turn:
             self._turn = self._broker.turn
             self._batches = {}
+        if not self._batches:
+            self._broker.acknowledge(partial(self._answer, self._batches))
+        waiting = effect.ids, effect.started, effect.method, span
         batch = self._batches.get(connection)
         if batch is None:
-            batch = self._batches[connection] = []
-            self._broker.acknowledge(partial(self._published, connection, batch))
-        return batch
+            self._batches[connection] = [waiting]
+        else:
+            batch.append(waiting)
 
     def call(self, connection: Connection, effect: Call) -> Iterable[Effect]:
         """Call a method for a client; return what its session makes of a result that is known at once."""
@@ -77,14 +93,26 @@ class Upstream:
             self._metrics.messages_unsent(1)
         return ()
 
+    def _answer(self, batches: dict[Connection, Batch], error: ReplyError | None) -> None:
+        if self._batches is batches:  # what is published from now on must not be added to it
+            self._batches = {}
+        self._answer_each(iter(batches.items()), error)
+
+    def _answer_each(self, waiting: Iterator[tuple[Connection, Batch]], error: ReplyError | None) -> None:
+        try:
+            for connection, batch in waiting:
+                self._published(connection, batch, error)
+        except BaseException:
+            self._answer_each(waiting, error)  # what goes wrong for one costs no other the answer
+            raise
+
     def _published(self, connection: Connection, batch: Batch, error: ReplyError | None) -> None:
-        if self._batches.get(connection) is batch:  # what is published from now on must not be added to it
-            del self._batches[connection]
         code = error.code if error is not None else 0
         effects: list[Effect] = []
-        for number, started, method, span in batch:
-            span.end(code)
-            effects += connection.session.published(number, started, error, method)
+        for ids, started, method, span in batch:
+            if span is not NO_SPAN:
+                span.end(code)
+            effects += connection.session.published(ids, started, error, method)
         self._perform(connection, effects)
 
     def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:

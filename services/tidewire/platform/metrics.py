@@ -82,13 +82,13 @@ class Histogram:
         if not labels:
             self._series[()] = self._empty()
 
-    def observe(self, value: float, labels: tuple[str, ...] = ()) -> None:
-        """Note a value."""
+    def observe(self, value: float, labels: tuple[str, ...] = (), count: int = 1) -> None:
+        """Note a value, or so many that are equal."""
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = self._empty()
-        series[bisect_left(self._bounds, value)] += 1
-        series[-1] += value
+        series[bisect_left(self._bounds, value)] += count
+        series[-1] += value * count
 
     def _empty(self) -> list[float]:
         return [0.0] * (len(self._bounds) + 2)  # a count for each bucket, one above them all, and the sum

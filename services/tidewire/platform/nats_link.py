@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from tidewire.platform.nats_calls import WaitingCalls
 from tidewire.platform.nats_client import LinkClient
@@ -175,19 +176,33 @@ class NatsLink:
             PayloadTooLarge: Header and payload are over the server's limit.
             ValueError: Subject or reply could not stand on a protocol line, or the header block does not end.
         """
-        if self._state is not LinkState.CONNECTED:
-            raise LinkAway("NATS is away")
         size = len(header) + len(payload)
-        if size > self._keeper.client.max_payload:
-            raise PayloadTooLarge(size, self._keeper.client.max_payload)
-        _check_subject(subject)
+        self._check(subject, size)
+        if header:
+            _check_header(header)
         if reply:
             _check_subject(reply)
-        if header and header[-4:] != b"\r\n\r\n":
-            raise ValueError("a header block ends with an empty line")
         self._outgoing.message(subject, reply, header, payload)
         self._out_msgs += 1
         self._out_bytes += size
+
+    def publish_all(self, subject: bytes, payloads: Sequence[bytes], header: bytes) -> None:
+        """Send messages with the same header block, never b"", to a subject, in order: all, or none where it raises.
+
+        Raises:
+            LinkAway, LinkFull, PayloadTooLarge, ValueError: As `publish`, for any of them.
+        """
+        self._check(subject, len(header) + max(map(len, payloads)))
+        _check_header(header)
+        self._out_bytes += self._outgoing.messages(subject, header, payloads)
+        self._out_msgs += len(payloads)
+
+    def _check(self, subject: bytes, size: int) -> None:
+        if self._state is not LinkState.CONNECTED:
+            raise LinkAway("NATS is away")
+        if size > self._keeper.client.max_payload:
+            raise PayloadTooLarge(size, self._keeper.client.max_payload)
+        _check_subject(subject)
 
     @property
     def turn(self) -> int:
@@ -286,6 +301,11 @@ class NatsLink:
         except Exception as raised:  # noqa: BLE001 - who hears of errors must not cause one
             self.last_error = raised
             self._callback_errors += 1
+
+
+def _check_header(header: bytes) -> None:
+    if header[-4:] != b"\r\n\r\n":
+        raise ValueError("a header block ends with an empty line")
 
 
 def _check_subject(subject: bytes) -> None:

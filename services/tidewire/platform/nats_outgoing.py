@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tidewire.platform.nats_client import PING, LinkClient
 from tidewire.platform.nats_types import LinkFull
@@ -84,9 +84,7 @@ class Outgoing:
         Raises:
             LinkFull: More than the limit waits already.
         """
-        # What waited in the socket is measured once a turn: it can only have become less since.
-        if self._size + self._unsent > self._limit and self._size + self._measure() > self._limit:
-            raise LinkFull(f"more than {self._limit} bytes wait for the NATS socket")
+        self._refuse_when_full()
         size = len(payload)
         to = b"%b %b" % (subject, reply) if reply else subject
         if header:
@@ -100,6 +98,29 @@ class Outgoing:
             self._size += len(line) + size + 2
         if not self._scheduled:
             self._schedule()
+
+    def messages(self, subject: bytes, header: bytes, payloads: Sequence[bytes]) -> int:
+        """Send publications with the same header block, which is not empty; return the bytes of headers and payloads.
+
+        Raises:
+            LinkFull: More than the limit waits already: all are refused.
+        """
+        self._refuse_when_full()
+        head, size = len(header), 0
+        for payload in payloads:
+            total = head + len(payload)
+            message = b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, head, total, header, payload)
+            self._parts.append(message)
+            self._size += len(message)
+            size += total
+        if not self._scheduled:
+            self._schedule()
+        return size
+
+    def _refuse_when_full(self) -> None:
+        # What waited in the socket is measured once a turn: it can only have become less since.
+        if self._size + self._unsent > self._limit and self._size + self._measure() > self._limit:
+            raise LinkFull(f"more than {self._limit} bytes wait for the NATS socket")
 
     def control(self, line: bytes) -> None:
         """Send a SUB or UNSUB line; never refused, since what it changes is already decided."""

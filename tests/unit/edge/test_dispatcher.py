@@ -81,7 +81,7 @@ def test_protobuf_connection_is_answered_in_protobuf(core: Core) -> None:
     """The transport's framing decides both ways."""
     transport = RecordingTransport(WEBSOCKET_PROTOBUF)
     connection = core.dispatcher.opened(ConnectionId("p"), transport, json=False)
-    core.dispatcher.received(connection, b"\x02\x22\x00")
+    core.dispatcher.received(connection, [b"\x02\x22\x00"])
     assert transport.closed is not None
     assert transport.closed.code == 3501
     assert core.metrics.of("connection_opened") == []
@@ -295,7 +295,7 @@ def test_commands_are_counted_with_their_outcome_and_time(core: Core) -> None:
     assert core.metrics.of("command") == [
         ("connect", 0, 0.0),
         ("subscribe", 102, 0.0),
-        ("publish", 0, 0.25),
+        ("publish", 0, 0.25, 1),
     ]
     assert client.connection.commands == 3
     assert core.metrics.of("connection_opened") == [("json", "none")]
@@ -312,7 +312,7 @@ def test_format_of_an_opened_connection_is_counted(core: Core, framing: Framing,
     text = token().encode()
     request = b"\x0a" + _varint(len(text)) + text
     command = b"\x08\x01\x22" + _varint(len(request)) + request
-    core.dispatcher.received(connection, _varint(len(command)) + command)
+    core.dispatcher.received(connection, [_varint(len(command)) + command])
     assert core.metrics.of("connection_opened") == [("protobuf", compression)]
     assert transport.frames[0].startswith(b"\x82")
 

@@ -19,6 +19,8 @@ from tidewire.edge.framing import (
     Framing,
     websocket_frame,
 )
+from tidewire.edge.wire.json_codec import JSON
+from tidewire.edge.wire.protobuf_codec import PROTOBUF
 from tidewire.edge.wire.replies import PublishResult, Reply, UnsubscribeResult
 
 
@@ -54,12 +56,12 @@ def test_frames_are_those_of_the_library(first: int, payload: bytes) -> None:
 def test_json_is_text_and_protobuf_is_binary() -> None:
     """Several replies in one frame; both SDKs call methods of text on JSON frames."""
     replies = [Reply(id=1, publish=PublishResult()), Reply(id=2, unsubscribe=UnsubscribeResult())]
-    (text,) = read(WEBSOCKET_JSON.replies(replies))
+    (text,) = read(WEBSOCKET_JSON.together([JSON.encode([reply]) for reply in replies]))
     assert (text.opcode, bytes(text.data)) == (
         Opcode.TEXT,
         b'{"id":1,"publish":{}}\n{"id":2,"unsubscribe":{}}',
     )
-    (binary,) = read(WEBSOCKET_PROTOBUF.replies(replies))
+    (binary,) = read(WEBSOCKET_PROTOBUF.together([PROTOBUF.encode([reply]) for reply in replies]))
     assert (binary.opcode, bytes(binary.data)) == (Opcode.BINARY, b"\x04\x08\x01\x42\x00\x04\x08\x02\x3a\x00")
 
 

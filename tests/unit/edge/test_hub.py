@@ -384,7 +384,7 @@ class Interleavings(RuleBasedStateMachine):
             self.number += 1
             (method,) = command
             self.asked[connection, self.number] = (method, command[method]["channel"])
-            self.dispatcher.received(connection, json.dumps({"id": self.number, **command}).encode())
+            self.dispatcher.received(connection, [json.dumps({"id": self.number, **command}).encode()])
             assert self.read() == {}
 
     def read(self) -> dict[tuple[Connection, str], list[int]]:
@@ -413,7 +413,9 @@ class Interleavings(RuleBasedStateMachine):
             self.seats[seat] = connection
             self.believes[connection] = set()
             self.asked[connection, 1] = ("connect", "")
-            self.dispatcher.received(connection, json.dumps({"id": 1, "connect": {"token": TOKEN}}).encode())
+            self.dispatcher.received(
+                connection, [json.dumps({"id": 1, "connect": {"token": TOKEN}}).encode()]
+            )
             self.read()
 
     @rule(seat=anyone)

@@ -50,7 +50,7 @@ def test_publication_with_a_key(is_json: bool) -> None:
     assert isinstance(given, Publish)
     assert (given.channel, given.data, given.key, given.method) == (
         "chat:a",
-        b'{"t": [1]}',
+        (b'{"t": [1]}',),
         "größe 1",
         "rpc",
     )
@@ -144,7 +144,7 @@ def test_answer_is_that_of_the_broker() -> None:
     core.broker.refuses = errors.INTERNAL
     client.say({"id": 7, "rpc": said})
     assert client.heard()[0]["error"]["code"] == 100
-    assert [(method, code) for method, code, _ in core.metrics.of("command")[1:]] == [
+    assert [(method, code) for method, code, *_ in core.metrics.of("command")[1:]] == [
         ("rpc", 111),
         ("rpc", 0),
         ("publish", 0),

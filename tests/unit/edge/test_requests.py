@@ -10,7 +10,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.edge import believing, rules
 from tests.support.protocol import protocol
 from tidewire.edge import requests
-from tidewire.edge.effects import Answer, Call, Publish, Send
+from tidewire.edge.effects import Answer, Call, Publish, Published, Send
 from tidewire.edge.party import Party
 from tidewire.edge.policies.capabilities import Capabilities, Capability, Entry, Match
 from tidewire.edge.policies.claims import ConnectionClaims, SubscriptionClaims
@@ -155,7 +155,7 @@ def test_what_waits_is_bounded_and_a_refusal_comes_first() -> None:
     assert speaker.publish() == 0
     assert speaker.publish() == 111
     assert speaker.publish("closed:a") == 103
-    assert code(requests.published(speaker.party, 9, 0.0, None)) == 0
+    assert requests.published(speaker.party, [9], 0.0, None) == [Published([9], 0.0)]
     assert speaker.publish() == 0
     empty = requests.publish(9, PublishRequest(data=Raw(b"1")), speaker.party, speaker.subscriptions)
     assert empty == errors.BAD_PROTOCOL

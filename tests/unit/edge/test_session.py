@@ -28,6 +28,7 @@ from tidewire.edge.effects import (
     Opened,
     Ping,
     Publish,
+    Published,
     Send,
     SubscriptionsExpireIn,
 )
@@ -501,9 +502,9 @@ def test_publish_carries_the_clients_info_and_is_answered_by_the_broker() -> Non
     (publish,) = client.frame({"id": 5, "publish": {"channel": "chat:a", "data": {"b": [1, 2]}}})
     assert isinstance(publish, Publish)
     assert json.loads(publish.info) == {"user": "alice", "client": "c1", "conn_info": {"name": "Alice"}}
-    assert json.loads(publish.data) == {"b": [1, 2]}
+    assert json.loads(publish.data[0]) == {"b": [1, 2]}
     assert client.session.party.owed == 1
-    assert client.replies(client.session.published(5, 0.0, None)) == [{"id": 5, "publish": {}}]
+    assert client.session.published([5], 0.0, None) == [Published([5], 0.0)]
     assert client.session.party.owed == 0
 
 
@@ -522,7 +523,7 @@ def test_commands_that_wait_are_limited() -> None:
     assert client.error({"id": 4, "publish": {"channel": "chat:a", "data": 1}}) == 111
     assert client.error({"id": 5, "rpc": {"method": "m", "data": 1}}) == 111
     assert client.error({"id": 6, "subscribe": {"channel": "chat:a"}}) == 111
-    client.session.published(2, 0.0, None)
+    client.session.published([2], 0.0, None)
     assert isinstance(client.frame({"id": 7, "publish": {"channel": "chat:a", "data": 1}})[0], Publish)
 
 
@@ -644,8 +645,8 @@ def test_retiring_session_closes_when_it_owes_nothing_and_drops_what_comes_meanw
     client.frame({"id": 2, "publish": {"channel": "chat:a", "data": 1}})
     assert client.session.retire(errors.SHUTDOWN) == []
     assert client.frame({"id": 3, "publish": {"channel": "chat:a", "data": 2}}, {"id": 4}) == [Dropped(2)]
-    effects = client.session.published(2, 0.0, None)
-    assert [type(effect) for effect in effects] == [Answer, Close]
+    effects = client.session.published([2], 0.0, None)
+    assert kinds(effects) == [Published, Close]
     assert client.frame({"id": 5, "publish": {"channel": "chat:a", "data": 3}}) == [Dropped(1)]
 
 
@@ -884,7 +885,7 @@ def test_connect_waits_for_a_key_and_all_behind_it_waits_in_order() -> None:
     assert client.frame({"id": 6, "publish": {"channel": "chat:a", "data": 2}}) == []
     effects = client.go_on()
     assert kinds(effects) == [Identified, Answer, Opened, Publish, Publish]
-    assert [effect.id for effect in effects if isinstance(effect, Publish)] == [5, 6]
+    assert [effect.ids for effect in effects if isinstance(effect, Publish)] == [(5,), (6,)]
 
 
 @protocol("error.111")
@@ -988,7 +989,7 @@ def test_retiring_connection_is_owed_no_command_that_waits() -> None:
     assert client.session.retire(errors.SHUTDOWN) == [Dropped(2)]
     assert client.frame(PUBLISH) == [Dropped(1)]
     assert client.go_on() == []
-    assert kinds(client.session.published(5, 0.0, None)) == [Answer, Close]
+    assert kinds(client.session.published([5], 0.0, None)) == [Published, Close]
 
 
 @protocol("error.111")

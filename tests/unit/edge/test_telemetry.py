@@ -184,7 +184,7 @@ def test_no_channel_and_no_user_is_a_label(edge: MeasuredEdge) -> None:
     transport = RecordingTransport()
     connection = edge.dispatcher.opened(ConnectionId("c"), transport, json=True)
     text = token(USER)
-    say: Callable[[bytes], None] = lambda data: edge.dispatcher.received(connection, data)  # noqa: E731
+    say: Callable[[bytes], None] = lambda data: edge.dispatcher.received(connection, [data])  # noqa: E731
     say(b'{"id":1,"connect":{"token":"%b"}}' % text.encode())
     say(b'{"id":2,"subscribe":{"channel":"%b"}}' % CHANNEL.encode())
     edge.broker.confirm(CHANNEL)

@@ -74,13 +74,11 @@ def test_publications_of_one_turn_are_answered_in_one_frame(core: Core) -> None:
     core.broker.same_turn = 2
     one.say({"id": 5, "publish": {"channel": "chat:a", "data": 5}})
     done = [done for _, _, _, done in core.broker.published]
-    done[0](None)
+    done[1](None)
     assert one.frames() == ['{"id":2,"publish":{}}\n{"id":3,"publish":{}}\n{"id":4,"publish":{}}']
-    assert other.frames() == []
-    done[2](errors.INTERNAL)
-    assert [reply["id"] for reply in other.heard() if "error" in reply] == [9]
-    done[4](None)
-    assert one.heard() == [{"id": 5, "publish": {}}]
+    assert other.frames() == ['{"id":9,"publish":{}}']
+    done[4](errors.INTERNAL)
+    assert [reply["id"] for reply in one.heard() if "error" in reply] == [5]
 
 
 @protocol("command.publish")
@@ -95,6 +93,54 @@ def test_a_publication_behind_the_answer_of_its_turn_has_one_of_its_own(core: Co
     assert client.heard() == []
     core.broker.published[1][3](None)
     assert client.heard() == [{"id": 3, "publish": {}}]
+
+
+@protocol("command.publish", "error.107")
+def test_one_of_those_published_together_that_the_broker_does_not_take_costs_no_other_anything() -> None:
+    """Then each goes by itself."""
+    core = Core()
+    core.broker.too_large = b'"large"'
+    client = core.client()
+    core.broker.same_turn = 1
+    client.say(
+        *(
+            {"id": n, "publish": {"channel": "chat:a", "data": data}}
+            for n, data in ((2, 1), (3, "large"), (4, 3))
+        )
+    )
+    assert [data for _, data, _, _ in core.broker.published] == [b"1", b"3"]
+    assert [(reply["id"], reply["error"]["code"]) for reply in client.heard()] == [(3, 107)]
+    core.broker.published[0][3](None)
+    assert client.heard() == [{"id": 2, "publish": {}}, {"id": 4, "publish": {}}]
+    assert client.connection.session.party.owed == 0
+
+
+def test_what_goes_wrong_with_one_connection_costs_no_other_its_answer(core: Core) -> None:
+    """And the error is not hidden."""
+    core.broker.same_turn = 1
+    clients = [core.client(f"user{number}") for number in range(4)]
+    for client in clients:
+        client.say({"id": 2, "publish": {"channel": "chat:a", "data": 1}})
+
+    def broken(_frame: bytes) -> bool:
+        raise RuntimeError("a defect")
+
+    clients[0].transport.send = clients[2].transport.send = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="a defect"):
+        core.broker.published[0][3](None)
+    assert clients[1].heard() == clients[3].heard() == [{"id": 2, "publish": {}}]
+
+
+def test_each_of_those_published_together_has_a_trace_of_its_own(
+    traced: Core, tracer: RecordingTracer
+) -> None:
+    """Where anything is traced at all."""
+    client = traced.client()
+    traced.broker.same_turn = 1
+    client.say(*({"id": n, "publish": {"channel": "chat:a", "data": n}} for n in (2, 3)))
+    assert traced.broker.traces == [b"publish chat:a"] * 2
+    traced.broker.published[0][3](None)
+    assert tracer.ended == [("publish chat:a", 0)] * 2
 
 
 @protocol("command.rpc", "command.send")

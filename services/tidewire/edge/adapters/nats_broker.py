@@ -8,7 +8,7 @@ What NATS then does with them is at most once, like core NATS.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -83,7 +83,7 @@ class NatsBroker:
         return self.mapped and self._link.state is LinkState.CONNECTED
 
     def publish(
-        self, channel: str, data: bytes, info: bytes, trace: bytes = b"", key: str = ""
+        self, channel: str, data: Sequence[bytes], info: bytes, trace: bytes = b"", key: str = ""
     ) -> ReplyError | None:
         """See ports.Broker."""
         if not self.mapped:
@@ -95,7 +95,7 @@ class NatsBroker:
             trace,
         )
         try:
-            self._link.publish(in_subject(channel, self._partitions), data, header)
+            self._link.publish_all(in_subject(channel, self._partitions), data, header)
         except PayloadTooLarge:
             return TOO_LARGE
         except LinkError:

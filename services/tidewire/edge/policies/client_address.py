@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final, Protocol
 
@@ -74,8 +75,11 @@ NOBODY: Final = TrustedProxies()
 
 def canonical(text: str) -> str | None:
     """Return the one way to write an IP address, an IPv4 address mapped into IPv6 as IPv4; None for what is none."""
-    if len(text) > LONGEST or "%" in text:
-        return None
+    return None if len(text) > LONGEST or "%" in text else _canonical(text)
+
+
+@lru_cache(maxsize=1024)  # of proxies, and of clients that come several times at once
+def _canonical(text: str) -> str | None:
     try:
         address = ip_address(text)
     except ValueError:

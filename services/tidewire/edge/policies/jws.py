@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import binascii
 import re
-from base64 import urlsafe_b64decode
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -38,6 +37,7 @@ class _Header(msgspec.Struct):
     crit: Raw | UnsetType = UNSET
 
 
+_TO_BASE64 = str.maketrans("-_", "+/")
 _header = msgspec.json.Decoder(_Header).decode
 
 
@@ -57,7 +57,7 @@ def take_apart(token: str) -> Jws:
 
 def _decode(part: str) -> bytes:
     try:
-        return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        return binascii.a2b_base64(part.translate(_TO_BASE64) + "=" * (-len(part) % 4))
     except binascii.Error:
         raise Refused("not three parts of base64url") from None
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 CHANNELS_KNOWN = 8192
 """Channels whose namespace is remembered: judging a name takes microseconds, and most are used again at once."""
+PUBLISHERS_KNOWN = 8192
+"""Channels and users of whom is remembered whether one may publish in the other: most do so again and again."""
 MAX_STARS = 3
 MAX_PARTS = 6
 """Of a pattern. NATS sends a publication once for each pattern that covers it: with these bounds there are at most 41."""
@@ -138,13 +140,14 @@ def _delivery(options: ChannelOptions) -> Delivery | None:
 class Namespaces:
     """All namespaces of a deployment."""
 
-    __slots__ = ("_by_name", "_look_up", "_max_length", "_without")
+    __slots__ = ("_by_name", "_look_up", "_look_up_to_publish", "_max_length", "_without")
 
     def __init__(self, config: ChannelConfig) -> None:
         self._max_length = config.max_length
         self._without = Namespace(config.without_namespace)
         self._by_name = {namespace.name: Namespace(namespace) for namespace in config.namespaces}
         self._look_up = lru_cache(CHANNELS_KNOWN)(self._judge)
+        self._look_up_to_publish = lru_cache(PUBLISHERS_KNOWN)(self._judge_to_publish)
 
     @property
     def names(self) -> frozenset[str]:
@@ -166,6 +169,18 @@ class Namespaces:
         if len(channel) > self._max_length:  # before the cache, whose names this bounds
             return self._too_long()
         return self._look_up(channel)
+
+    def to_publish_in(self, channel: str, user: str, *, subscribed: bool) -> Namespace | ReplyError:
+        """Return the namespace of a channel in which this user may publish, capabilities aside, or why not."""
+        if len(channel) > self._max_length:  # as in `find`; users' names are bounded, too
+            return self._too_long()
+        return self._look_up_to_publish(channel, user, subscribed)
+
+    def _judge_to_publish(self, channel: str, user: str, subscribed: bool) -> Namespace | ReplyError:
+        namespace = self.find(channel)
+        if not isinstance(namespace, Namespace):
+            return namespace
+        return namespace.may_publish(channel, user, subscribed=subscribed) or namespace
 
     def _too_long(self) -> ReplyError:
         return errors.BAD_REQUEST.saying(f"bad request: channel over {self._max_length} bytes")

@@ -39,12 +39,21 @@ class Codec(Protocol):
             MalformedFrame: Anything else; no other error, whatever the bytes. Nothing of such a frame counts.
         """
 
+    def burst(self, frames: Sequence[bytes]) -> list[Command] | None:
+        """Return the commands of frames that came together, all at once: those that `decode` returns of one by one.
+
+        None where that is not possible, which says nothing about any of the frames.
+        """
+
     def encode(self, replies: Sequence[Reply]) -> bytes:
-        """Return the frame that holds `replies` (at least one) in their order.
+        """Return the frame that holds `replies` (at least one) in their order; it is an item, too.
 
         Payloads of JSON replies are embedded as they are: each must have passed `json_codec.clean_json`, and an absent
         one must be `NO_DATA` itself.
         """
+
+    def published(self, numbers: Sequence[int]) -> bytes:
+        """Return the item that tells a client that its publish commands with these ids have succeeded."""
 
     def publication(
         self,

@@ -99,9 +99,34 @@ class JsonCodec:
             raise MalformedFrame(f"more than {MAX_COMMANDS} commands")
         return [_command(line) for line in lines]
 
+    def burst(self, frames: Sequence[bytes]) -> list[Command] | None:
+        """Return the commands of several frames; see `Codec.burst`.
+
+        msgspec's `decode_lines` does not insist on lines: values may share one, or go on in the next. But where every line
+        end stands between a `}` and a `{`, which inside a value and inside a string is an error, each line holds a value at
+        least, and as many values as lines are one in each.
+        """
+        text = frames[0] if len(frames) == 1 else b"\n".join(frames)
+        ends = text.count(b"\n")
+        if ends and not (ends < MAX_COMMANDS and _between_objects(text) == ends):
+            return None
+        if not _within_bounds(text):
+            return None
+        try:
+            if not text.isascii():
+                text.decode()
+            commands = _COMMAND.decode_lines(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return commands if len(commands) == ends + 1 else None
+
     def encode(self, replies: Sequence[Reply]) -> bytes:
         """Return the frame that holds `replies`; see `Codec.encode`."""
         return b"\n".join([_encode(reply) for reply in replies])
+
+    def published(self, numbers: Sequence[int]) -> bytes:
+        """Return the item that answers publish commands; see `Codec.published`."""
+        return (b'{"id":%d,"publish":{}}\n' * len(numbers))[:-1] % tuple(numbers)
 
     def publication(
         self,
@@ -143,6 +168,11 @@ def _command(line: bytes) -> Command:
         raise MalformedFrame(str(error)) from None
     except RecursionError:
         raise MalformedFrame("nested too deep") from None
+
+
+def _between_objects(text: bytes) -> int:
+    """Return how many line ends stand between what may be two objects; 0 where the text does not begin and end with one."""
+    return text.count(b"}\n{") if text.startswith(b"{") and text.endswith(b"}") else 0
 
 
 def _info(info: bytes) -> bytes | None:

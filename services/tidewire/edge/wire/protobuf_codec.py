@@ -24,6 +24,7 @@ from tidewire.rpc.centrifuge.v2 import client_pb2 as pb
 MAX_FILTER_NODES = 1024
 MAX_PREFIX = 5  # bytes of a length prefix, enough for 32 GiB
 _PONG = Command()
+_PUBLISHED = replies.PublishResult()
 
 
 class ProtobufCodec:
@@ -51,9 +52,20 @@ class ProtobufCodec:
             position += size
         return found
 
+    def burst(self, frames: Sequence[bytes]) -> list[Command] | None:
+        """Return the commands of several frames; see `Codec.burst`."""
+        try:
+            return [command for frame in frames for command in self.decode(frame)]
+        except MalformedFrame:
+            return None
+
     def encode(self, replies: Sequence[Reply]) -> bytes:
         """Return the frame that holds `replies`; see `Codec.encode`."""
         return b"".join([_delimited(_reply(reply)) for reply in replies])
+
+    def published(self, numbers: Sequence[int]) -> bytes:
+        """Return the item that answers publish commands; see `Codec.published`."""
+        return self.encode([Reply(id=number, publish=_PUBLISHED) for number in numbers])
 
     def publication(
         self,

@@ -47,7 +47,7 @@ class Bench:
 
     def publish(self, data: bytes = b"{}", channel: str = "chat:a") -> ReplyError | None:
         """Publish; results are collected."""
-        error = self.broker.publish(channel, data, INFO)
+        error = self.broker.publish(channel, [data], INFO)
         if error is None:
             self.broker.acknowledge(self.results.append)
         return error
@@ -112,7 +112,8 @@ def test_publication_goes_to_its_partition_with_version_time_and_sender(bench: B
 @protocol("rpc.tw_publish")
 def test_key_goes_with_the_publication(bench: Bench) -> None:
     """In a header of its own, in UTF-8; another edge reads it back."""
-    bench.broker.publish("chat:a", b"{}", INFO, b"traceparent: t\r\n", "größe 1")
+    """In a header of its own, in UTF-8; another edge reads it back."""
+    bench.broker.publish("chat:a", (b"{}",), INFO, b"traceparent: t\r\n", "größe 1")
     (message,) = bench.link.published
     assert message.header == block(
         b"Tw-V: 1",
@@ -512,7 +513,7 @@ TRACEPARENT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333
 def test_a_trace_is_one_more_line_of_the_header(bench: Bench) -> None:
     """Of publications and of calls; messages have none."""
     line = TRACEPARENT + b"\r\n"
-    bench.broker.publish("chat:a", b"{}", INFO, line)
+    bench.broker.publish("chat:a", [b"{}"], INFO, line)
     bench.broker.call("m", "alice", "c1", b"1", bench.results.append, line)
     assert bench.link.published[0].header == block(
         b"Tw-V: 1", b"Tw-Time: 1800000000250000", b"Tw-Info: " + INFO, TRACEPARENT
