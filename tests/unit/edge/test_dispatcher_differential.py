@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,12 +68,8 @@ def outcome(core: Core, client: Client) -> dict[str, Any]:
     }
 
 
-@protocol("command.publish", "publish.order", "limits.rate")
-@given(st.lists(reads, min_size=1, max_size=3), limits, st.sampled_from([None, errors.INTERNAL]))
-def test_messages_of_one_read_bring_about_what_they_do_one_by_one(
-    sent: list[list[bytes]], limit: dict[str, Any], refuses: errors.ReplyError | None
-) -> None:
-    """The way that is shorter for those that only publish is no other way: replies, publications, counts and limits."""
+def compare(sent: list[list[bytes]], limit: dict[str, Any], refuses: errors.ReplyError | None) -> None:
+    """Send reads to one edge as they came, and to another message by message; the same must come of both."""
     cores = [Core(client=limit), Core(client=limit)]
     together, one_by_one = (core.client() for core in cores)
     for core in cores:
@@ -88,3 +85,37 @@ def test_messages_of_one_read_bring_about_what_they_do_one_by_one(
     for core in cores:
         core.broker.confirm_published()
     assert outcome(cores[0], together) == outcome(cores[1], one_by_one)
+
+
+@protocol("command.publish", "publish.order", "limits.rate")
+@given(st.lists(reads, min_size=1, max_size=3), limits, st.sampled_from([None, errors.INTERNAL]))
+def test_messages_of_one_read_bring_about_what_they_do_one_by_one(
+    sent: list[list[bytes]], limit: dict[str, Any], refuses: errors.ReplyError | None
+) -> None:
+    """The way that is shorter for those that only publish is no other way: replies, publications, counts and limits."""
+    compare(sent, limit, refuses)
+
+
+PUBLISH = b'{"id":%d,"publish":{"channel":"chat:a","data":%b}}'
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [PUBLISH % (0, b"1")],
+        [b'{"id":1,"publish":{"channel":"chat:a"}}'],
+        [PUBLISH % (1, b"[" * 200 + b"]" * 200)],
+        [PUBLISH % (1, b"1" * 5000)],
+        [PUBLISH % (1, b'"\xff"')],
+        [PUBLISH % (1, b'"\\ud800"')],
+        [PUBLISH % (1, b"[1,\n2]")],
+        [PUBLISH % (1, b"1") + b"\n"],
+        [PUBLISH % (1, b"1") + PUBLISH % (2, b"2"), b""],
+        [PUBLISH % (1, b"1") + b"\n\n" + PUBLISH % (2, b"2")],
+        [PUBLISH[:-2] % (1, b"{}"), b"}}"],
+    ],
+)
+def test_what_is_wrong_with_one_message_is_the_same_in_every_company(messages: list[bytes]) -> None:
+    """Alone, and between two with which nothing is wrong."""
+    compare([messages], {}, None)
+    compare([[PUBLISH % (8, b"8"), *messages, PUBLISH % (9, b"9")]], {}, None)
