@@ -232,7 +232,14 @@ class Dispatcher:
         if isinstance(namespace, ReplyError):  # the configuration has changed since the command was judged
             return connection.session.joined(name, attempt, namespace)
         pattern = namespace.options.allow_wildcards and is_pattern(name)
-        found = self._hub.join(connection, name, attempt, binary=namespace.binary, pattern=pattern)
+        found = self._hub.join(
+            connection,
+            name,
+            attempt,
+            binary=namespace.binary,
+            pattern=pattern,
+            deltas=namespace.options.delta_publish,
+        )
         return () if found is None else connection.session.joined(name, attempt, found)
 
     def _enter(self, connection: Connection, effect: Enter) -> Iterable[Effect]:

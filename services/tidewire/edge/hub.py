@@ -9,12 +9,13 @@ pattern is a channel of its own, whose publications say which channel they belon
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from tidewire.edge.deltas import NO_LINKS, Basis, Chain, Deltas, Link, Links
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel.channels import split_channel
 from tidewire.kernel.wheel import Wheel
@@ -50,6 +51,8 @@ class Audience(NamedTuple):
     framing: Framing
     compact: bool
     wanted: TagsFilter | None
+    basis: Basis | None = None
+    """None: no deltas."""
 
 
 class Channel:
@@ -58,6 +61,8 @@ class Channel:
     __slots__ = (
         "_hub",
         "binary",
+        "chain",
+        "deltas",
         "handle",
         "id",
         "linger_due",
@@ -73,6 +78,10 @@ class Channel:
         self.id = number
         self.name = name
         self.binary = binary
+        self.deltas = False
+        """Whether the namespace wants deltas of every publication."""
+        self.chain: Chain | None = None
+        """While there are members that asked for deltas."""
         self.state = ChannelState.JOINING
         self.handle = 0
         self.linger_due = 0
@@ -103,6 +112,7 @@ class Hub:
         self._created = 0
         self._lingering: Wheel[Channel] = Wheel()
         self._dirty: dict[Channel, None] = {}
+        self.deltas = Deltas(metrics)
         self.settled: Settled = _nobody
         self.slow: Slow = _nobody
 
@@ -115,7 +125,14 @@ class Hub:
         return sum(len(group) for channel in self._channels.values() for group in channel.members.values())
 
     def join(
-        self, connection: Connection, name: str, attempt: int, *, binary: bool, pattern: bool = False
+        self,
+        connection: Connection,
+        name: str,
+        attempt: int,
+        *,
+        binary: bool,
+        pattern: bool = False,
+        deltas: bool = False,
     ) -> int | None:
         """Hear a channel for a connection. Its id: `enter` may follow at once; None: `settled` tells later."""
         channel = self._channels.get(name)
@@ -125,6 +142,7 @@ class Hub:
             self._lingering.discard(channel, channel.linger_due)
             channel.linger_due = 0
         channel.binary &= binary  # its namespace may have come back as another: JSON clients need JSON
+        channel.deltas = deltas
         channel.waiting[connection] = attempt
         return channel.id if channel.state is ChannelState.LIVE else None
 
@@ -132,7 +150,10 @@ class Hub:
         """Make a connection that has joined a member: it is written to from now on."""
         channel = self._channels[name]
         del channel.waiting[connection]
-        channel.members.setdefault(_audience(connection, traits), {})[connection] = None
+        audience = _audience(connection, traits)
+        channel.members.setdefault(audience, {})[connection] = None
+        if audience.basis is not None and channel.chain is None:
+            channel.chain = Chain()
 
     def leave(self, connection: Connection, name: str, traits: Traits) -> None:
         """End a membership or an attempt at one; unknown ones are ignored."""
@@ -140,12 +161,7 @@ class Hub:
         if channel is None:
             return
         channel.waiting.pop(connection, None)
-        audience = _audience(connection, traits)
-        group = channel.members.get(audience)
-        if group is not None and connection in group:
-            del group[connection]
-            if not group:
-                del channel.members[audience]
+        self._remove(channel, connection, _audience(connection, traits))
         if not channel.idle or channel.linger_due:
             return
         # A channel that never came to life has served nobody, and beyond the bound a linger costs more than it saves.
@@ -153,6 +169,18 @@ class Hub:
             self._forget(channel)
         else:
             channel.linger_due = self._lingering.add(channel, self._linger_ticks)
+
+    def _remove(self, channel: Channel, connection: Connection, audience: Audience) -> None:
+        group = channel.members.get(audience, {})
+        if connection in group:
+            del group[connection]
+            if not group:
+                del channel.members[audience]
+                if channel.chain is not None and not any(each.basis for each in channel.members):
+                    self.deltas.end(channel.chain)
+                    channel.chain = None
+        elif audience.basis is Basis.NOTHING:  # it has the latest publication by now
+            self._remove(channel, connection, audience._replace(basis=Basis.LATEST))
 
     def memberships(self, namespaces: Container[str | None]) -> list[tuple[Connection, str]]:
         """Return who has joined or entered a channel of these namespaces, with the channel."""
@@ -196,12 +224,13 @@ class Hub:
         started = self._clock.monotonic()
         deliveries = size = 0
         slow: list[Connection] = []
-        encoded: dict[tuple[Codec, bool], list[bytes]] = {}
-        for (framing, compact, wanted), group in channel.members.items():
-            form = framing.codec, compact
+        links = self._advance(channel, publications)
+        encoded: dict[tuple[Codec, bool, Basis | None], list[bytes]] = {}
+        for (framing, compact, wanted, basis), group in channel.members.items():
+            form = framing.codec, compact, basis
             items = encoded.get(form)
             if items is None:
-                items = encoded[form] = _encode(channel, publications, *form)
+                items = encoded[form] = _encode(channel, publications, *form[:2], links.get(basis))
             if wanted is not None:
                 items = [
                     item
@@ -212,7 +241,10 @@ class Hub:
                 slow += [connection for connection in group if not connection.transport.send(frame)]
                 size += len(frame) * len(group)
             deliveries += len(items) * len(group)
+            self.deltas.delivered(links.get(basis, ()), len(group))
         self._metrics.fanned_out(deliveries, size, self._clock.monotonic() - started)
+        if channel.chain is not None:
+            _catch_up(channel)
         now = self._clock.wall()
         for publication in publications:
             if publication.sent_us:
@@ -221,6 +253,12 @@ class Hub:
                 publication.span.end(subscribers=sum(map(len, channel.members.values())))
         for connection in slow:
             self.slow(connection)
+
+    def _advance(self, channel: Channel, publications: list[Publication]) -> Links:
+        if channel.chain is None:
+            return NO_LINKS
+        latest = any(audience.basis is Basis.LATEST for audience in channel.members)
+        return self.deltas.advance(channel.chain, publications, always=channel.deltas, latest=latest)
 
     def _create(self, name: str, *, binary: bool, pattern: bool) -> Channel:
         self._created += 1
@@ -247,12 +285,31 @@ class Hub:
 
 
 def _audience(connection: Connection, traits: Traits) -> Audience:
-    return Audience(connection.transport.framing, traits.compact, traits.wanted)
+    basis = Basis.NOTHING if traits.delta else None
+    return Audience(connection.transport.framing, traits.compact, traits.wanted, basis)
 
 
-def _encode(channel: Channel, publications: list[Publication], codec: Codec, compact: bool) -> list[bytes]:
+def _catch_up(channel: Channel) -> None:
+    """Let all members of a channel's chain have the latest publication."""
+    for audience in [each for each in channel.members if each.basis is Basis.NOTHING]:
+        group = channel.members.pop(audience)
+        channel.members.setdefault(audience._replace(basis=Basis.LATEST), {}).update(group)
+
+
+def _encode(
+    channel: Channel,
+    publications: list[Publication],
+    codec: Codec,
+    compact: bool,
+    links: Sequence[Link] | None,
+) -> list[bytes]:
     encode = codec.publication
     place = channel.id if compact else channel.name
+    if links is not None:
+        return [
+            encode(place, link.data, each.info, each.tags, each.channel, delta=link.is_delta)
+            for each, link in zip(publications, links, strict=True)
+        ]
     return [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
 
 

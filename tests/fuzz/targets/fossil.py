@@ -33,7 +33,9 @@ def _seed(base: bytes | str, target: bytes | str) -> bytes:
     return len(one).to_bytes(2, "big") + one + other
 
 
-_QUOTE = '{"items":[{"symbol":"AAPL","price":187.25,"open":true},{"symbol":"MSFT","price":402.1,"open":true}]}'
+_QUOTE = (
+    '{"items":[{"symbol":"AAPL","price":187.25,"open":true},{"symbol":"MSFT","price":402.1,"open":true}]}'
+)
 SEEDS = [
     _seed("", ""),
     _seed("", "abc"),

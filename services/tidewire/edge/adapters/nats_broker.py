@@ -48,7 +48,7 @@ MAX_APPLICATION_MESSAGE = 256
 VISIBLE = "".join(chr(byte) for byte in range(0x21, 0x7F) if chr(byte) != "%")
 
 _TAGS = msgspec.json.Decoder(dict[str, str])
-_HEADER = re.compile(rb"\r\n(Tw-V|Tw-Time|Tw-Info|Tw-Tags):[ \t]*([^\r\n]*)")
+_HEADER = re.compile(rb"\r\n(Tw-V|Tw-Time|Tw-Info|Tw-Tags|Tw-Delta):[ \t]*([^\r\n]*)")
 
 
 class NatsBroker:
@@ -222,7 +222,9 @@ class NatsBroker:
         sent = fields.get(b"Tw-Time", b"")
         sent_us = int(sent) if sent.isdigit() and len(sent) < 20 else 0
         span = self._tracer.deliver(channel, header)
-        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, "", span)
+        return Publication(
+            payload, fields.get(b"Tw-Info"), tags, sent_us, span=span, delta=fields.get(b"Tw-Delta") == b"1"
+        )
 
 
 def _caller(user: str, client: str, trace: bytes = b"") -> bytes:
