@@ -21,7 +21,8 @@ from typing import cast
 
 import structlog
 
-from tests.fakes.edge import FakeKeys, at_once, edge_config, token
+from tests.fakes.clock import ManualClock
+from tests.fakes.edge import FakeKeys, ManualTimer, at_once, edge_config, token
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.framing import WEBSOCKET_JSON, Framing
@@ -78,6 +79,7 @@ class NullTransport:
     """Takes everything."""
 
     framing: Framing = WEBSOCKET_JSON
+    congested = False
 
     def send(self, _frame: bytes) -> bool:
         """See ports.Transport."""
@@ -102,7 +104,7 @@ class Bench:
         self.link = LoopbackLink()
         link = cast("NatsLink", self.link)
         broker = NatsBroker(link, 16, 3.5, 3.0, clock, telemetry, lambda done, error: done(error), spans)
-        self.hub = Hub(broker, telemetry, clock, 10)
+        self.hub = Hub(broker, telemetry, clock, 10, ManualTimer(ManualClock()))
         rules = Rules(edge_config(), clock, "bench")
         timing = Timing(25, 10, 10)
         timers = Timers(timing, lambda: 0.5)

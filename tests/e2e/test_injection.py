@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,25 @@ NAMES: dict[str, str | int] = {
     "é\u2028": "_.%C3%A9%E2%80%A8",
 }
 """Names of channels, with the subject tokens behind `tw.in.<p>.` that their publications have, or the error's code."""
+KEYS = {
+    "k": 0,
+    "a b": 0,
+    "Tw-V: 9": 0,
+    "é😀\u2028\u0085": 0,
+    "x" * 256: 0,
+    "x" * 257: 107,
+    "a\r\nTw-V: 9": 107,
+    "a\r\n\r\n": 107,
+    "a\nTw-Info: {}": 107,
+    "a\rb": 107,
+    "a\0b": 107,
+    "a\x7f": 107,
+    "\tk": 107,
+    " k": 107,
+    "k ": 107,
+    "": 107,
+}
+"""Keys of publications, with the error's code, 0 for none."""
 ELSEWHERE = ("secret", "live:secret", "live:a.secret.b", "a.secret")
 """Channels on which nobody listens, and that the names above would cover if one of them were a wildcard."""
 OURS = {"Tw-V", "Tw-Time", "Tw-Info"}
@@ -81,6 +101,33 @@ async def test_no_name_reaches_another_subject_and_no_user_another_header(mesh: 
     ]
     assert sorted(match[1] if match else "" for match in found) == sorted([*expected, "_.fence"])
     assert all(set(message.headers or {}) == OURS for message in seen)
+    assert (await mesh.edges[0].metrics()).value("tidewire_nats_disconnects_total") == 0
+    await client.close()
+    await native.close()
+
+
+async def test_no_key_reaches_another_header(mesh: Mesh) -> None:
+    """A key that could end a header, or lose a part in one, is refused; any other arrives as it is."""
+    seen: list[Msg] = []
+
+    async def note(message: Msg) -> None:
+        seen.append(message)
+
+    native = await nats.connect(mesh.nats.url)
+    await native.subscribe("tw.in.*.live.keys", cb=note)
+    await native.flush()
+    client = await joined(mesh.edges[0].ws_url, token(USER))
+    for key, code in KEYS.items():
+        said = {"channel": "live:keys", "data": key, "key": key}
+        reply = await client.command(rpc={"method": "tw.publish", "data": said})
+        assert reply.get("error", {}).get("code", 0) == code, key
+    fit = [key for key, code in KEYS.items() if not code]
+    await eventually(lambda: len(seen) == len(fit))
+    assert [json.loads(message.data) for message in seen] == fit
+    for message, key in zip(seen, fit, strict=True):
+        assert message.headers is not None
+        assert set(message.headers) == {*OURS, "Tw-Key"}
+        assert message.headers["Tw-Key"] == key
     assert (await mesh.edges[0].metrics()).value("tidewire_nats_disconnects_total") == 0
     await client.close()
     await native.close()

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, at_once, rules, token
+from tests.fakes.edge import (
+    CountingMetrics,
+    FakeBroker,
+    FakeKeys,
+    ManualTimer,
+    RecordingTransport,
+    at_once,
+    rules,
+    token,
+)
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.hub import Hub
@@ -53,7 +62,8 @@ class Core:
         self.broker = FakeBroker()
         self.keys = FakeKeys()
         self.metrics = CountingMetrics()
-        self.hub = Hub(self.broker, self.metrics, self.clock, 100)
+        self.timer = ManualTimer(self.clock)
+        self.hub = Hub(self.broker, self.metrics, self.clock, 100, self.timer)
         self.timers = Timers(Timing(ping=25.0, pong=8.0, stale=10.0), lambda: random)
         self.rules = rules(self.clock, **config)
         self.dispatcher = Dispatcher(

@@ -9,7 +9,7 @@ from typing import Any
 from websockets.frames import Close, Frame, Opcode
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, now, rules, token
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, ManualTimer, at_once, now, rules, token
 from tests.fakes.tcp import FakeTcp
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.gate import Gate, Limits
@@ -72,14 +72,19 @@ class Door:
     """An edge's gate, core and fake broker; sockets are opened with `tcp`."""
 
     def __init__(
-        self, *, origins: tuple[str, ...] = (), connections: int = 10, deflate_min_size: int | None = None
+        self,
+        *,
+        origins: tuple[str, ...] = (),
+        connections: int = 10,
+        deflate_min_size: int | None = None,
+        **config: Any,
     ) -> None:
         self.clock = ManualClock()
         self.broker = FakeBroker()
         self.metrics = CountingMetrics()
-        self.hub = Hub(self.broker, self.metrics, self.clock, 10)
+        self.hub = Hub(self.broker, self.metrics, self.clock, 10, ManualTimer(self.clock))
         self.dispatcher = Dispatcher(
-            rules(self.clock),
+            rules(self.clock, **config),
             self.hub,
             self.broker,
             FakeKeys(),

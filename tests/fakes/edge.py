@@ -27,7 +27,7 @@ NAMESPACES: list[dict[str, Any]] = [
     {"name": "digits", **OPEN, "channel_regex": "^[0-9]+$"},
     {"name": "raw", **OPEN, "publication_data_format": "binary"},
     {"name": "stocks", **OPEN, "allow_wildcards": True, "allow_tags_filter": True},
-    {"name": "board", **OPEN, "allowed_delta_types": ["fossil"], "delta_publish": True},
+    {"name": "edits", **OPEN, "allowed_delta_types": ["fossil"], "delta_publish": True},
     {"name": "locked", "allow_wildcards": True, "allow_user_limited_channels": True},
 ]
 
@@ -55,6 +55,31 @@ def token(
 def at_once(_seconds: float, turn: Callable[[], None]) -> None:
     """A loop whose next turn is now."""
     turn()
+
+
+class ManualTimer:
+    """A loop's timers, which the test lets come; at most one is set at a time by those that this stands for."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+
+    def __call__(self, seconds: float, turn: Callable[[], None]) -> ManualTimer:
+        self.calls.append((self._clock.now + seconds, turn))
+        return self
+
+    def cancel(self) -> None:
+        """Forget the one that is set."""
+        self.calls.clear()
+
+    def run(self, seconds: float) -> None:
+        """Let so much time go by."""
+        end = self._clock.now + seconds
+        while self.calls and self.calls[0][0] <= end:
+            due, turn = self.calls.pop(0)
+            self._clock.now = max(due, self._clock.now)
+            turn()
+        self._clock.now = end
 
 
 def now(turn: Callable[[], None]) -> None:
@@ -103,10 +128,14 @@ class FakeBroker:
         self.calls: list[tuple[str, str, bytes, Callable[[bytes | ReplyError], None]]] = []
         self.sent: list[bytes] = []
         self.traces: list[bytes] = []
+        self.keys: list[str] = []
         self.same_turn: int | None = None
 
-    def publish(self, channel: str, data: bytes, info: bytes, trace: bytes = b"") -> ReplyError | None:
+    def publish(
+        self, channel: str, data: bytes, info: bytes, trace: bytes = b"", key: str = ""
+    ) -> ReplyError | None:
         self.traces.append(trace)
+        self.keys.append(key)
         if self.refuses is None:
             self.published.append((channel, data, info, _unconfirmed))
         return self.refuses
@@ -174,13 +203,14 @@ class FakeKeys:
 
 
 class RecordingTransport:
-    """Keeps what was written; `full` makes it refuse."""
+    """Keeps what was written; `full` makes it refuse, `congested` says that the socket is full."""
 
     def __init__(self, framing: Framing = WEBSOCKET_JSON) -> None:
         self.framing = framing
         self.frames: list[bytes] = []
         self.closed: Disconnect | None = None
         self.full = False
+        self.congested = False
 
     def send(self, frame: bytes) -> bool:
         if not self.full:

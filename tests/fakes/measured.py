@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from tests.fakes.clock import ManualClock
 from tests.fakes.door import head
-from tests.fakes.edge import FakeBroker, FakeKeys, RecordingTransport, at_once, now, rules, token
+from tests.fakes.edge import FakeBroker, FakeKeys, ManualTimer, RecordingTransport, at_once, now, rules, token
 from tests.fakes.log import RecordingLog
 from tests.fakes.nats import FakeLink
 from tests.fakes.tcp import FakeTcp
@@ -48,7 +48,7 @@ class MeasuredEdge:
         self.sockets = SocketTelemetry(log, self.clock.monotonic)
         self.nats = NatsTelemetry()
         self.broker = FakeBroker()
-        self.hub = Hub(self.broker, self.telemetry, self.clock, 10)
+        self.hub = Hub(self.broker, self.telemetry, self.clock, 10, ManualTimer(self.clock))
         self.dispatcher = Dispatcher(
             rules(self.clock),
             self.hub,

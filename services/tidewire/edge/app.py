@@ -119,7 +119,7 @@ class Edge:
         )
         self._keys = JwksFetcher(keys, clock, self._key_telemetry, self._log)
         linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
-        self._hub = Hub(self._broker, self._telemetry, clock, linger)
+        self._hub = Hub(self._broker, self._telemetry, clock, linger, _later)
         self._dispatcher = Dispatcher(
             self._rules,
             self._hub,
@@ -319,5 +319,5 @@ def _proxies(config: EdgeConfig) -> TrustedProxies:
     return TrustedProxies(config.http.trusted_proxies, config.http.client_address_header)
 
 
-def _later(seconds: float, callback: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_later(seconds, callback)
+def _later(seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(seconds, callback)

@@ -90,6 +90,7 @@ CHANNEL: Final = {
     "proxy": _NO_PROXY,
 }
 CHANNEL_OPTIONS: Final = {
+    "batch_flush_latest": "here it is channel.namespaces[].conflate, for publications with a key",
     "history_meta_ttl": _HISTORY,
     **{
         f"{event}_proxy_{what}": _NO_PROXY

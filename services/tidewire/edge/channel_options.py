@@ -182,6 +182,42 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
             "the first subscription after a reload."
         ),
     ] = False
+    batch_max_delay: Annotated[
+        Duration,
+        Meta(
+            description="How long publications of a channel may be collected, to be written together. The first one after "
+            "at least that long without any is sent at once; those that come within that time after a batch wait for the "
+            "next. 0 = what arrives in one turn of the edge's loop, typically less than a millisecond.",
+            extra={"at_most": "10s"},
+        ),
+    ] = duration("0s")
+    batch_max_size: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="A batch with so many publications goes out before `batch_max_delay` is over. It may have more when "
+            "they arrive together.",
+        ),
+    ] = 1000
+    conflate: Annotated[
+        bool,
+        Meta(
+            description="Send only the latest of publications that have the same key (the `Tw-Key` header on NATS, the RPC "
+            "method `tw.publish` of clients) and wait at the same time: in a batch, or for a client that reads too slowly, "
+            "which then is not closed with 3008. Publications without a key are all sent."
+        ),
+    ] = False
+    conflate_max_keys: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Most keys of a channel whose latest publication is kept for clients that read too slowly, in each "
+            "form in which they get it. Publications of further keys wait like those without a key, up to "
+            "`client.queue_max_size`.",
+        ),
+    ] = 10_000
     allow_tags_filter: Annotated[
         bool,
         Meta(

@@ -1,8 +1,8 @@
-"""Deltas between the publications of a channel, for members that asked for them (section 9 of docs/protocol.md's delta rows).
+"""Deltas between the publications of a channel, for members that asked for them.
 
 A delta is made once, from one publication to the next, and is sent to every member that was sent the first of the two,
-whatever its format: both may carry the same one. Who was not, since it is new or was left out, is sent the next publication
-whole and from then on what the others get.
+whatever its format: it is text where they are. Who was not, since it is new or could not keep up, is sent a publication
+whole, and then what the others get.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from tidewire.edge.ports import Metrics, Publication
 
 MAX_BASE = 256 * 1024
-"""Bytes of a publication that a delta is made of or to; making one takes milliseconds then."""
+"""Bytes of publications that deltas are made between, which takes milliseconds then."""
 MAX_KEPT = 64 * 1024 * 1024
-"""Bytes of publications that an edge keeps as bases, over all channels. What finds no room is followed by a whole one."""
+"""Bytes that an edge keeps to make deltas of, over all channels. After what finds no room the next goes whole."""
 
 
 class Basis(enum.Enum):
-    """What a member of a chain has: NOTHING that the next delta applies to, or the chain's LATEST publication."""
+    """What a member has that the next delta may apply to: NOTHING, or the LATEST publication of the chain."""
 
     NOTHING = "nothing"
     LATEST = "latest"
@@ -44,65 +44,70 @@ class Link(NamedTuple):
 
 
 Links = Mapping[Basis | None, Sequence[Link]]
-NO_LINKS: Links = {}
-
-
-class Chain:
-    """The publications of a channel as its members with deltas are sent them; `base` is the latest, where it is kept."""
-
-    __slots__ = ("base",)
-
-    def __init__(self) -> None:
-        self.base: bytes | None = None
+"""What is sent of some publications to those with each basis."""
 
 
 class Deltas:
-    """Makes the deltas of an edge, and keeps what they are made of."""
+    """Makes the deltas of an edge, and counts what became of them."""
 
     __slots__ = ("_metrics", "kept")
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.kept = 0
-        """Bytes that are kept as bases."""
+        """Bytes that are kept to make deltas of."""
 
-    def advance(
-        self, chain: Chain, publications: Sequence[Publication], *, always: bool, latest: bool
-    ) -> Links:
-        """Take the next publications, at least one; return what is sent of them to members with either basis.
+    def begin(self) -> Chain:
+        """Return the chain of a channel whose first member asks for deltas."""
+        return Chain(self)
+
+    def between(self, base: bytes, target: bytes) -> Link:
+        """Return the delta, or the whole where that is not larger."""
+        delta = fossil.create(base, target)
+        self._metrics.delta_made()
+        saved = len(target) - len(delta)
+        return Link(delta, "delta", saved) if saved > 0 else Link(target, "no_gain")
+
+    def delivered(self, links: Sequence[Link], members: int) -> None:
+        """Count that so many members were sent these."""
+        for link in links:
+            self._metrics.delta_delivered(link.outcome, members, link.saved * members)
+
+
+class Chain:
+    """The publications of a channel, of which each may be sent as a delta to the one before: `base`, where that is kept."""
+
+    __slots__ = ("_deltas", "base")
+
+    def __init__(self, deltas: Deltas) -> None:
+        self._deltas = deltas
+        self.base: bytes | None = None
+
+    def advance(self, publications: Sequence[Publication], *, always: bool, latest: bool) -> Links:
+        """Take the next publications, at least one, and return what is sent of them.
 
         `always`: deltas are wanted of all, not only of those whose publisher asked. `latest`: somebody has that basis.
         """
         first = Link(publications[0].data, "first")
-        links = [self._link(chain, publications[0], always=always) if latest else first]
-        self._keep(chain, publications[0].data)
+        links = [self._next(publications[0], always=always) if latest else first]
+        self.keep(publications[0].data)
         for publication in publications[1:]:
-            links.append(self._link(chain, publication, always=always))
-            self._keep(chain, publication.data)
+            links.append(self._next(publication, always=always))
+            self.keep(publication.data)
         return {Basis.LATEST: links, Basis.NOTHING: [first, *links[1:]]}
 
-    def delivered(self, links: Sequence[Link], members: int) -> None:
-        """Count what so many members were sent."""
-        for link in links:
-            self._metrics.delta_delivered(link.outcome, members, link.saved * members)
+    def keep(self, data: bytes | None) -> None:
+        """Let this be the base of the next delta, where there is room; None: keep nothing."""
+        deltas = self._deltas
+        deltas.kept -= len(self.base or b"")
+        fits = data is not None and len(data) <= MAX_BASE and deltas.kept + len(data) <= MAX_KEPT
+        self.base = data if fits else None
+        deltas.kept += len(self.base or b"")
 
-    def end(self, chain: Chain) -> None:
-        """Keep nothing for a chain any more."""
-        self._keep(chain, None)
-
-    def _link(self, chain: Chain, publication: Publication, *, always: bool) -> Link:
+    def _next(self, publication: Publication, *, always: bool) -> Link:
         data = publication.data
         if not (always or publication.delta):
             return Link(data, "unasked")
-        if chain.base is None or len(data) > MAX_BASE:
+        if self.base is None or len(data) > MAX_BASE:
             return Link(data, "too_large")
-        delta = fossil.create(chain.base, data)
-        self._metrics.delta_made()
-        saved = len(data) - len(delta)
-        return Link(delta, "delta", saved) if saved > 0 else Link(data, "no_gain")
-
-    def _keep(self, chain: Chain, data: bytes | None) -> None:
-        self.kept -= len(chain.base or b"")
-        fits = data is not None and len(data) <= MAX_BASE and self.kept + len(data) <= MAX_KEPT
-        chain.base = data if fits else None
-        self.kept += len(chain.base or b"")
+        return self._deltas.between(self.base, data)

@@ -74,6 +74,7 @@ class Dispatcher:
         self._tracer = tracer
         self._timers = timers
         self._namespaces = rules.namespaces.names
+        self._deliveries = rules.namespaces.deliveries
         self.pacer = pacer
         """Does what concerns many connections at once."""
         self.connections: dict[Connection, None] = {}
@@ -136,6 +137,10 @@ class Dispatcher:
         for effect in session.subscriptions.abandon():
             self._leave(connection, effect)
 
+    def writable(self, connection: Connection) -> None:
+        """Write what a connection missed while its socket was full."""
+        self._hub.catch_up(connection)
+
     def slow(self, connection: Connection) -> None:
         """Close a connection that left more bytes pending than it may."""
         if connection.session.state is not SessionState.CLOSED:
@@ -159,13 +164,18 @@ class Dispatcher:
         """Follow `timing`, and rules that were replaced.
 
         Connections go on: pings that clients were told of do not change, and the rights that a subscription began
-        with are not asked for again. Only the subscriptions of namespaces that are gone end.
+        with are not asked for again. Only the subscriptions of namespaces that are gone end. What waits in channels whose
+        namespace batches or conflates in another way follows that.
         """
         self._timers.timing = timing
         names = self._rules.namespaces.names
         gone, self._namespaces = self._namespaces - names, names
         if gone:
             self.pacer.add(starmap(self._end, self._hub.memberships(gone)))
+        deliveries = self._rules.namespaces.deliveries
+        if deliveries != self._deliveries:
+            self._deliveries = deliveries
+            self.pacer.add(self._hub.follow(self._rules.delivery))
 
     def _end(self, connection: Connection, channel: str) -> None:
         """End a subscription, unless its namespace has come back meanwhile."""
@@ -239,6 +249,7 @@ class Dispatcher:
             binary=namespace.binary,
             pattern=pattern,
             deltas=namespace.options.delta_publish,
+            delivery=namespace.delivery,
         )
         return () if found is None else connection.session.joined(name, attempt, found)
 

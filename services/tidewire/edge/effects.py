@@ -98,13 +98,18 @@ class Leave(Effect, frozen=True):
 
 
 class Publish(Effect, frozen=True):
-    """Publish for the client; `Session.published` wants the result. `info` is ClientInfo as one line of JSON."""
+    """Publish for the client; `Session.published` wants the result. `info` is ClientInfo as one line of JSON.
+
+    `method` is the command's: `publish`, or `rpc` for `tw.publish`, which may give a `key`.
+    """
 
     id: int
     channel: str
     data: bytes
     info: bytes
     started: float
+    key: str = ""
+    method: str = "publish"
 
 
 class Call(Effect, frozen=True):

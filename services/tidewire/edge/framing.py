@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -42,17 +42,18 @@ class Framing:
         """Return the encoded items in as few frames as the bound allows, in order."""
         if len(items) == 1:
             return [self.wrap(items[0])]
-        frames: list[bytes] = []
-        batch: list[bytes] = []
-        size = 0
-        for item in items:
-            if batch and size + len(item) > MAX_JOINED:
-                frames.append(self.wrap(self.codec.join(batch)))
-                batch, size = [], 0
-            batch.append(item)
-            size += len(item) + 1
-        frames.append(self.wrap(self.codec.join(batch)))
-        return frames
+        return [self.wrap(self.codec.join(items[run])) for run in runs(items)]
+
+
+def runs(items: Sequence[bytes]) -> Iterator[slice]:
+    """Return which of the items share a frame, in order."""
+    start = size = 0
+    for index, item in enumerate(items):
+        if index > start and size + len(item) > MAX_JOINED:
+            yield slice(start, index)
+            start, size = index, 0
+        size += len(item) + 1
+    yield slice(start, len(items))
 
 
 def websocket_frame(first: int, payload: bytes) -> bytes:

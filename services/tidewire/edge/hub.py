@@ -3,30 +3,35 @@
 A channel is heard from the broker while it has members, and for a linger after the last has gone, so that a client that
 comes straight back costs the broker nothing. Publications that arrive together are joined: each connection is written to
 once, with bytes that were encoded once for all who want the same ones in the same form (an `Audience`). A wildcard
-pattern is a channel of its own, whose publications say which channel they belong to.
+pattern is a channel of its own, whose publications say which channel they belong to. A batching or conflating namespace
+(`Delivery`) has them wait longer, or only the latest of them sent.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from tidewire.edge.deltas import NO_LINKS, Basis, Chain, Deltas, Link, Links
+from tidewire.edge.batches import Batches
+from tidewire.edge.channel import Audience, Channel, ChannelState
+from tidewire.edge.conflation import Conflated
+from tidewire.edge.deltas import Basis
+from tidewire.edge.fan_out import FanOut
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel.channels import split_channel
 from tidewire.kernel.wheel import Wheel
 
 if TYPE_CHECKING:
+    from tidewire.edge.batches import Later
+    from tidewire.edge.conflation import Delivery
     from tidewire.edge.connection import Connection
+    from tidewire.edge.deltas import Deltas
     from tidewire.edge.effects import Traits
-    from tidewire.edge.framing import Framing
-    from tidewire.edge.policies.filters import TagsFilter
     from tidewire.edge.ports import Broker, Metrics, Publication
-    from tidewire.edge.wire.codec import Codec
+    from tidewire.edge.stragglers import Stragglers
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
 
@@ -38,81 +43,22 @@ MAX_LINGERING = 10_000
 """Channels that are heard without a listener; further ones are let go at once."""
 
 
-class ChannelState(enum.Enum):
-    """JOINING until the broker has confirmed the subscription, then LIVE."""
-
-    JOINING = "joining"
-    LIVE = "live"
-
-
-class Audience(NamedTuple):
-    """What members of a channel have in common who are sent the very same bytes."""
-
-    framing: Framing
-    compact: bool
-    wanted: TagsFilter | None
-    basis: Basis | None = None
-    """None: no deltas."""
-
-
-class Channel:
-    """A channel that this edge hears; the broker's sink for it. Its `id`, never used twice, may stand for its name."""
-
-    __slots__ = (
-        "_hub",
-        "binary",
-        "chain",
-        "deltas",
-        "handle",
-        "id",
-        "linger_due",
-        "members",
-        "name",
-        "pending",
-        "state",
-        "waiting",
-    )
-
-    def __init__(self, hub: Hub, name: str, number: int, *, binary: bool) -> None:
-        self._hub = hub
-        self.id = number
-        self.name = name
-        self.binary = binary
-        self.deltas = False
-        """Whether the namespace wants deltas of every publication."""
-        self.chain: Chain | None = None
-        """While there are members that asked for deltas."""
-        self.state = ChannelState.JOINING
-        self.handle = 0
-        self.linger_due = 0
-        self.members: dict[Audience, dict[Connection, None]] = {}
-        self.waiting: dict[Connection, int] = {}
-        """Connections that have joined and not entered yet, with their attempt."""
-        self.pending: list[Publication] = []
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody here wants the channel."""
-        return not self.members and not self.waiting
-
-    def receive(self, publication: Publication) -> None:
-        """Take a publication from the broker; it goes out with the others of this turn."""
-        self._hub.collect(self, publication)
-
-
 class Hub:
     """The channels of an edge. `settled` hears how each join ended; `slow` which connections could not keep up."""
 
-    def __init__(self, broker: Broker, metrics: Metrics, clock: Clock, linger_ticks: int) -> None:
+    def __init__(
+        self, broker: Broker, metrics: Metrics, clock: Clock, linger_ticks: int, later: Later
+    ) -> None:
         self._broker = broker
         self._metrics = metrics
-        self._clock = clock
         self._linger_ticks = linger_ticks
         self._channels: dict[str, Channel] = {}
         self._created = 0
         self._lingering: Wheel[Channel] = Wheel()
         self._dirty: dict[Channel, None] = {}
-        self.deltas = Deltas(metrics)
+        self._fan_out = FanOut(metrics, clock)
+        self.batches = Batches(metrics, clock, later, self._send)
+        """Channels whose publications wait for their time."""
         self.settled: Settled = _nobody
         self.slow: Slow = _nobody
 
@@ -124,6 +70,16 @@ class Hub:
         """Memberships over all channels."""
         return sum(len(group) for channel in self._channels.values() for group in channel.members.values())
 
+    @property
+    def stragglers(self) -> Stragglers:
+        """Connections that cannot keep up with conflating channels."""
+        return self._fan_out.stragglers
+
+    @property
+    def deltas(self) -> Deltas:
+        """What is kept to make deltas of."""
+        return self._fan_out.deltas
+
     def join(
         self,
         connection: Connection,
@@ -132,12 +88,14 @@ class Hub:
         *,
         binary: bool,
         pattern: bool = False,
+        delivery: Delivery | None = None,
         deltas: bool = False,
     ) -> int | None:
         """Hear a channel for a connection. Its id: `enter` may follow at once; None: `settled` tells later."""
         channel = self._channels.get(name)
         if channel is None:
             channel = self._create(name, binary=binary, pattern=pattern)
+            channel.adopt(delivery)
         elif channel.linger_due:
             self._lingering.discard(channel, channel.linger_due)
             channel.linger_due = 0
@@ -150,10 +108,9 @@ class Hub:
         """Make a connection that has joined a member: it is written to from now on."""
         channel = self._channels[name]
         del channel.waiting[connection]
-        audience = _audience(connection, traits)
-        channel.members.setdefault(audience, {})[connection] = None
-        if audience.basis is not None and channel.chain is None:
-            channel.chain = Chain()
+        channel.add(_audience(connection, traits), connection)
+        if traits.delta and channel.chain is None:
+            channel.chain = self.deltas.begin()
 
     def leave(self, connection: Connection, name: str, traits: Traits) -> None:
         """End a membership or an attempt at one; unknown ones are ignored."""
@@ -161,7 +118,7 @@ class Hub:
         if channel is None:
             return
         channel.waiting.pop(connection, None)
-        self._remove(channel, connection, _audience(connection, traits))
+        channel.remove(_audience(connection, traits), connection)
         if not channel.idle or channel.linger_due:
             return
         # A channel that never came to life has served nobody, and beyond the bound a linger costs more than it saves.
@@ -170,17 +127,23 @@ class Hub:
         else:
             channel.linger_due = self._lingering.add(channel, self._linger_ticks)
 
-    def _remove(self, channel: Channel, connection: Connection, audience: Audience) -> None:
-        group = channel.members.get(audience, {})
-        if connection in group:
-            del group[connection]
-            if not group:
-                del channel.members[audience]
-                if channel.chain is not None and not any(each.basis for each in channel.members):
-                    self.deltas.end(channel.chain)
-                    channel.chain = None
-        elif audience.basis is Basis.NOTHING:  # it has the latest publication by now
-            self._remove(channel, connection, audience._replace(basis=Basis.LATEST))
+    def follow(self, delivery: Callable[[str], Delivery | None]) -> Iterator[None]:
+        """Send the publications of each channel, by its name, as `delivery` says; a step for each."""
+        for channel in list(self._channels.values()):
+            self._adopt(channel, delivery(channel.name))
+            yield
+
+    def _adopt(self, channel: Channel, delivery: Delivery | None) -> None:
+        pace = channel.pace
+        if pace is not None and pace.missed and not pace.delivery.keeps_like(delivery):
+            missed, pace.missed = pace.missed, {}
+            self._drop(self._fan_out.release(missed.values()))
+        channel.adopt(delivery)
+
+    def catch_up(self, connection: Connection) -> None:
+        """Write what a connection missed in conflating channels: its socket takes bytes again."""
+        if not self._fan_out.catch_up(connection):
+            self.slow(connection)
 
     def memberships(self, namespaces: Container[str | None]) -> list[tuple[Connection, str]]:
         """Return who has joined or entered a channel of these namespaces, with the channel."""
@@ -211,58 +174,31 @@ class Hub:
         self._dirty[channel] = None
 
     def flush(self) -> None:
-        """Write what was collected."""
+        """Write what was collected, or let it wait for its batch."""
         if not self._dirty:
             return
         dirty, self._dirty = self._dirty, {}
         for channel in dirty:
-            publications, channel.pending = channel.pending, []
-            if channel.members:
-                self._fan_out(channel, publications)
+            if channel.pace is None:
+                self._send(channel)
+            else:
+                self.batches.offer(channel, channel.pace)
 
-    def _fan_out(self, channel: Channel, publications: list[Publication]) -> None:
-        started = self._clock.monotonic()
-        deliveries = size = 0
-        slow: list[Connection] = []
-        links = self._advance(channel, publications)
-        encoded: dict[tuple[Codec, bool, Basis | None], list[bytes]] = {}
-        for (framing, compact, wanted, basis), group in channel.members.items():
-            form = framing.codec, compact, basis
-            items = encoded.get(form)
-            if items is None:
-                items = encoded[form] = _encode(channel, publications, *form[:2], links.get(basis))
-            if wanted is not None:
-                items = [
-                    item
-                    for item, each in zip(items, publications, strict=True)
-                    if wanted.passes(each.tags or {})
-                ]
-            for frame in framing.joined(items) if items else ():
-                slow += [connection for connection in group if not connection.transport.send(frame)]
-                size += len(frame) * len(group)
-            deliveries += len(items) * len(group)
-            self.deltas.delivered(links.get(basis, ()), len(group))
-        self._metrics.fanned_out(deliveries, size, self._clock.monotonic() - started)
-        if channel.chain is not None:
-            _catch_up(channel)
-        now = self._clock.wall()
-        for publication in publications:
-            if publication.sent_us:
-                self._metrics.latency(max(0.0, now - publication.sent_us / 1e6))
-            if publication.span is not None:
-                publication.span.end(subscribers=sum(map(len, channel.members.values())))
+    def _send(self, channel: Channel) -> None:
+        publications = channel.take()
+        if isinstance(publications, Conflated):
+            self._metrics.conflated(publications.replaced)
+            publications = list(publications)
+        if channel.members and publications:
+            self._drop(self._fan_out.send(channel, publications))
+
+    def _drop(self, slow: list[Connection]) -> None:
         for connection in slow:
             self.slow(connection)
 
-    def _advance(self, channel: Channel, publications: list[Publication]) -> Links:
-        if channel.chain is None:
-            return NO_LINKS
-        latest = any(audience.basis is Basis.LATEST for audience in channel.members)
-        return self.deltas.advance(channel.chain, publications, always=channel.deltas, latest=latest)
-
     def _create(self, name: str, *, binary: bool, pattern: bool) -> Channel:
         self._created += 1
-        channel = self._channels[name] = Channel(self, name, self._created, binary=binary)
+        channel = self._channels[name] = Channel(self.collect, name, self._created, binary=binary)
         subscribe = self._broker.subscribe_pattern if pattern else self._broker.subscribe
         channel.handle = subscribe(name, channel, partial(self._confirmed, channel))
         return channel
@@ -287,30 +223,6 @@ class Hub:
 def _audience(connection: Connection, traits: Traits) -> Audience:
     basis = Basis.NOTHING if traits.delta else None
     return Audience(connection.transport.framing, traits.compact, traits.wanted, basis)
-
-
-def _catch_up(channel: Channel) -> None:
-    """Let all members of a channel's chain have the latest publication."""
-    for audience in [each for each in channel.members if each.basis is Basis.NOTHING]:
-        group = channel.members.pop(audience)
-        channel.members.setdefault(audience._replace(basis=Basis.LATEST), {}).update(group)
-
-
-def _encode(
-    channel: Channel,
-    publications: list[Publication],
-    codec: Codec,
-    compact: bool,
-    links: Sequence[Link] | None,
-) -> list[bytes]:
-    encode = codec.publication
-    place = channel.id if compact else channel.name
-    if links is not None:
-        return [
-            encode(place, link.data, each.info, each.tags, each.channel, delta=link.is_delta)
-            for each, link in zip(publications, links, strict=True)
-        ]
-    return [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
 
 
 def _nobody(*_: object) -> None:

@@ -48,8 +48,9 @@ class Tracer(Protocol):
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One publication as the broker delivers it.
 
-    `info` is ClientInfo as one line of JSON; `sent_us` Unix microseconds; `channel` is set where a pattern heard it; `delta`
-    where its publisher wants it sent as a delta to who asked for those.
+    `info` is ClientInfo as one line of JSON; `sent_us` Unix microseconds; `channel` is set where a pattern heard it; `key`
+    is what it may be conflated by, empty for nothing; `delta` where its publisher wants it sent as a delta to who asked for
+    those.
     """
 
     data: bytes
@@ -58,6 +59,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     sent_us: int = 0
     channel: str = ""
     span: Span | None = None
+    key: bytes = b""
     delta: bool = False
 
 
@@ -78,8 +80,13 @@ class Broker(Protocol):
     def available(self) -> bool:
         """Whether new subscriptions and publications have a chance at this moment."""
 
-    def publish(self, channel: str, data: bytes, info: bytes, trace: bytes = b"") -> ReplyError | None:
-        """Publish, with `Span.header` as `trace`. An error returned means: not taken. What becomes of it `acknowledge` tells."""
+    def publish(
+        self, channel: str, data: bytes, info: bytes, trace: bytes = b"", key: str = ""
+    ) -> ReplyError | None:
+        """Publish, with `Span.header` as `trace`. An error returned means: not taken. What becomes of it `acknowledge` tells.
+
+        `key` is one that `policies.publication_keys` passed, empty for none.
+        """
 
     @property
     def turn(self) -> int:
@@ -144,6 +151,10 @@ class Transport(Protocol):
     def send(self, frame: bytes) -> bool:
         """Write a whole frame, or keep it while the peer is slow; False when its bound is exceeded (then close it)."""
 
+    @property
+    def congested(self) -> bool:
+        """Whether the socket is full, and frames wait until it takes bytes again."""
+
     def authenticated(self) -> None:
         """The client has shown who it is; called once."""
 
@@ -189,6 +200,24 @@ class Metrics(Protocol):
 
     def latency(self, seconds: float) -> None:
         """The time from a publisher's edge to the write on this one."""
+
+    def batched(self, publications: int, seconds: float) -> None:
+        """A batch of a channel goes out so long after its first publication came."""
+
+    def conflated(self, count: int) -> None:
+        """Publications were replaced by newer ones of their key before anybody was sent them."""
+
+    def withheld(self, count: int) -> None:
+        """Deliveries were not made, since the connection is behind: it gets the latest of each key when it can."""
+
+    def unkept(self, count: int) -> None:
+        """Publications could not be kept for connections that are behind, which are written to as usual."""
+
+    def caught_up(self, deliveries: int, size: int) -> None:
+        """A connection that was behind was sent this, in publications and bytes."""
+
+    def key_ignored(self) -> None:
+        """A publication came with a key that is none: it is delivered as one without."""
 
     def connection_opened(self, format_name: str, compression: str) -> None:
         """A client is authenticated; `compression` is `deflate` or `none`."""

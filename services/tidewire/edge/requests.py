@@ -21,13 +21,22 @@ if TYPE_CHECKING:
     from tidewire.edge.wire.commands import PublishRequest, RpcRequest, SendRequest
 
 PUBLISHED = PublishResult()
+DONE = RpcResult(data=Raw(b"{}"))
 NOT_JSON = ReplyError(errors.INTERNAL.code, "the method's answer is not JSON")
 
 
 def publish(
-    number: int, request: PublishRequest, party: Party, subscriptions: Subscriptions
+    number: int,
+    request: PublishRequest,
+    party: Party,
+    subscriptions: Subscriptions,
+    key: str = "",
+    method: str = "publish",
 ) -> list[Effect] | Disconnect:
-    """Carry out a publish command; its answer comes from `published`, unless it is refused."""
+    """Carry out a publish command; its answer comes from `published`, unless it is refused.
+
+    `key` is one that `policies.publication_keys` passes; with the `method` rpc a call is answered.
+    """
     channel = request.channel
     if not channel:
         return errors.BAD_PROTOCOL
@@ -37,15 +46,22 @@ def publish(
     if problem is None and party.crowded:
         problem = errors.TOO_MANY_REQUESTS
     if problem is not None:
-        return [party.refuse("publish", number, problem)]
+        return [party.refuse(method, number, problem)]
     party.owed += 1
-    return [Publish(number, channel, data, _sender(party, subscription), party.started)]
+    return [Publish(number, channel, data, _sender(party, subscription), party.started, key, method)]
 
 
-def published(party: Party, number: int, started: float, error: ReplyError | None) -> Answer:
+def published(
+    party: Party, number: int, started: float, error: ReplyError | None, method: str = "publish"
+) -> Answer:
     """Take the result of `Publish`."""
-    reply = Reply(id=number, publish=PUBLISHED) if error is None else Reply(id=number, error=error)
-    return party.settle("publish", started, reply)
+    if error is not None:
+        reply = Reply(id=number, error=error)
+    elif method == "rpc":
+        reply = Reply(id=number, rpc=DONE)
+    else:
+        reply = Reply(id=number, publish=PUBLISHED)
+    return party.settle(method, started, reply)
 
 
 def call(number: int, request: RpcRequest, party: Party) -> list[Effect]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tidewire.edge.client_options import TOKEN_COST
 from tidewire.edge.policies.key_cache import KeyCache
-from tidewire.edge.policies.permissions import Namespaces
+from tidewire.edge.policies.permissions import Namespace, Namespaces
 from tidewire.edge.policies.rpc import RpcPolicy
 from tidewire.edge.policies.tokens import TokenVerifier
 from tidewire.kernel import errors
@@ -16,6 +16,7 @@ from tidewire.kernel.token_bucket import Allowance
 if TYPE_CHECKING:
     from tidewire.edge.client_options import ClientConfig
     from tidewire.edge.config import EdgeConfig
+    from tidewire.edge.conflation import Delivery
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
 
@@ -73,6 +74,11 @@ class Rules:
     def may_send(self, user: str) -> bool:
         """Return whether one-way messages of this user are passed on."""
         return self._send.enabled and (bool(user) or self._send.allow_for_anonymous)
+
+    def delivery(self, channel: str) -> Delivery | None:
+        """Return how publications of a channel go out; None: at once, and all."""
+        namespace = self.namespaces.find(channel)
+        return namespace.delivery if isinstance(namespace, Namespace) else None
 
     def personal_channel(self, user: str) -> str | ReplyError | None:
         """Return the channel that the edge subscribes this user to, if any, or why there can be none for this user."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from tidewire.edge import requests
+from tidewire.edge import methods, requests
 from tidewire.edge.admission import PLAIN_GRANT, Grant
 from tidewire.edge.backlog import Backlog
 from tidewire.edge.credentials import Credentials
@@ -257,7 +257,7 @@ class Session:
             case UnsubscribeRequest() as request:
                 outcome = subscriptions.unsubscribe(number, request)
             case RpcRequest() as request:
-                outcome = requests.call(number, request, party)
+                outcome = methods.call(number, request, party, subscriptions)
             case SendRequest() as request:
                 outcome = requests.send(request, party)
             case RefreshRequest() as request:
@@ -374,9 +374,11 @@ class Session:
             return self._fail(effects) if self.state is SessionState.JOINING else []
         return [*effects, *self._greet_when_complete(), *self._retired()]
 
-    def published(self, number: int, started: float, error: ReplyError | None) -> list[Effect]:
+    def published(
+        self, number: int, started: float, error: ReplyError | None, method: str = "publish"
+    ) -> list[Effect]:
         """Take the result of `Publish`."""
-        return [requests.published(self.party, number, started, error), *self._retired()]
+        return [requests.published(self.party, number, started, error, method), *self._retired()]
 
     def called(self, number: int, started: float, answer: bytes | ReplyError) -> list[Effect]:
         """Take the result of `Call`."""

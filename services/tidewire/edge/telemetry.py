@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tidewire.edge.ports import Metrics
 
 APPLICATION_CODES = range(400, 2000)
+SIZE_OF_BATCH = (1, 3, 10, 30, 100, 300, 1_000, 10_000)
 SIZE_OF_FAN_OUT = (1, 10, 100, 1_000, 10_000, 100_000)
 
 
@@ -91,6 +92,37 @@ class Telemetry:
             "tidewire_publish_to_delivery_seconds",
             "From the publisher's edge to the write on this one, by the two machines' clocks.",
         )
+        self._batch_size = Histogram(
+            "tidewire_batch_publications",
+            "Publications of one batch (channels with batch_max_delay), as it goes out.",
+            bounds=SIZE_OF_BATCH,
+        )
+        self._batch_delay = Histogram(
+            "tidewire_batch_delay_seconds", "From the first publication of a batch to its write."
+        )
+        self._conflated = Counter(
+            "tidewire_publications_conflated",
+            "Publications that nobody was sent, since a newer one of their key came before their batch went out.",
+        )
+        self._withheld = Counter(
+            "tidewire_deliveries_withheld",
+            "Deliveries that were not made in conflating channels, since the connection's socket was full.",
+        )
+        self._caught_up = Counter(
+            "tidewire_deliveries_caught_up",
+            "Of tidewire_deliveries those that connections got when their sockets took bytes again: the latest of each key. "
+            "The difference to tidewire_deliveries_withheld was conflated, or is owed.",
+        )
+        self._unkept = Counter(
+            "tidewire_publications_unkept",
+            "Publications, once per form in which they are sent, that found no room among what is kept for slow connections "
+            "(conflate_max_keys, or 64 MiB in all) and waited with each of them, up to client.queue_max_size.",
+        )
+        self._keys_ignored = Counter(
+            "tidewire_publication_keys_ignored",
+            "Publications with a Tw-Key that is none (empty, too long, not UTF-8, a control character): delivered, never "
+            "conflated.",
+        )
         self._slow = Counter(
             "tidewire_slow_consumers",
             "Connections closed with 3008: more pending bytes than client.queue_max_size.",
@@ -141,6 +173,21 @@ class Telemetry:
                     "tidewire_subscriptions",
                     "Subscriptions of this edge's connections.",
                     lambda: float(hub.subscriptions),
+                ),
+                Gauge(
+                    "tidewire_batches_waiting",
+                    "Channels whose batch waits for its time.",
+                    lambda: float(len(hub.batches)),
+                ),
+                Gauge(
+                    "tidewire_stragglers",
+                    "Connections whose socket is full and that miss something in a conflating channel.",
+                    lambda: float(len(hub.stragglers)),
+                ),
+                Gauge(
+                    "tidewire_stragglers_kept_bytes",
+                    "Bytes kept for them, once for all who miss the same.",
+                    lambda: float(hub.stragglers.kept),
                 ),
                 Gauge(
                     "tidewire_users",
@@ -194,6 +241,33 @@ class Telemetry:
         """See ports.Metrics."""
         self._delta_deliveries.inc(deliveries, (outcome,))
         self._delta_saved.inc(saved)
+
+    def batched(self, publications: int, seconds: float) -> None:
+        """See ports.Metrics."""
+        self._batch_size.observe(publications)
+        self._batch_delay.observe(seconds)
+
+    def conflated(self, count: int) -> None:
+        """See ports.Metrics."""
+        self._conflated.inc(count)
+
+    def withheld(self, count: int) -> None:
+        """See ports.Metrics."""
+        self._withheld.inc(count)
+
+    def unkept(self, count: int) -> None:
+        """See ports.Metrics."""
+        self._unkept.inc(count)
+
+    def caught_up(self, deliveries: int, size: int) -> None:
+        """See ports.Metrics."""
+        self._caught_up.inc(deliveries)
+        self._deliveries.inc(deliveries)
+        self._fan_out_bytes.inc(size)
+
+    def key_ignored(self) -> None:
+        """See ports.Metrics."""
+        self._keys_ignored.inc()
 
     def latency(self, seconds: float) -> None:
         """See ports.Metrics."""

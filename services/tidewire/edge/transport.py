@@ -112,6 +112,8 @@ class WebSocketTransport(asyncio.Protocol):
         if self._outbox is not None:
             waiting, self._outbox = self._outbox.take(), None
             self._write(waiting)
+        if not self._paused:
+            self._gate.dispatcher.writable(self._connection)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget everything."""
@@ -134,6 +136,11 @@ class WebSocketTransport(asyncio.Protocol):
         if self._outbox is None:
             self._outbox = Outbox(self._gate.limits.pending_bytes)
         return self._outbox.put(frame)
+
+    @property
+    def congested(self) -> bool:
+        """See `ports.Transport`."""
+        return self._paused
 
     def authenticated(self) -> None:
         """See `ports.Transport`."""

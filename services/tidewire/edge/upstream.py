@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tidewire.edge.ports import Broker, Metrics, Span, Tracer
     from tidewire.kernel.errors import ReplyError
 
-    Batch = list[tuple[int, float, Span]]
-    """Publications that wait for the same acknowledgement: the command's id, when it came, what is traced of it."""
+    Batch = list[tuple[int, float, str, Span]]
+    """Publications that wait for the same acknowledgement: the command's id, when it came, its method, what is traced of it."""
 
 
 class Upstream:
@@ -39,11 +39,12 @@ class Upstream:
     def publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
         """Publish for a client; return what its session makes of a result that is known at once."""
         span = self._tracer.publish(effect.channel, effect.started)
-        error = self._broker.publish(effect.channel, effect.data, effect.info, span.header)
+        error = self._broker.publish(effect.channel, effect.data, effect.info, span.header, effect.key)
         if error is not None:
             span.end(error.code)
-            return connection.session.published(effect.id, effect.started, error)
-        self._batch(connection).append((effect.id, effect.started, span))
+            return connection.session.published(effect.id, effect.started, error, effect.method)
+        # Not the effect: its data went to NATS and need not wait for the answer.
+        self._batch(connection).append((effect.id, effect.started, effect.method, span))
         return ()
 
     def _batch(self, connection: Connection) -> Batch:
@@ -81,9 +82,9 @@ class Upstream:
             del self._batches[connection]
         code = error.code if error is not None else 0
         effects: list[Effect] = []
-        for number, started, span in batch:
+        for number, started, method, span in batch:
             span.end(code)
-            effects += connection.session.published(number, started, error)
+            effects += connection.session.published(number, started, error, method)
         self._perform(connection, effects)
 
     def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:

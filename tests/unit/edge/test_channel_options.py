@@ -28,6 +28,11 @@ NOT_YET = {
     "force_recovery_mode": "cache",
 }
 
+BATCH_FLUSH_LATEST = (
+    "channel.without_namespace.batch_flush_latest: unknown setting; "
+    "here it is channel.namespaces[].conflate, for publications with a key"
+)
+
 
 @pytest.mark.parametrize(("name", "value"), NOT_YET.items(), ids=NOT_YET)
 def test_options_without_effect_are_refused(name: str, value: object) -> None:
@@ -76,6 +81,30 @@ def test_a_good_pattern_passes() -> None:
     ("config", "line"),
     [
         ({**KEY, "channel": {"max_length": 256}}, "channel.max_length: expected int <= 255"),
+        (
+            {**KEY, "channel": {"without_namespace": {"batch_max_delay": "11s"}}},
+            "channel.without_namespace.batch_max_delay: expected at most 10s, got 11s",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"batch_max_delay": "-1ms"}}},
+            "channel.without_namespace.batch_max_delay: expected a duration such as 25s, 500ms or 1m, got '-1ms'",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"batch_max_size": 0}}},
+            "channel.without_namespace.batch_max_size: expected int >= 1",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"conflate": "yes"}}},
+            "channel.without_namespace.conflate: expected bool, got str",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"conflate": True, "conflate_max_keys": 100_001}}},
+            "channel.without_namespace.conflate_max_keys: expected int <= 100000",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"batch_flush_latest": True}}},
+            BATCH_FLUSH_LATEST,
+        ),
         (
             {**KEY, "channel": {"without_namespace": {"allow_wildcards": True, "channel_regex": "^a"}}},
             "channel.without_namespace.allow_wildcards: cannot be combined with channel_regex",

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.clock import ManualClock
 from tests.fakes.door import connect_frame, head
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, at_once, now, rules
+from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, ManualTimer, at_once, now, rules
 from tests.fakes.tcp import FakeTcp
 from tests.support.protocol import protocol
 from tidewire.edge.connection import Connection
@@ -30,7 +30,7 @@ class Yard:
         self.broker = FakeBroker()
         self.metrics = CountingMetrics()
         clock = ManualClock()
-        hub = Hub(self.broker, self.metrics, clock, 10)
+        hub = Hub(self.broker, self.metrics, clock, 10, ManualTimer(clock))
         dispatcher = Dispatcher(
             rules(clock),
             hub,

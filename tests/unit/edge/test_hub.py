@@ -11,16 +11,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import CountingMetrics, FakeBroker, FakeKeys, RecordingTransport, at_once, rules, token
+from tests.fakes.edge import (
+    CountingMetrics,
+    FakeBroker,
+    FakeKeys,
+    ManualTimer,
+    RecordingTransport,
+    at_once,
+    rules,
+    token,
+)
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
 from tidewire.edge import framing, hub
+from tidewire.edge.channel import ChannelState
 from tidewire.edge.connection import Connection
 from tidewire.edge.deflate import deflate
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.effects import Traits
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
-from tidewire.edge.hub import ChannelState, Hub
+from tidewire.edge.hub import Hub
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Done, Publication, Sink
@@ -44,7 +54,7 @@ class Stage:
         self.clock = ManualClock()
         self.broker = FakeBroker()
         self.metrics = CountingMetrics()
-        self.hub = Hub(self.broker, self.metrics, self.clock, LINGER)
+        self.hub = Hub(self.broker, self.metrics, self.clock, LINGER, ManualTimer(self.clock))
         self.settled: list[tuple[Connection, str, int, int | ReplyError]] = []
         self.slow: list[Connection] = []
         self.hub.settled = lambda *result: self.settled.append(result)
@@ -351,7 +361,7 @@ class Interleavings(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.broker = LiveBroker()
         self.metrics = CountingMetrics()
-        self.hub = Hub(self.broker, self.metrics, self.clock, LINGER)
+        self.hub = Hub(self.broker, self.metrics, self.clock, LINGER, ManualTimer(self.clock))
         timing = Timing(ping=1e6, pong=1e6, stale=1e6)
         self.dispatcher = Dispatcher(
             rules(self.clock),

@@ -138,9 +138,9 @@ def test_deltas_are_granted_where_the_namespace_has_them() -> None:
     """The reply says so, with or without a channel id; elsewhere, and who does not ask, has none."""
     desk = Desk()
     for channel, fields, traits in (
-        ("board:a", {"delta": "fossil"}, DELTA),
-        ("board:b", {"delta": "fossil", "flag": 1}, COMPACT_DELTA),
-        ("board:c", {}, PLAIN),
+        ("edits:a", {"delta": "fossil"}, DELTA),
+        ("edits:b", {"delta": "fossil", "flag": 1}, COMPACT_DELTA),
+        ("edits:c", {}, PLAIN),
         ("chat:a", {"delta": "fossil"}, PLAIN),
     ):
         desk.subscribe(channel, **fields)

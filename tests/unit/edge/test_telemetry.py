@@ -66,6 +66,27 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
         ("json", "deflate"),
         {("tidewire_connections_opened_total", "format=json,compression=deflate"): 1},
     ),
+    (
+        "batched",
+        (3, 0.04),
+        {
+            ("tidewire_batch_publications_sum", ""): 3,
+            ("tidewire_batch_delay_seconds_sum", ""): 0.04,
+        },
+    ),
+    ("conflated", (2,), {("tidewire_publications_conflated_total", ""): 2}),
+    ("withheld", (2,), {("tidewire_deliveries_withheld_total", ""): 2}),
+    ("unkept", (2,), {("tidewire_publications_unkept_total", ""): 2}),
+    (
+        "caught_up",
+        (3, 100),
+        {
+            ("tidewire_deliveries_caught_up_total", ""): 3,
+            ("tidewire_deliveries_total", ""): 3,
+            ("tidewire_fan_out_bytes_total", ""): 100,
+        },
+    ),
+    ("key_ignored", (), {("tidewire_publication_keys_ignored_total", ""): 1}),
     ("slow_consumer", (), {("tidewire_slow_consumers_total", ""): 1}),
     ("messages_unsent", (2,), {("tidewire_messages_unsent_total", ""): 2}),
     (

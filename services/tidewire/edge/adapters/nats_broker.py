@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from tidewire.edge.policies.publication_keys import key_problem
 from tidewire.edge.ports import Done, Publication, Sink
 from tidewire.edge.untraced import OFF
 from tidewire.kernel import errors
@@ -48,7 +49,7 @@ MAX_APPLICATION_MESSAGE = 256
 VISIBLE = "".join(chr(byte) for byte in range(0x21, 0x7F) if chr(byte) != "%")
 
 _TAGS = msgspec.json.Decoder(dict[str, str])
-_HEADER = re.compile(rb"\r\n(Tw-V|Tw-Time|Tw-Info|Tw-Tags|Tw-Delta):[ \t]*([^\r\n]*)")
+_HEADER = re.compile(rb"\r\n(Tw-V|Tw-Time|Tw-Info|Tw-Tags|Tw-Key|Tw-Delta):[ \t]*([^\r\n]*)")
 
 
 class NatsBroker:
@@ -81,13 +82,16 @@ class NatsBroker:
         """See ports.Broker."""
         return self.mapped and self._link.state is LinkState.CONNECTED
 
-    def publish(self, channel: str, data: bytes, info: bytes, trace: bytes = b"") -> ReplyError | None:
+    def publish(
+        self, channel: str, data: bytes, info: bytes, trace: bytes = b"", key: str = ""
+    ) -> ReplyError | None:
         """See ports.Broker."""
         if not self.mapped:
             return AWAY
-        header = b"NATS/1.0\r\nTw-V: 1\r\nTw-Time: %d\r\nTw-Info: %b\r\n%b\r\n" % (
+        header = b"NATS/1.0\r\nTw-V: 1\r\nTw-Time: %d\r\nTw-Info: %b\r\n%b%b\r\n" % (
             int(self._clock.wall() * 1e6),
             info,
+            f"Tw-Key: {key}\r\n".encode() if key else b"",
             trace,
         )
         try:
@@ -222,9 +226,18 @@ class NatsBroker:
         sent = fields.get(b"Tw-Time", b"")
         sent_us = int(sent) if sent.isdigit() and len(sent) < 20 else 0
         span = self._tracer.deliver(channel, header)
-        return Publication(
-            payload, fields.get(b"Tw-Info"), tags, sent_us, span=span, delta=fields.get(b"Tw-Delta") == b"1"
-        )
+        key, delta = self._key(fields), fields.get(b"Tw-Delta") == b"1"
+        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, "", span, key, delta)
+
+    def _key(self, fields: Mapping[bytes, bytes]) -> bytes:
+        """Return the key, or nothing (counted) where it is none: the data are delivered, and never conflated."""
+        if b"Tw-Key" not in fields:
+            return b""
+        key = fields[b"Tw-Key"].rstrip(b" \t")
+        if key_problem(key) is not None:
+            self._metrics.key_ignored()
+            return b""
+        return key
 
 
 def _caller(user: str, client: str, trace: bytes = b"") -> bytes:

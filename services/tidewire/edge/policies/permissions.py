@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import re2
 
+from tidewire.edge.conflation import Delivery
 from tidewire.kernel import errors
 from tidewire.kernel.channels import (
     PART_BOUNDARY,
@@ -38,11 +39,13 @@ MAX_PARTS = 6
 class Namespace:
     """The options of one namespace, with its pattern compiled by RE2 (linear time on client input)."""
 
-    __slots__ = ("_regex", "binary", "options")
+    __slots__ = ("_regex", "binary", "delivery", "options")
 
     def __init__(self, options: ChannelOptions) -> None:
         self.options = options
         self.binary = options.publication_data_format == "binary"
+        self.delivery = _delivery(options)
+        """How publications go out; None: at once, and all."""
         self._regex = re2.compile(options.channel_regex) if options.channel_regex else None
 
     def matches(self, name: str) -> bool:
@@ -124,6 +127,14 @@ class Namespace:
         return None if user and user in users else errors.PERMISSION_DENIED
 
 
+def _delivery(options: ChannelOptions) -> Delivery | None:
+    if not options.batch_max_delay and not options.conflate:
+        return None
+    return Delivery(
+        float(options.batch_max_delay), options.batch_max_size, options.conflate, options.conflate_max_keys
+    )
+
+
 class Namespaces:
     """All namespaces of a deployment."""
 
@@ -139,6 +150,11 @@ class Namespaces:
     def names(self) -> frozenset[str]:
         """The names of all namespaces."""
         return frozenset(self._by_name)
+
+    @property
+    def deliveries(self) -> dict[str | None, Delivery | None]:
+        """How publications go out, by namespace; None: at once, and all."""
+        return {None: self._without.delivery, **{name: each.delivery for name, each in self._by_name.items()}}
 
     def find(self, channel: str) -> Namespace | ReplyError:
         """Return the namespace of a channel, or why there can be no such channel (102 or 107)."""

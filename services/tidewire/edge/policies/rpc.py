@@ -25,11 +25,11 @@ class RpcPolicy:
         self._methods = {method.name: method for method in config.methods}
 
     def may_call(self, method: str, user: str) -> ReplyError | None:
-        """Judge a call; None is yes. `tw.` is reserved for methods of the edge itself."""
-        if not self._enabled:
-            return errors.NOT_AVAILABLE
+        """Judge a call of an application's method; None is yes. `tw.` is reserved for those of the edge itself."""
         if method.startswith(RESERVED_PREFIX):
             return errors.METHOD_NOT_FOUND
+        if not self._enabled:
+            return errors.NOT_AVAILABLE
         try:
             length = len(method.encode())
         except UnicodeEncodeError:

@@ -109,6 +109,43 @@ def test_publication_goes_to_its_partition_with_version_time_and_sender(bench: B
     assert message.header == block(b"Tw-V: 1", b"Tw-Time: 1800000000250000", b"Tw-Info: " + INFO)
 
 
+@protocol("rpc.tw_publish")
+def test_key_goes_with_the_publication(bench: Bench) -> None:
+    """In a header of its own, in UTF-8; another edge reads it back."""
+    bench.broker.publish("chat:a", b"{}", INFO, b"traceparent: t\r\n", "größe 1")
+    (message,) = bench.link.published
+    assert message.header == block(
+        b"Tw-V: 1",
+        b"Tw-Time: 1800000000250000",
+        b"Tw-Info: " + INFO,
+        b"Tw-Key: " + "größe 1".encode(),
+        b"traceparent: t",
+    )
+    (publication,) = bench.heard(message.header)
+    assert publication.key == "größe 1".encode()
+
+
+@protocol("option.conflate")
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (b" host-1", b"host-1"),
+        (b"host-1 \t", b"host-1"),
+        (b"", b""),
+        (b" ", b""),
+        (b" \xff", b""),
+        (b" " + b"x" * 256, b"x" * 256),
+        (b" " + b"x" * 257, b""),
+        (b" a\x00b", b""),
+    ],
+)
+def test_key_of_a_native_publisher(bench: Bench, value: bytes, key: bytes) -> None:
+    """One that is none is counted, and the publication is delivered as one without."""
+    (publication,) = bench.heard(block(b"Tw-Key:" + value), b"1")
+    assert (publication.data, publication.key) == (b"1", key)
+    assert len(bench.metrics.of("key_ignored")) == (not key)
+
+
 @protocol("command.publish", "error.100")
 @pytest.mark.parametrize(("confirmed", "result"), [(True, None), (False, UNCERTAIN)])
 def test_publication_is_answered_by_the_servers_confirmation(
