@@ -22,6 +22,7 @@ CONFIG = {
         "namespaces": [
             {"name": "always", **DELTAS, "delta_publish": True},
             {"name": "asked", **DELTAS},
+            {"name": "paced", **DELTAS, "delta_publish": True, "batch_max_delay": "50ms", "conflate": True},
             {"name": "bytes", **DELTAS, "delta_publish": True, "publication_data_format": "binary"},
         ]
     }
@@ -177,6 +178,24 @@ async def test_publisher_asks_for_deltas_where_the_namespace_does_not(
         for outcome in ("first", "delta", "unasked")
     }
     assert counts == {"first": 1, "delta": 3, "unasked": 2}
+
+
+@protocol("option.batch_max_delay", "option.conflate")
+async def test_batches_and_conflation(mesh: Mesh, kind: str, make: Make, backend: NatsClient) -> None:
+    """What has no key all arrives; of one key the latest, and nothing that was not sent."""
+    channel = f"paced:{kind}"
+    client = await reader(make, mesh, channel)
+    sent = documents(40)
+    await publish(backend, channel, *sent)
+    await received(client, sent)
+    subject, keyed = f"tw.pub.{encode_channel(channel)}", [{"text": "日本" * 50, "n": n} for n in range(300)]
+    for value in keyed:
+        data = json.dumps(value, ensure_ascii=False).encode()
+        await backend.publish(subject, data, headers={"Tw-Key": "k"})
+    await event(client, "publication", data=keyed[-1])
+    got = [each.data["n"] for each in events_of(client, "publication")[len(sent) :]]
+    assert got == sorted(set(got))
+    assert len(got) < len(keyed)
 
 
 async def test_client_is_refused_nothing_where_deltas_are_not_allowed(

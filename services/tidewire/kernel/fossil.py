@@ -124,9 +124,8 @@ def _between(base: bytes, target: bytes, start: int, end: int) -> Iterator[Copy]
             near, misses = copy.source + copy.size, 0
         else:
             misses += 1
-            at += (
-                1 + misses // MISSES_PER_STEP * 2
-            )  # odd: else it might miss the distance of the blocks for ever
+            # Odd, or it might miss the distance between the blocks for ever.
+            at += 1 + misses // MISSES_PER_STEP * 2
 
 
 def _blocks(base: bytes) -> dict[bytes, int]:

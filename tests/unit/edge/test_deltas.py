@@ -223,6 +223,18 @@ def test_who_comes_back_at_once_has_no_basis() -> None:
     assert moving.forms == ["whole", "whole"]
 
 
+def test_nothing_is_computed_where_nobody_has_the_basis() -> None:
+    """The last one who had it left, and somebody has joined meanwhile."""
+    stage = Stage()
+    old, new = Viewer(), Viewer()
+    stage.join(old)
+    stage.publish(document(0))
+    stage.join(new)
+    stage.leave(old)
+    stage.publish(document(1))
+    assert (stage.made, new.read()) == (0, [document(1)])
+
+
 @protocol("option.delta_publish")
 def test_publisher_asks_where_the_namespace_does_not() -> None:
     """What goes whole is the basis of what follows."""

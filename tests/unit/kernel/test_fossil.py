@@ -157,13 +157,15 @@ def attacks(size: int) -> Iterator[tuple[bytes, bytes]]:
         yield same, (b"a" * run + b"b") * (size // run)
         yield (b"a" * run + b"c") * (size // run), (b"a" * run + b"b") * (size // run)
         yield b"\x80" * size, (b"\x80" * run + b"\xbf") * (size // run)
+    yield b"A" + b"\x80" * size + b"B", b"C" + b"\x80" * size + b"D"  # one character, if it were UTF-8
+    yield b"A" + b"\x80" * size + b"B", b"C" + b"\x80" * size + b"\xbfD"
     yield chance.randbytes(size), chance.randbytes(size)
     blocks = [chance.randbytes(8) for _ in range(size // 8)]
     yield b"".join(blocks), b"".join(reversed(blocks))
     yield b"".join(blocks), b"-".join(chance.sample(blocks, len(blocks)))
 
 
-@pytest.mark.parametrize("number", range(16))
+@pytest.mark.parametrize("number", range(18))
 def test_work_is_linear_whatever_the_texts(number: int) -> None:
     """Counted in bytes that are looked at: 16 times the size is no more than 16 times the work, and no byte costs much."""
     costs = []
