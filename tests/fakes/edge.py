@@ -28,6 +28,7 @@ NAMESPACES: list[dict[str, Any]] = [
     {"name": "digits", **OPEN, "channel_regex": "^[0-9]+$"},
     {"name": "raw", **OPEN, "publication_data_format": "binary"},
     {"name": "stocks", **OPEN, "allow_wildcards": True, "allow_tags_filter": True},
+    {"name": "edits", **OPEN, "allowed_delta_types": ["fossil"], "delta_publish": True},
     {"name": "locked", "allow_wildcards": True, "allow_user_limited_channels": True},
 ]
 

@@ -146,10 +146,12 @@ class DriverClient:
         token: str = "",
         tokens: Tokens = None,
         tags: Tags = None,
+        delta: bool = False,
         quiet: bool = False,
     ) -> None:
         """See SdkClient."""
-        await self.ask("subscribe", channel=channel, token=token, tokens=tokens, tags=tags, quiet=quiet)
+        wanted = {"token": token, "tokens": tokens, "tags": tags, "delta": delta, "quiet": quiet}
+        await self.ask("subscribe", channel=channel, **wanted)
 
     async def unsubscribe(self, channel: str) -> None:
         """See SdkClient."""

@@ -88,11 +88,13 @@ class SdkClient(Protocol):
         token: str = "",
         tokens: Tokens = None,
         tags: Tags = None,
+        delta: bool = False,
         quiet: bool = False,
     ) -> None:
         """Begin to subscribe, or begin again; the outcome is an event. `quiet`: publications are no events.
 
-        With `tags` the edge is to deliver only publications that have all of them, where the SDK has filters.
+        With `tags` the edge is to deliver only publications that have all of them, where the SDK has filters; `delta`
+        asks for deltas, where it has those.
         """
 
     async def unsubscribe(self, channel: str) -> None:
@@ -153,11 +155,12 @@ async def subscribed(
     token: str = "",
     tokens: Tokens = None,
     tags: Tags = None,
+    delta: bool = False,
     quiet: bool = False,
 ) -> Event:
     """Subscribe and wait for it."""
     count = len(events_of(client, "subscribed", channel=channel)) + 1
-    await client.subscribe(channel, token=token, tokens=tokens, tags=tags, quiet=quiet)
+    await client.subscribe(channel, token=token, tokens=tokens, tags=tags, delta=delta, quiet=quiet)
     return await event(client, "subscribed", channel=channel, count=count)
 
 

@@ -67,6 +67,7 @@ class PythonClient:
         token: str = "",
         tokens: Tokens = None,
         tags: Tags = None,
+        delta: bool = False,
         quiet: bool = False,
     ) -> None:
         """See SdkClient."""
@@ -79,6 +80,7 @@ class PythonClient:
                 get_token=(
                     None if tokens is None else _Provider(self, "subscription_token_wanted", tokens, channel)
                 ),
+                delta=centrifuge.DeltaType.FOSSIL if delta else None,
                 tags_filter=tags and centrifuge.Filter.all(*starmap(centrifuge.Filter.eq, tags.items())),
             )
             self._subscriptions[channel] = subscription
@@ -115,7 +117,7 @@ class PythonClient:
 
     def decode(self, value: Json) -> Json:
         """Return a payload of the SDK as a JSON value."""
-        return json.loads(value) if isinstance(value, bytes) else value
+        return (json.loads(value) if value else None) if isinstance(value, bytes) else value
 
     def publication(self, pub: centrifuge.Publication) -> dict[str, Json]:
         """Return what an event tells of a publication."""

@@ -26,6 +26,7 @@ SCENARIOS = [
     Scenario(subscriptions.subscription_lapse),
     Scenario(subscriptions.subscription_token_refused),
     Scenario(subscriptions.tags_filter, frozenset({"js-5.0"})),
+    Scenario(subscriptions.deltas, frozenset({"js-5.0"})),
     Scenario(subscriptions.wildcard),
     Scenario(server_side.server_side_subscriptions),
     Scenario(server_side.personal_channel),

@@ -103,7 +103,9 @@ def outgoing(payloads: st.SearchStrategy[Raw]) -> st.SearchStrategy[replies.Repl
         "push": st.builds(replies.Push, channel=texts, pub=publications)
         | st.builds(replies.Push, channel=texts, unsubscribe=ended),
         "connect": connected,
-        "subscribe": st.just(replies.SubscribeResult()),
+        "subscribe": st.builds(
+            replies.SubscribeResult, expires=st.booleans(), ttl=uint32, data=payloads, delta=st.booleans()
+        ),
         "unsubscribe": st.just(replies.UnsubscribeResult()),
         "publish": st.just(replies.PublishResult()),
         "rpc": st.builds(replies.RpcResult, data=payloads),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidewire.edge.conflation import Conflated
+from tidewire.edge.deltas import Basis
 
 if TYPE_CHECKING:
     from tidewire.edge.conflation import Delivery
     from tidewire.edge.connection import Connection
+    from tidewire.edge.deltas import Chain
     from tidewire.edge.framing import Framing
     from tidewire.edge.policies.filters import TagsFilter
     from tidewire.edge.ports import Publication
@@ -33,6 +35,8 @@ class Audience(NamedTuple):
     framing: Framing
     compact: bool
     wanted: TagsFilter | None
+    basis: Basis | None = None
+    """What the next delta may be made of; None for who asked for none."""
 
 
 class Pace:
@@ -66,6 +70,8 @@ class Channel:
     __slots__ = (
         "_collect",
         "binary",
+        "chain",
+        "deltas",
         "handle",
         "id",
         "linger_due",
@@ -82,6 +88,10 @@ class Channel:
         self.id = number
         self.name = name
         self.binary = binary
+        self.deltas = False
+        """Whether its namespace wants deltas of every publication."""
+        self.chain: Chain | None = None
+        """While there are members that asked for deltas."""
         self.state = ChannelState.JOINING
         self.handle = 0
         self.linger_due = 0
@@ -105,16 +115,39 @@ class Channel:
         """Take a publication from the broker; it goes out with the others of this turn, or of this batch."""
         self._collect(self, publication)
 
+    def add(self, audience: Audience, connection: Connection) -> None:
+        """Begin a membership."""
+        self.members.setdefault(audience, {})[connection] = None
+
     def remove(self, audience: Audience, connection: Connection) -> None:
-        """End a membership; unknown ones are ignored."""
+        """End a membership, whatever basis it has come to; unknown ones are ignored."""
         group = self.members.get(audience)
         if group is None or connection not in group:
+            if audience.basis is Basis.NOTHING:
+                self.remove(audience._replace(basis=Basis.LATEST), connection)
             return
         del group[connection]
         if not group:
             del self.members[audience]
+            self._end_chain()
         if self.pace is not None:
             self.pace.left(audience, connection, last=not group)
+
+    def move(self, audience: Audience, connections: Collection[Connection], basis: Basis) -> None:
+        """Let members of an audience have another basis."""
+        for connection in connections:
+            self.add(audience._replace(basis=basis), connection)
+            self.remove(audience, connection)
+
+    def with_basis(self, basis: Basis) -> list[tuple[Audience, dict[Connection, None]]]:
+        """Return who has this basis."""
+        return [(each, group) for each, group in self.members.items() if each.basis is basis]
+
+    def _end_chain(self) -> None:
+        """Keep nothing to make deltas of when nobody wants any."""
+        if self.chain is not None and not any(audience.basis for audience in self.members):
+            self.chain.keep(None)
+            self.chain = None
 
     def adopt(self, delivery: Delivery | None) -> None:
         """Send as `delivery` says from now on, None: at once, and all. What waits already goes on waiting."""

@@ -13,7 +13,6 @@ from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration
 
 _PRESENCE = {"not_yet": "it comes with the presence service"}
 _HISTORY = {"not_yet": "it comes with the history service"}
-_DELTA = {"not_yet": "it comes with delta compression"}
 
 
 def channel_regex_compiles(options: ChannelOptions) -> Iterator[Problem]:
@@ -36,10 +35,16 @@ def no_wildcards_past_a_regex(options: ChannelOptions) -> Iterator[Problem]:
         yield Problem("allow_wildcards", "cannot be combined with channel_regex")
 
 
+def deltas_are_for_somebody(options: ChannelOptions) -> Iterator[Problem]:
+    """Nobody may ask for what would be made."""
+    if options.delta_publish and not options.allowed_delta_types:
+        yield Problem("delta_publish", "has no effect without allowed_delta_types")
+
+
 class ChannelOptions(Section, frozen=True, kw_only=True):
     """What clients may do in the channels of one namespace."""
 
-    checks = (channel_regex_compiles, no_wildcards_past_a_regex)
+    checks = (channel_regex_compiles, no_wildcards_past_a_regex, deltas_are_for_somebody)
     hints = centrifugo_names.CHANNEL_OPTIONS
     reloadable = True
 
@@ -162,10 +167,20 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
     ] = "stream"
     allowed_delta_types: Annotated[
         tuple[Literal["fossil"], ...],
-        Meta(description="The kinds of delta that a client may ask for.", extra=_DELTA),
+        Meta(
+            description="The kinds of delta that a client may ask for. Who does is sent the first publication whole, and "
+            "then what has changed from one to the next (Fossil's format), where that is smaller and `delta_publish` "
+            "or the publisher wants it. It holds for subscriptions that begin after a reload."
+        ),
     ] = ()
     delta_publish: Annotated[
-        bool, Meta(description="Send publications as deltas where a client asked for it.", extra=_DELTA)
+        bool,
+        Meta(
+            description="Send every publication as a delta to clients that asked for deltas. Otherwise only those of "
+            "NATS publishers with the header `Tw-Delta: 1` are. An edge computes a delta once for all its subscribers, "
+            "in time that grows with the publication: some tens of microseconds for 1 KiB. It holds for a channel from "
+            "the first subscription after a reload."
+        ),
     ] = False
     batch_max_delay: Annotated[
         Duration,

@@ -262,7 +262,13 @@ class Dispatcher:
             return connection.session.joined(name, attempt, namespace)
         pattern = namespace.options.allow_wildcards and is_pattern(name)
         found = self._hub.join(
-            connection, name, attempt, binary=namespace.binary, pattern=pattern, delivery=namespace.delivery
+            connection,
+            name,
+            attempt,
+            binary=namespace.binary,
+            pattern=pattern,
+            deltas=namespace.options.delta_publish,
+            delivery=namespace.delivery,
         )
         return () if found is None else connection.session.joined(name, attempt, found)
 

@@ -12,10 +12,11 @@ from tidewire.kernel.errors import Disconnect
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """How a membership wants its publications: by channel id or name, and which of them."""
+    """How a membership wants its publications: by channel id or name, which of them, and whether as deltas."""
 
     compact: bool = False
     wanted: TagsFilter | None = None
+    delta: bool = False
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):

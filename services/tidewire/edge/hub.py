@@ -17,6 +17,7 @@ import msgspec
 
 from tidewire.edge.batches import Batches
 from tidewire.edge.channel import Audience, Channel, ChannelState
+from tidewire.edge.deltas import Basis
 from tidewire.edge.fan_out import FanOut
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel.channels import split_channel
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tidewire.edge.batches import Later
     from tidewire.edge.conflation import Delivery
     from tidewire.edge.connection import Connection
+    from tidewire.edge.deltas import Deltas
     from tidewire.edge.effects import Traits
     from tidewire.edge.ports import Broker, Metrics, Publication
     from tidewire.edge.stragglers import Stragglers
@@ -72,6 +74,11 @@ class Hub:
         """Connections that cannot keep up with conflating channels."""
         return self._fan_out.stragglers
 
+    @property
+    def deltas(self) -> Deltas:
+        """What is kept to make deltas of."""
+        return self._fan_out.deltas
+
     def join(
         self,
         connection: Connection,
@@ -81,6 +88,7 @@ class Hub:
         binary: bool,
         pattern: bool = False,
         delivery: Delivery | None = None,
+        deltas: bool = False,
     ) -> int | None:
         """Hear a channel for a connection. Its id: `enter` may follow at once; None: `settled` tells later."""
         channel = self._channels.get(name)
@@ -91,6 +99,7 @@ class Hub:
             self._lingering.discard(channel, channel.linger_due)
             channel.linger_due = 0
         channel.binary &= binary  # its namespace may have come back as another: JSON clients need JSON
+        channel.deltas = deltas
         channel.waiting[connection] = attempt
         return channel.id if channel.state is ChannelState.LIVE else None
 
@@ -98,7 +107,9 @@ class Hub:
         """Make a connection that has joined a member: it is written to from now on."""
         channel = self._channels[name]
         del channel.waiting[connection]
-        channel.members.setdefault(_audience(connection, traits), {})[connection] = None
+        channel.add(_audience(connection, traits), connection)
+        if traits.delta and channel.chain is None:
+            channel.chain = self.deltas.begin()
 
     def leave(self, connection: Connection, name: str, traits: Traits) -> None:
         """End a membership or an attempt at one; unknown ones are ignored."""
@@ -175,7 +186,7 @@ class Hub:
 
     def _send(self, channel: Channel) -> None:
         publications = channel.take()
-        if channel.members:
+        if channel.members and publications:
             for connection in self._fan_out.send(channel, publications):
                 self.slow(connection)
 
@@ -204,7 +215,8 @@ class Hub:
 
 
 def _audience(connection: Connection, traits: Traits) -> Audience:
-    return Audience(connection.transport.framing, traits.compact, traits.wanted)
+    basis = Basis.NOTHING if traits.delta else None
+    return Audience(connection.transport.framing, traits.compact, traits.wanted, basis)
 
 
 def _nobody(*_: object) -> None:

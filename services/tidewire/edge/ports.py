@@ -49,7 +49,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     """One publication as the broker delivers it.
 
     `info` is ClientInfo as one line of JSON; `sent_us` Unix microseconds; `channel` is set where a pattern heard it; `key`
-    is what it may be conflated by, empty for nothing.
+    is what it may be conflated by, empty for nothing; `delta` where its publisher wants it sent as a delta to who asked for
+    those.
     """
 
     data: bytes
@@ -59,6 +60,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     channel: str = ""
     span: Span | None = None
     key: bytes = b""
+    delta: bool = False
 
 
 class Sink(Protocol):
@@ -190,6 +192,12 @@ class Metrics(Protocol):
 
     def fanned_out(self, deliveries: int, size: int, seconds: float) -> None:
         """Publications of one channel were written: deliveries, bytes over all connections, time it took."""
+
+    def delta_made(self) -> None:
+        """A delta was computed."""
+
+    def delta_delivered(self, outcome: str, deliveries: int, saved: int) -> None:
+        """Members that asked for deltas were sent one, or the whole publication, as `outcome` says; bytes saved over all."""
 
     def latency(self, seconds: float) -> None:
         """The time from a publisher's edge to the write on this one."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PLAIN = Traits()
 COMPACT = Traits(compact=True)
+DELTA = Traits(delta=True)
+COMPACT_DELTA = Traits(compact=True, delta=True)
 Outcome = list[Effect] | Disconnect | KeyWanted
 """What a command brings about, or why the connection is to be closed, or the key without which it cannot be judged."""
 
@@ -114,6 +116,8 @@ class Subscriptions(Mapping[str, Subscription]):
             return wanted
         compact = bool(request.flag & COMPACTION) and self._party.takes_ids
         if wanted is None:
+            if request.delta and request.delta in namespace.options.allowed_delta_types:
+                return COMPACT_DELTA if compact else DELTA
             return COMPACT if compact else PLAIN
         if wanted.size + self._filter_nodes() > MAX_NODES_OF_CONNECTION:
             return errors.LIMIT_EXCEEDED.saying(
@@ -266,6 +270,7 @@ class Subscriptions(Mapping[str, Subscription]):
             expires=ttl > 0,
             ttl=ttl,
             data=subscription.grant.data,
+            delta=subscription.traits.delta,
             id=channel_id if subscription.traits.compact else 0,
         )
 

@@ -65,6 +65,20 @@ class Telemetry:
             "restricted (a $ or # channel), forged_subject (no channel's, or another partition's).",
             ["reason"],
         )
+        self._deltas_made = Counter(
+            "tidewire_deltas_made",
+            "Deltas computed: one for each publication after the first in a channel with subscribers that asked for them.",
+        )
+        self._delta_deliveries = Counter(
+            "tidewire_delta_deliveries",
+            "Deliveries to subscribers that asked for deltas: delta, or the whole publication since it was the first one for "
+            "them, no_gain (the delta is not smaller), unasked (neither delta_publish nor its publisher wants it), too_large "
+            "(it or the one before, or too much is kept in all).",
+            ["outcome"],
+        )
+        self._delta_saved = Counter(
+            "tidewire_delta_saved_bytes", "Bytes of publications that were not sent, since deltas were."
+        )
         self._deliveries = Counter("tidewire_deliveries", "Publications written to connections.")
         self._fan_out_seconds = Histogram(
             "tidewire_fan_out_duration_seconds",
@@ -149,6 +163,11 @@ class Telemetry:
                     "Connections whose handshake is done.",
                     lambda: float(len(dispatcher.connections)),
                 ),
+                Gauge(
+                    "tidewire_delta_base_bytes",
+                    "Bytes of publications kept to make the next delta of.",
+                    lambda: float(hub.deltas.kept),
+                ),
                 Gauge("tidewire_channels", "Channels that this edge hears.", lambda: float(len(hub))),
                 Gauge(
                     "tidewire_subscriptions",
@@ -213,6 +232,15 @@ class Telemetry:
         self._fan_out_size.observe(deliveries)
         self._fan_out_bytes.inc(size)
         self._fan_out_seconds.observe(seconds)
+
+    def delta_made(self) -> None:
+        """See ports.Metrics."""
+        self._deltas_made.inc()
+
+    def delta_delivered(self, outcome: str, deliveries: int, saved: int) -> None:
+        """See ports.Metrics."""
+        self._delta_deliveries.inc(deliveries, (outcome,))
+        self._delta_saved.inc(saved)
 
     def batched(self, publications: int, seconds: float) -> None:
         """See ports.Metrics."""

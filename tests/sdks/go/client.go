@@ -206,6 +206,9 @@ func (c *client) subscribe(r request) error {
 		if r.Tags != nil {
 			config.TagsFilter = filter(r.Tags)
 		}
+		if r.Delta {
+			config.Delta = centrifuge.DeltaTypeFossil
+		}
 		if r.Tokens != nil {
 			next := c.provider("subscription_token_wanted", r.Channel, r.Tokens)
 			config.GetToken = func(centrifuge.SubscriptionTokenEvent) (string, error) { return next() }

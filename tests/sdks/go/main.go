@@ -33,6 +33,7 @@ type request struct {
 	Tokens  []*string // what the application answers when it is asked for a token; nil: it cannot be asked
 	Channel string
 	Tags    map[string]string // a filter: all of them
+	Delta   bool
 	Quiet   bool
 	Method  string
 	Data    json.RawMessage

@@ -124,12 +124,13 @@ const operations = {
   },
   connect: ({ client }) => clients.get(client).sdk.connect(),
   disconnect: ({ client }) => clients.get(client).sdk.disconnect(),
-  subscribe({ client: id, channel, token, tokens, tags, quiet }) {
+  subscribe({ client: id, channel, token, tokens, tags, delta, quiet }) {
     const client = clients.get(id);
     let subscription = client.subscriptions.get(channel);
     if (subscription === undefined) {
       const settings = {};
       if (tags) settings.tagsFilter = { op: 'and', nodes: Object.entries(tags).map(equals) };
+      if (delta) settings.delta = 'fossil';
       if (token) settings.token = token;
       if (tokens) settings.getToken = provider(id, client.format, 'subscription_token_wanted', tokens, { channel });
       subscription = client.sdk.newSubscription(channel, settings);

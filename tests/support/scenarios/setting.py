@@ -17,6 +17,7 @@ CONFIG = {
             {"name": "closed"},
             {"name": "prices", **OPEN, "allow_wildcards": True},
             {"name": "tagged", **OPEN, "allow_tags_filter": True},
+            {"name": "delta", **OPEN, "allowed_delta_types": ["fossil"], "delta_publish": True},
             {
                 "name": "public",
                 **OPEN,

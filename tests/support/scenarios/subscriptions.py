@@ -150,6 +150,27 @@ async def tags_filter(player: Player) -> None:
     assert (got.data, got.tags) == ("wanted", wanted | {"more": "1"})
 
 
+async def deltas(player: Player) -> None:
+    """What is published arrives as it was, by a client that asked for deltas and by one that did not. JavaScript 5.0 has none."""
+    with_deltas, without, writer = await player.join(), await player.join(edge=1), await player.join(edge=1)
+    channel = player.channel("board", "delta")
+    await subscribed(with_deltas, channel, delta=True)
+    await subscribed(without, channel)
+    board = [{"name": f"Zoë {number} 日本😀", "points": number} for number in range(20)]
+    sent = [
+        board[:],
+        [*board[:9], {"name": "Ünder 9", "points": -1}, *board[10:]],
+        [],
+        board[::-1],
+        board[1:],
+    ]
+    for data in sent:
+        await writer.publish(channel, data)
+    for client in (with_deltas, without):
+        await event(client, "publication", count=len(sent))
+        assert [each.data for each in events_of(client, "publication")] == sent
+
+
 async def wildcard(player: Player) -> None:
     """A pattern covers one part of the name, beside a subscription to one of its channels; nobody publishes to it.
 

@@ -26,8 +26,6 @@ NOT_YET = {
     "allow_recovery": True,
     "force_recovery": True,
     "force_recovery_mode": "cache",
-    "allowed_delta_types": ["fossil"],
-    "delta_publish": True,
 }
 
 BATCH_FLUSH_LATEST = (
@@ -110,6 +108,14 @@ def test_a_good_pattern_passes() -> None:
         (
             {**KEY, "channel": {"without_namespace": {"allow_wildcards": True, "channel_regex": "^a"}}},
             "channel.without_namespace.allow_wildcards: cannot be combined with channel_regex",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"delta_publish": True}}},
+            "channel.without_namespace.delta_publish: has no effect without allowed_delta_types",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"allowed_delta_types": ["xdelta"]}}},
+            "channel.without_namespace.allowed_delta_types[0]: expected one of fossil, got 'xdelta'",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -270,7 +270,7 @@ async def test_stop_forgets_what_waits(desk: Desk) -> None:
 
 BASE: dict[str, Any] = {
     "client": {"token": {"hmac_secret_key": KEY}, "subscription_token": {"hmac_secret_key": KEY}},
-    "channel": {"namespaces": NAMESPACES, "without_namespace": OPEN},
+    "channel": {"namespaces": NAMESPACES, "without_namespace": {**OPEN, "allowed_delta_types": ["fossil"]}},
     "websocket": {"compression": True},
 }
 OTHER_KEYS: dict[str, object] = {
@@ -296,6 +296,7 @@ OTHER_VALUES: dict[str, object] = {
     "client.subscribe_to_user_personal_channel.namespace": "chat",
     "channel.max_length": 100,
     "channel.namespaces": [{"name": "fresh"}],
+    "channel.without_namespace.allowed_delta_types": [],
     "rpc.methods": [{"name": "add"}],
 }
 RELOADABLE = {

@@ -383,7 +383,7 @@ def test_subscription_types_that_are_not_there(fields: dict[str, Any]) -> None:
 
 @protocol("subscribe.delta", "subscribe.tags_filter")
 def test_unknown_delta_closes_and_a_filter_is_a_bad_request() -> None:
-    """A known delta is a wish like any other."""
+    """A known delta is a wish like any other: granted where the namespace has it."""
     assert Client().connect().close_code({"id": 2, "subscribe": {"channel": "chat:a", "delta": "x"}}) == 3501
     client = Client().connect().subscribe("chat:a", delta="fossil")
     assert client.error({"id": 3, "subscribe": {"channel": "chat:b", "tf": {"op": "", "key": "a"}}}) == 107

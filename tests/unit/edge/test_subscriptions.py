@@ -15,7 +15,7 @@ from tidewire.edge.policies.capabilities import Capabilities, Capability
 from tidewire.edge.policies.claims import SubscriptionClaims
 from tidewire.edge.policies.filters import MAX_NODES, MAX_NODES_OF_CONNECTION, TagsFilter
 from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
-from tidewire.edge.subscriptions import COMPACT, PLAIN, Subscriptions, SubscriptionState
+from tidewire.edge.subscriptions import COMPACT, COMPACT_DELTA, DELTA, PLAIN, Subscriptions, SubscriptionState
 from tidewire.edge.wire.commands import FilterNode, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
 from tidewire.edge.wire.replies import SubscribeResult
 from tidewire.kernel import errors
@@ -131,6 +131,22 @@ def test_traits_follow_the_subscription_to_its_end() -> None:
     assert desk.unsubscribe("stocks:a")[0] == Leave("stocks:a", traits)
     desk.subscribe(flag=1)
     assert desk.join()[1] == Enter("chat:a", COMPACT)
+
+
+@protocol("subscribe.delta")
+def test_deltas_are_granted_where_the_namespace_has_them() -> None:
+    """The reply says so, with or without a channel id; elsewhere, and who does not ask, has none."""
+    desk = Desk()
+    for channel, fields, traits in (
+        ("edits:a", {"delta": "fossil"}, DELTA),
+        ("edits:b", {"delta": "fossil", "flag": 1}, COMPACT_DELTA),
+        ("edits:c", {}, PLAIN),
+        ("chat:a", {"delta": "fossil"}, PLAIN),
+    ):
+        desk.subscribe(channel, **fields)
+        answer, enter = desk.join(7, channel)
+        assert result_of(answer).delta is traits.delta
+        assert enter == Enter(channel, traits)
 
 
 @protocol("subscribe.tags_filter", "error.106")

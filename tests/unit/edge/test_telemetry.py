@@ -51,6 +51,15 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
             ("tidewire_fan_out_duration_seconds_sum", ""): 0.01,
         },
     ),
+    ("delta_made", (), {("tidewire_deltas_made_total", ""): 1}),
+    (
+        "delta_delivered",
+        ("delta", 4, 90),
+        {
+            ("tidewire_delta_deliveries_total", "outcome=delta"): 4,
+            ("tidewire_delta_saved_bytes_total", ""): 90,
+        },
+    ),
     ("latency", (0.03,), {("tidewire_publish_to_delivery_seconds_sum", ""): 0.03}),
     (
         "connection_opened",

@@ -49,7 +49,7 @@ MAX_APPLICATION_MESSAGE = 256
 VISIBLE = "".join(chr(byte) for byte in range(0x21, 0x7F) if chr(byte) != "%")
 
 _TAGS = msgspec.json.Decoder(dict[str, str])
-_HEADER = re.compile(rb"\r\n(Tw-V|Tw-Time|Tw-Info|Tw-Tags|Tw-Key):[ \t]*([^\r\n]*)")
+_HEADER = re.compile(rb"\r\n(Tw-V|Tw-Time|Tw-Info|Tw-Tags|Tw-Key|Tw-Delta):[ \t]*([^\r\n]*)")
 
 
 class NatsBroker:
@@ -226,7 +226,8 @@ class NatsBroker:
         sent = fields.get(b"Tw-Time", b"")
         sent_us = int(sent) if sent.isdigit() and len(sent) < 20 else 0
         span = self._tracer.deliver(channel, header)
-        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, "", span, self._key(fields))
+        key, delta = self._key(fields), fields.get(b"Tw-Delta") == b"1"
+        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, "", span, key, delta)
 
     def _key(self, fields: Mapping[bytes, bytes]) -> bytes:
         """Return the key, or nothing (counted) where it is none: the data are delivered, and never conflated."""

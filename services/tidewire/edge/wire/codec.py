@@ -62,11 +62,14 @@ class Codec(Protocol):
         info: bytes | None,
         tags: Mapping[str, str] | None,
         channel: str = "",
+        *,
+        delta: bool | None = None,
     ) -> bytes:
         """Return the item that pushes a publication to subscribers of `place`: a channel, or the id that stands for it.
 
         Runs once per publication and format. `channel` is the real one where `place` is a pattern. `data` for JSON must
-        have passed `json_codec.clean_json`. `info` is a ClientInfo as JSON; one that is not a ClientInfo is left out,
+        have passed `json_codec.clean_json`. `delta` is None for subscriptions without deltas; else it tells whether the data
+        are one, which for JSON must be valid UTF-8. `info` is a ClientInfo as JSON; one that is not a ClientInfo is left out,
         since subscribers can do without the sender but not with a frame they cannot read.
         """
 

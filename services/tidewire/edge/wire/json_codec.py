@@ -1,5 +1,7 @@
 """The JSON format: one JSON object per line, payloads embedded as raw JSON values.
 
+In subscriptions with deltas they are JSON strings, which hold the JSON text or the delta to it.
+
 msgspec checks the grammar, of payloads and of unknown fields too. It leaves out what this module adds, because one
 payload that a subscriber's parser refuses would end the connections of a whole channel:
 
@@ -135,10 +137,16 @@ class JsonCodec:
         info: bytes | None,
         tags: Mapping[str, str] | None,
         channel: str = "",
+        *,
+        delta: bool | None = None,
     ) -> bytes:
         """Return the item that pushes a publication; see `Codec.publication`."""
+        if delta is not None:
+            data = _encode(data.decode())
         name = b'{"push":{"id":' if isinstance(place, int) else b'{"push":{"channel":'
         parts = [name, _encode(place), b',"pub":{"data":', data]
+        if delta:
+            parts.append(b',"delta":true')
         if info is not None and (sender := _info(info)) is not None:
             parts += b',"info":', sender
         if tags:

@@ -74,6 +74,8 @@ class ProtobufCodec:
         info: bytes | None,
         tags: Mapping[str, str] | None,
         channel: str = "",
+        *,
+        delta: bool | None = None,
     ) -> bytes:
         """Return the item that pushes a publication; see `Codec.publication`.
 
@@ -84,6 +86,8 @@ class ProtobufCodec:
             publication += _INFO + _delimited(sender)
         if tags:
             publication += pb.Publication(tags=tags).SerializeToString()
+        if delta:
+            publication += _DELTA
         if channel:
             publication += _REAL_CHANNEL + _delimited(channel.encode())
         to = _ID + _varint(place) if isinstance(place, int) else _CHANNEL + _delimited(place.encode())
@@ -139,6 +143,7 @@ _PUB = _key(pb.Push.PUB_FIELD_NUMBER)
 _DATA = _key(pb.Publication.DATA_FIELD_NUMBER)
 _REAL_CHANNEL = _key(pb.Publication.CHANNEL_FIELD_NUMBER)
 _INFO = _key(pb.Publication.INFO_FIELD_NUMBER)
+_DELTA = bytes([pb.Publication.DELTA_FIELD_NUMBER << 3, 1])
 
 
 # ------------------------------------------------------------------------------------------------ commands
@@ -290,7 +295,13 @@ def _connected(result: replies.ConnectResult) -> bytes:
 
 
 def _subscribed(result: replies.SubscribeResult) -> pb.SubscribeResult:
-    return pb.SubscribeResult(expires=result.expires, ttl=result.ttl, data=bytes(result.data), id=result.id)
+    return pb.SubscribeResult(
+        expires=result.expires,
+        ttl=result.ttl,
+        data=bytes(result.data),
+        delta=result.delta,
+        id=result.id,
+    )
 
 
 def _sub_refreshed(result: replies.SubRefreshResult) -> bytes:

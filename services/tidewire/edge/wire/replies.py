@@ -53,12 +53,14 @@ class Push(Out, frozen=True):
 class SubscribeResult(Out, frozen=True):
     """The subscription is live: every publication after this reply belongs to it.
 
-    `ttl` in seconds, above 0 whenever `expires` is set; with an `id` pushes name the channel by it.
+    `ttl` in seconds, above 0 whenever `expires` is set; with `delta` publications come as deltas or, in JSON, as strings of
+    JSON text; with an `id` pushes name the channel by it.
     """
 
     expires: bool = False
     ttl: int = 0
     data: Raw = NO_DATA
+    delta: bool = False
     id: int = 0
 
 
