@@ -17,7 +17,7 @@ setup: ## create .venv and node_modules from the pins
 setup-sdks: ## the same, and the SDKs that only tests use (needs Go 1.25 or newer)
 	@scripts/setup.sh sdks
 
-setup-system: ## install what only the system gives (apt): Chromium, a C compiler; look for Go
+setup-system: ## install what only the system gives (apt): Chromium, a C compiler, OpenSSL's headers; look for Go
 	@scripts/setup-system.sh
 
 lint: setup ## style, types, import rules, generated code

@@ -79,7 +79,7 @@ def description() -> dict[str, object]:
     return {
         "processors": len(os.sched_getaffinity(0)),
         "model": model[1] if model else platform.machine(),
-        "memory_gib": round(int(memory[1]) / 1024**2, 1) if memory else None,
+        "GiB": round(int(memory[1]) / 1024**2, 1) if memory else None,
         "kernel": platform.release(),
-        "load": [round(load, 1) for load in os.getloadavg()],
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
