@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e conformance fuzz bench bench-parts proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e conformance fuzz bench bench-parts soak-churn flames proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ setup-peers: ## the same, and the servers of others that `make bench` measures b
 
 bench: setup ## measure the edge beside a C server (a quarter of an hour); BENCH="--quick" only tries it, "--help" tells more
 	@.venv/bin/python -m bench.load $(BENCH)
+
+soak-churn: setup ## let clients come and go for an hour and judge whether memory stays flat; SOAK="--minutes 5" is shorter
+	@.venv/bin/python -m bench.soak $(SOAK)
 
 bench-parts: setup ## measure parts of the edge by themselves
 	@.venv/bin/python -m bench

@@ -30,6 +30,11 @@ def private_bytes(pid: int) -> int:
     )
 
 
+def open_files(pid: int) -> int:
+    """Return how many descriptors a process has."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def wait_settled(pids: list[int], timeout: float = 20.0) -> None:
     """Block until the processes are idle, or for `timeout` seconds."""
     end = time.monotonic() + timeout

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
@@ -62,10 +62,12 @@ class RawClient(asyncio.Protocol):
         on_push: Callable[[bytes], None] | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare; `open` connects. `tls` is for a `wss` URL."""
+        """Prepare; `open` connects. `tls` is for a `wss` URL, `headers` are added to the request."""
         self._url = url
         self._tls = tls
+        self._headers = headers or {}
         self._core = ClientProtocol(parse_uri(url), max_size=None)
         self._tcp: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -89,7 +91,9 @@ class RawClient(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
             await loop.create_connection(lambda: self, parts.hostname, parts.port, ssl=self._tls)
-            self._core.send_request(self._core.connect())
+            request = self._core.connect()
+            request.headers.update(self._headers)
+            self._core.send_request(request)
             self._flush()
             try:
                 await self._opened
@@ -111,6 +115,17 @@ class RawClient(asyncio.Protocol):
         """Cut the TCP connection."""
         if self._tcp is not None:
             self._tcp.abort()
+
+    def pause(self) -> None:
+        """Stop reading: what comes fills the kernel's buffers, and then the edge's."""
+        assert self._tcp is not None
+        self._tcp.pause_reading()
+
+    def resume(self) -> None:
+        """Read on, unless the connection has ended."""
+        assert self._tcp is not None
+        if not self.gone.is_set():
+            self._tcp.resume_reading()
 
     @property
     def close_code(self) -> int:
