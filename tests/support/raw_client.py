@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
@@ -63,11 +64,13 @@ class RawClient(asyncio.Protocol):
         *,
         tls: ssl.SSLContext | None = None,
         headers: Mapping[str, str] | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
-        """Prepare; `open` connects. `tls` is for a `wss` URL, `headers` are added to the request."""
+        """Prepare; `open` connects. `tls` is for a `wss` URL, `headers` are added to the request, `sock` is one for TCP."""
         self._url = url
         self._tls = tls
         self._headers = headers or {}
+        self._sock = sock
         self._core = ClientProtocol(parse_uri(url), max_size=None)
         self._tcp: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -90,7 +93,11 @@ class RawClient(asyncio.Protocol):
         parts = urlsplit(self._url)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
-            await loop.create_connection(lambda: self, parts.hostname, parts.port, ssl=self._tls)
+            if self._sock is None:
+                await loop.create_connection(lambda: self, parts.hostname, parts.port, ssl=self._tls)
+            else:
+                await loop.sock_connect(self._sock, (parts.hostname, parts.port))
+                await loop.create_connection(lambda: self, sock=self._sock)
             request = self._core.connect()
             request.headers.update(self._headers)
             self._core.send_request(request)
