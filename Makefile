@@ -50,6 +50,9 @@ bench: setup ## measure the edge beside a C server (a quarter of an hour); BENCH
 soak-churn: setup ## let clients come and go for an hour and judge whether memory stays flat; SOAK="--minutes 5" is shorter
 	@.venv/bin/python -m bench.soak $(SOAK)
 
+flames: setup ## draw flame graphs of the edge's hot paths into build/flames (py-spy)
+	@.venv/bin/python -m bench.flames $(FLAMES)
+
 bench-parts: setup ## measure parts of the edge by themselves
 	@.venv/bin/python -m bench
 

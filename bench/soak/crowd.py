@@ -7,6 +7,7 @@ line of JSON: how clients have ended, and how many. The end of the input ends th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -31,6 +32,7 @@ FLOOD_INTERVAL = 0.05
 PATIENCE = 30.0
 """Seconds after which a client must have been closed that the edge has to close."""
 OLD_USERS = 20
+FILLERS, CHANNELS_OF_FILLER, AT_ONCE = 20, 500, 100
 
 
 class Crowd:
@@ -42,7 +44,7 @@ class Crowd:
         self._numbers = itertools.count()
         self.endings: Counter[str] = Counter()
         self._slow = 0
-        kinds: list[tuple[int, str, Callable[[], Awaitable[str]]]] = [
+        kinds: list[tuple[int, str, Callable[[contextlib.ExitStack], Awaitable[str]]]] = [
             (60, "polite", self._polite),
             (20, "cut", self._cut),
             (6, "slow", self._slow_reader),
@@ -59,33 +61,52 @@ class Crowd:
         await asyncio.sleep(random.uniform(0, LIFETIME))
         while True:
             ((name, live),) = random.choices(self._kinds, self._weights)
-            try:
-                ending = await live()
-            except (OSError, TimeoutError, Refused) as error:  # an edge that sheds load, for one
-                ending = f"{type(error).__name__}: {error}"
-                await asyncio.sleep(1)
+            with contextlib.ExitStack() as stack:
+                try:
+                    ending = await live(stack)
+                except (OSError, TimeoutError, Refused) as error:  # an edge that sheds load, for one
+                    ending = f"{type(error).__name__}: {error}"
+                    await asyncio.sleep(1)
             self.endings[f"{name}: {ending}"] += 1
 
     async def flood(self) -> None:
         """Publish much while there is a slow client, for good."""
-        client = await self._joined("flood")
-        for number in itertools.count():
-            if self._slow:
-                data = {"number": number, "filler": "x" * FLOOD_SIZE}
-                await client.command(publish={"channel": FLOOD, "data": data})
-            await asyncio.sleep(FLOOD_INTERVAL)
+        with contextlib.ExitStack() as stack:
+            client = await self._joined(stack, "flood")
+            for number in itertools.count():
+                if self._slow:
+                    data = {"number": number, "filler": "x" * FLOOD_SIZE}
+                    await client.command(publish={"channel": FLOOD, "data": data})
+                await asyncio.sleep(FLOOD_INTERVAL)
+
+    async def fill_caches(self) -> None:
+        """Name so many channels that the edge's caches, which are bounded, are as full as they will ever be."""
+        await asyncio.gather(*(self._name_channels(number) for number in range(FILLERS)))
+
+    async def _name_channels(self, number: int) -> None:
+        with contextlib.ExitStack() as stack:
+            client = await self._joined(stack, "filler")
+            for start in range(0, CHANNELS_OF_FILLER, AT_ONCE):
+                commands = [
+                    client.begin(publish={"channel": f"live:fill-{number}-{start + each}", "data": {}})
+                    for each in range(AT_ONCE)
+                ]
+                await asyncio.gather(*map(client.reply, commands))
 
     # One client each.
 
-    async def _joined(self, user: str, *, ttl: float = 3600) -> RawClient:
-        """Connect from an address of its own, as a proxy tells it."""
-        client = await self._open()
+    async def _joined(self, stack: contextlib.ExitStack, user: str, *, ttl: float = 3600) -> RawClient:
+        """Connect."""
+        client = await self._open(stack)
         await client.connect(token(user, ttl=ttl))
         return client
 
-    async def _open(self) -> RawClient:
+    async def _open(self, stack: contextlib.ExitStack) -> RawClient:
+        """Come from an address of its own, as a proxy tells it; whatever is left of it is cut at the end."""
         address = f"10.{random.randrange(256)}.{random.randrange(256)}.{random.randrange(256)}"
-        return await RawClient(self._url, tls=self._tls, headers={"X-Forwarded-For": address}).open()
+        client = await RawClient(self._url, tls=self._tls, headers={"X-Forwarded-For": address}).open()
+        stack.callback(client.abort)
+        return client
 
     def _user(self) -> str:
         """Return a user: mostly a new one, else one of those that are often here."""
@@ -121,23 +142,22 @@ class Crowd:
             await client.command(unsubscribe={"channel": left})
             await asyncio.sleep(random.expovariate(1 / PAUSE))
 
-    async def _polite(self) -> str:
+    async def _polite(self, stack: contextlib.ExitStack) -> str:
         user = self._user()
-        client = await self._joined(user)
+        client = await self._joined(stack, user)
         await self._busy(client, user)
         await client.close()
         return "1000"
 
-    async def _cut(self) -> str:
+    async def _cut(self, stack: contextlib.ExitStack) -> str:
         user = self._user()
-        client = await self._joined(user)
+        client = await self._joined(stack, user)
         await self._busy(client, user)
-        client.abort()
         return "aborted"
 
-    async def _slow_reader(self) -> str:
+    async def _slow_reader(self, stack: contextlib.ExitStack) -> str:
         """Hear the flood, and stop reading."""
-        client = await self._joined(self._user())
+        client = await self._joined(stack, self._user())
         await client.command(subscribe={"channel": FLOOD})
         client.pause()
         self._slow += 1
@@ -146,29 +166,29 @@ class Crowd:
         client.resume()
         return await self._closed(client)
 
-    async def _silent(self) -> str:
+    async def _silent(self, stack: contextlib.ExitStack) -> str:
         """Answer no pings."""
-        client = await self._joined(self._user())
+        client = await self._joined(stack, self._user())
         client.answers_pings = False
         return await self._closed(client)
 
-    async def _expired(self) -> str:
+    async def _expired(self, stack: contextlib.ExitStack) -> str:
         """Have a token that lapses."""
-        return await self._closed(await self._joined(self._user(), ttl=1))
+        return await self._closed(await self._joined(stack, self._user(), ttl=1))
 
-    async def _forged(self) -> str:
-        client = await self._open()
+    async def _forged(self, stack: contextlib.ExitStack) -> str:
+        client = await self._open(stack)
         client.begin(connect={"token": token(self._user(), key="another key, also 32 bytes long!")})
         return await self._closed(client)
 
-    async def _half(self) -> str:
+    async def _half(self, stack: contextlib.ExitStack) -> str:
         """Stop in the middle of the request, or of the handshake of TLS."""
         host, _, port = self._url.partition("://")[2].partition("/")[0].partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
+        stack.callback(writer.close)
         writer.write(b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\n"[: random.randrange(40)])
         async with asyncio.timeout(PATIENCE):
             await reader.read()
-        writer.close()
         return "closed"
 
     async def _closed(self, client: RawClient) -> str:
@@ -191,6 +211,7 @@ async def _orders(crowd: Crowd) -> None:
 async def main(url: str, clients: int, ca: str | None) -> None:
     """Keep so many clients there until the input ends; what no client may do ends it with a stack."""
     crowd = Crowd(url, ssl.create_default_context(cafile=ca) if ca else None)
+    await crowd.fill_caches()
     tasks = [asyncio.create_task(crowd.seat()) for _ in range(clients)]
     tasks += [asyncio.create_task(crowd.flood()), asyncio.create_task(_orders(crowd))]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
