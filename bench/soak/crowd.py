@@ -1,7 +1,8 @@
-"""A crowd of clients of one edge that come and go: `python -m bench.soak.crowd URL CLIENTS [CA FILE]`.
+"""A crowd of clients of one edge that come and go: `python -m bench.soak.crowd URL CLIENTS CHANNELS [CA FILE]`.
 
-So many are there at all times, each for a while and each of a kind of its own. A line on standard input is answered by a
-line of JSON: how clients have ended, and how many. The end of the input ends the process.
+First one publishes to so many channels, which fills caches. Then so many clients are there at all times, each for a while
+and each of a kind of its own. A line on standard input is answered by a line of JSON: how clients have ended, and how
+many. The end of the input ends the process.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ FLOOD_INTERVAL = 0.05
 PATIENCE = 30.0
 """Seconds after which a client must have been closed that the edge has to close."""
 OLD_USERS = 20
-FILLERS, CHANNELS_OF_FILLER, AT_ONCE = 20, 500, 100
+AT_ONCE = 100
+"""Commands of the client that fills caches; not more than client.inflight_limit."""
 
 
 class Crowd:
@@ -79,18 +81,13 @@ class Crowd:
                     await client.command(publish={"channel": FLOOD, "data": data})
                 await asyncio.sleep(FLOOD_INTERVAL)
 
-    async def fill_caches(self) -> None:
-        """Name so many channels that the edge's caches, which are bounded, are as full as they will ever be."""
-        await asyncio.gather(*(self._name_channels(number) for number in range(FILLERS)))
-
-    async def _name_channels(self, number: int) -> None:
+    async def fill_caches(self, channels: int) -> None:
+        """Publish to so many channels, some at once: then what the edge remembers of names is as full as it will ever be."""
         with contextlib.ExitStack() as stack:
             client = await self._joined(stack, "filler")
-            for start in range(0, CHANNELS_OF_FILLER, AT_ONCE):
-                commands = [
-                    client.begin(publish={"channel": f"live:fill-{number}-{start + each}", "data": {}})
-                    for each in range(AT_ONCE)
-                ]
+            for start in range(0, channels, AT_ONCE):
+                names = [self._own_channel() for _ in range(min(AT_ONCE, channels - start))]
+                commands = [client.begin(publish={"channel": name, "data": {}}) for name in names]
                 await asyncio.gather(*map(client.reply, commands))
 
     # One client each.
@@ -117,13 +114,12 @@ class Crowd:
     def _channel(self) -> str:
         """Return a channel: of everyone, of this minute, or of nobody else."""
         minute = int(time.time() / 60)
-        return random.choice(
-            (
-                "live:lobby",
-                f"live:room-{minute}-{random.randrange(10)}",
-                f"live:own-{next(self._numbers)}-{minute}",
-            )
-        )
+        room = f"live:room-{minute}-{random.randrange(10)}"
+        return random.choice(("live:lobby", room, self._own_channel()))
+
+    def _own_channel(self) -> str:
+        """Return a channel that nobody has named before; all are equally long, so that caches of them keep their size."""
+        return f"live:own-{next(self._numbers):010}"
 
     async def _busy(self, client: RawClient, user: str) -> None:
         """Subscribe, change channels and publish for a while."""
@@ -208,10 +204,10 @@ async def _orders(crowd: Crowd) -> None:
         print(json.dumps(crowd.endings), flush=True)
 
 
-async def main(url: str, clients: int, ca: str | None) -> None:
+async def main(url: str, clients: int, channels: int, ca: str | None = None) -> None:
     """Keep so many clients there until the input ends; what no client may do ends it with a stack."""
     crowd = Crowd(url, ssl.create_default_context(cafile=ca) if ca else None)
-    await crowd.fill_caches()
+    await crowd.fill_caches(channels)
     tasks = [asyncio.create_task(crowd.seat()) for _ in range(clients)]
     tasks += [asyncio.create_task(crowd.flood()), asyncio.create_task(_orders(crowd))]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -220,4 +216,5 @@ async def main(url: str, clients: int, ca: str | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None))
+    _, where, size, names, *trusted = sys.argv
+    asyncio.run(main(where, int(size), int(names), *trusted))
