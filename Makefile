@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e conformance fuzz bench bench-parts proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e conformance fuzz bench bench-parts soak-churn flames proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ setup: ## create .venv and node_modules from the pins
 setup-sdks: ## the same, and the SDKs that only tests use (needs Go 1.25 or newer)
 	@scripts/setup.sh sdks
 
-setup-system: ## install what only the system gives (apt): Chromium, a C compiler; look for Go
+setup-system: ## install what only the system gives (apt): Chromium, a C compiler, OpenSSL's headers; look for Go
 	@scripts/setup-system.sh
 
 lint: setup ## style, types, import rules, generated code
@@ -46,6 +46,12 @@ setup-peers: ## the same, and the servers of others that `make bench` measures b
 
 bench: setup ## measure the edge beside a C server (a quarter of an hour); BENCH="--quick" only tries it, "--help" tells more
 	@.venv/bin/python -m bench.load $(BENCH)
+
+soak-churn: setup ## let clients come and go for an hour and judge whether memory stays flat; SOAK="--minutes 5" is shorter
+	@.venv/bin/python -m bench.soak $(SOAK)
+
+flames: setup ## draw flame graphs of the edge's hot paths into build/flames (py-spy)
+	@.venv/bin/python -m bench.flames $(FLAMES)
 
 bench-parts: setup ## measure parts of the edge by themselves
 	@.venv/bin/python -m bench

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "die.h"
 #include "inflate.h"
@@ -31,30 +29,28 @@ uint32_t client_number(const struct load *load, const struct client *client)
 static void watch(struct load *load, struct client *client, uint32_t events)
 {
     if (events != client->watched)
-        net_watch(load->epoll, EPOLL_CTL_MOD, client->fd, events, client_number(load, client));
+        net_watch(load->epoll, EPOLL_CTL_MOD, client->stream.fd, events, client_number(load, client));
     client->watched = events;
 }
 
 void client_open(struct load *load, struct client *client)
 {
     unsigned source = load->sources ? client_number(load, client) % load->sources + 1 : 0;
-    *client = (struct client){.fd = net_connect(&load->server, source), .state = CLIENT_CONNECTING};
-    if (client->fd < 0) {
+    *client = (struct client){.stream = {.fd = net_connect(&load->server, source)}, .state = CLIENT_CONNECTING};
+    if (client->stream.fd < 0) {
         on_lost(load, client, 0);
         return;
     }
     client->watched = EPOLLOUT;
-    net_watch(load->epoll, EPOLL_CTL_ADD, client->fd, EPOLLOUT, client_number(load, client));
+    net_watch(load->epoll, EPOLL_CTL_ADD, client->stream.fd, EPOLLOUT, client_number(load, client));
 }
 
 void client_close(struct load *load, struct client *client)
 {
     (void)load;
-    if (client->fd >= 0 && client->state != CLIENT_CLOSED)
-        close(client->fd);
+    stream_close(&client->stream);
     bytes_free(&client->unread);
     bytes_free(&client->unsent);
-    client->fd = -1;
     client->state = CLIENT_CLOSED;
 }
 
@@ -75,7 +71,7 @@ void client_flush(struct load *load, struct client *client)
 {
     if (client->state == CLIENT_CLOSED)
         return;
-    if (!net_flush(client->fd, &client->unsent))
+    if (!stream_flush(&client->stream, &client->unsent))
         on_lost(load, client, 0);
     else
         watch(load, client, client->unsent.length > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
@@ -89,6 +85,24 @@ static void send_upgrade(struct load *load, struct client *client)
     client->state = CLIENT_UPGRADING;
     bytes_append(&client->unsent, request, (size_t)length);
     client_flush(load, client);
+}
+
+/* Connected: carry on the handshake of TLS, if there is to be one, and then the upgrade. */
+static void secure(struct load *load, struct client *client)
+{
+    if (client->state == CLIENT_CONNECTING && load->secure)
+        client->stream.tls = tls_new(client->stream.fd);
+    client->state = CLIENT_SECURING;
+    switch (stream_handshake(&client->stream)) {
+    case HANDSHAKE_DONE:
+        send_upgrade(load, client);
+        break;
+    case HANDSHAKE_GOES_ON:
+        watch(load, client, EPOLLIN);
+        break;
+    case HANDSHAKE_BROKEN:
+        on_lost(load, client, 0);
+    }
 }
 
 /* Returns the size of the answer, 0 when its end has not come; a refusal ends the connection. */
@@ -151,12 +165,12 @@ static void handle(struct load *load, struct client *client, const struct ws_fra
     }
 }
 
-static void receive(struct load *load, struct client *client)
+static void receive_once(struct load *load, struct client *client)
 {
     size_t held = client->unread.length, used = 0;
     if (held > 0)
         memcpy(inbox, client->unread.data, held);
-    ssize_t got = read(client->fd, inbox + held, sizeof inbox - held);
+    ssize_t got = stream_read(&client->stream, inbox + held, sizeof inbox - held);
     if (got < 0 && errno == EAGAIN)
         return;
     if (got <= 0) { /* ended, broken, or a frame larger than the inbox */
@@ -183,14 +197,21 @@ static void receive(struct load *load, struct client *client)
         bytes_append(&client->unread, inbox + used, length - used);
 }
 
+static void receive(struct load *load, struct client *client)
+{
+    do
+        receive_once(load, client);
+    while (stream_holds(&client->stream));
+}
+
 void client_event(struct load *load, struct client *client, uint32_t events)
 {
     if (client->state == CLIENT_CLOSED)
         return;
-    if (client->state == CLIENT_CONNECTING && !(events & (EPOLLERR | EPOLLHUP)))
-        send_upgrade(load, client);
-    else if (client->state == CLIENT_CONNECTING)
+    if (client->state == CLIENT_CONNECTING && events & (EPOLLERR | EPOLLHUP))
         on_lost(load, client, 0);
+    else if (client->state <= CLIENT_SECURING)
+        secure(load, client);
     else if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
         receive(load, client);
     if (events & EPOLLOUT && client->unsent.length > 0)

@@ -1,8 +1,9 @@
 /* The limit: a server of the same protocol that does nothing that is not needed to move the bytes.
  *
- * Usage: limit_server HOST; prints {"port":N}. One thread, one write() per message and subscriber, no merging; replies
- * to what came in one read leave in one write. It knows no tokens, limits, pings, fragments or NATS, and reads commands
- * only in the exact shape in which the load generator writes them; anything else ends the connection.
+ * Usage: limit_server HOST [CERTIFICATE KEY]; prints {"port":N}. With a certificate connections have TLS 1.3. One
+ * thread, one write() per message and subscriber, no merging; replies to what came in one read leave in one write. It
+ * knows no tokens, limits, pings, fragments or NATS, and reads commands only in the exact shape in which the load
+ * generator writes them; anything else ends the connection.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include "die.h"
 #include "net.h"
 #include "rooms.h"
+#include "stream.h"
 #include "websocket.h"
 
 enum { EVENTS = 256, MAX_UNSENT = 1 << 22 };
@@ -26,6 +28,7 @@ enum { EVENTS = 256, MAX_UNSENT = 1 << 22 };
     "Sec-WebSocket-Accept: " WS_ACCEPT "\r\n\r\n"
 
 struct peer {
+    struct stream stream;
     bool upgraded;
     bool broken; /* shut down; its descriptor is closed when epoll reports that */
     struct bytes unread;
@@ -33,6 +36,7 @@ struct peer {
 };
 
 static int epoll;
+static bool secure; /* connections have TLS */
 static struct peer peers[MAX_FILES]; /* by descriptor */
 static char inbox[1 << 18];
 static struct bytes replies; /* to what is being read */
@@ -40,7 +44,7 @@ static struct bytes replies; /* to what is being read */
 static void hang_up(int fd)
 {
     room_leave(fd);
-    close(fd);
+    stream_close(&peers[fd].stream);
     bytes_free(&peers[fd].unread);
     bytes_free(&peers[fd].unsent);
     peers[fd] = (struct peer){0};
@@ -50,7 +54,7 @@ static void hang_up(int fd)
 static void send_to(int fd, const char *data, size_t length)
 {
     struct peer *peer = &peers[fd];
-    ssize_t written = peer->unsent.length > 0 ? 0 : send(fd, data, length, MSG_NOSIGNAL);
+    ssize_t written = peer->unsent.length > 0 ? 0 : stream_write(&peer->stream, data, length);
     if (written == (ssize_t)length || peer->broken)
         return;
     if (written < 0 && errno == EAGAIN)
@@ -149,13 +153,13 @@ static ssize_t handle(int fd, char *data, size_t length)
     return (ssize_t)used;
 }
 
-static void receive(int fd)
+static void receive_once(int fd)
 {
     struct peer *peer = &peers[fd];
     size_t held = peer->unread.length;
     if (held > 0)
         memcpy(inbox, peer->unread.data, held);
-    ssize_t got = read(fd, inbox + held, sizeof inbox - held);
+    ssize_t got = stream_read(&peer->stream, inbox + held, sizeof inbox - held);
     if (got < 0 && errno == EAGAIN)
         return;
     ssize_t used = got <= 0 ? -1 : handle(fd, inbox, held + (size_t)got);
@@ -170,18 +174,31 @@ static void receive(int fd)
     replies.length = 0;
 }
 
+static void receive(int fd)
+{
+    do
+        receive_once(fd);
+    while (stream_holds(&peers[fd].stream));
+}
+
+static void take(int fd)
+{
+    peers[fd].stream = (struct stream){fd, secure ? tls_new(fd) : NULL};
+    net_watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, (uint64_t)fd);
+}
+
 static void take_all(int listener)
 {
     for (int fd; (fd = net_accept(listener)) >= 0;)
         if (fd >= MAX_FILES)
             close(fd);
         else
-            net_watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, (uint64_t)fd);
+            take(fd);
 }
 
 static void write_rest(int fd)
 {
-    if (!net_flush(fd, &peers[fd].unsent))
+    if (!stream_flush(&peers[fd].stream, &peers[fd].unsent))
         hang_up(fd);
     else if (peers[fd].unsent.length == 0)
         net_watch(epoll, EPOLL_CTL_MOD, fd, EPOLLIN, (uint64_t)fd);
@@ -190,8 +207,11 @@ static void write_rest(int fd)
 int main(int argc, char **argv)
 {
     struct epoll_event events[EVENTS];
-    if (argc != 2)
-        die("usage: limit_server HOST");
+    if (argc != 2 && argc != 4)
+        die("usage: limit_server HOST [CERTIFICATE KEY]");
+    secure = argc == 4;
+    if (secure)
+        tls_server(argv[2], argv[3]);
     struct sockaddr_in address = net_address(argv[1], 0);
     int listener = net_listen(&address);
     epoll = epoll_create1(EPOLL_CLOEXEC);

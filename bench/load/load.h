@@ -9,11 +9,21 @@
 #include "bytes.h"
 #include "codec.h"
 #include "histogram.h"
+#include "stream.h"
 
-enum client_state { CLIENT_CLOSED, CLIENT_CONNECTING, CLIENT_UPGRADING, CLIENT_OPEN, CLIENT_READY, CLIENT_SUBSCRIBED };
+/* In this order; CLIENT_SECURING is the handshake of TLS. */
+enum client_state {
+    CLIENT_CLOSED,
+    CLIENT_CONNECTING,
+    CLIENT_SECURING,
+    CLIENT_UPGRADING,
+    CLIENT_OPEN,
+    CLIENT_READY,
+    CLIENT_SUBSCRIBED
+};
 
 struct client {
-    int fd;
+    struct stream stream;
     enum client_state state;
     uint32_t watched;  /* the events that epoll reports */
     uint32_t channel;  /* the number of its channel, once it subscribes */
@@ -74,6 +84,7 @@ struct load {
     const struct codec *codec;
     struct sockaddr_in server;
     unsigned sources;
+    bool secure; /* connections have TLS */
     char **tokens;
     uint32_t token_count;
     uint32_t key; /* state of the mask keys' generator */

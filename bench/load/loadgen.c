@@ -1,8 +1,9 @@
 /* The load generator: many clients of one server in one process, driven by lines of JSON on standard input.
  *
- * Usage: loadgen HOST PORT PROTOCOL SOURCES [FILE OF TOKENS]. PROTOCOL is a codec's name; SOURCES is the number of
+ * Usage: loadgen HOST PORT PROTOCOL SOURCES [FILE OF TOKENS [CA FILE]]. PROTOCOL is a codec's name; SOURCES is the number of
  * source addresses 127.0.0.1, .2, .. that connections come from in turn (0: the system's choice), as one has only some
- * 28,000 ports towards a server. Connection i uses token i mod their number, a line each.
+ * 28,000 ports towards a server. Connection i uses token i mod their number, a line each. With a CA FILE connections have
+ * TLS 1.3, each with a full handshake; an empty name of the file of tokens is none.
  *
  * Each order has one answer, a line of JSON with the same name as its "event"; a run says between them when its
  * measured time begins and ends. Pings are answered at all times. The end of the input ends the process.
@@ -117,12 +118,15 @@ int main(int argc, char **argv)
 {
     static struct load load = {.key = 0x9e3779b9};
     if (argc < 5)
-        die("usage: loadgen HOST PORT PROTOCOL SOURCES [FILE OF TOKENS]");
+        die("usage: loadgen HOST PORT PROTOCOL SOURCES [FILE OF TOKENS [CA FILE]]");
     load.server = net_address(argv[1], atoi(argv[2]));
     load.codec = codec_named(argv[3]);
     load.sources = (unsigned)atoi(argv[4]);
-    if (argc > 5)
+    if (argc > 5 && *argv[5] != '\0')
         read_tokens(&load, argv[5]);
+    load.secure = argc > 6;
+    if (load.secure)
+        tls_client(argv[6], argv[1]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     prctl(PR_SET_TIMERSLACK, 1); /* scheduled times are kept to the microsecond */
     load.epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -30,6 +30,11 @@ def private_bytes(pid: int) -> int:
     )
 
 
+def open_files(pid: int) -> int:
+    """Return how many descriptors a process has."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def wait_settled(pids: list[int], timeout: float = 20.0) -> None:
     """Block until the processes are idle, or for `timeout` seconds."""
     end = time.monotonic() + timeout
@@ -79,7 +84,7 @@ def description() -> dict[str, object]:
     return {
         "processors": len(os.sched_getaffinity(0)),
         "model": model[1] if model else platform.machine(),
-        "memory_gib": round(int(memory[1]) / 1024**2, 1) if memory else None,
+        "GiB": round(int(memory[1]) / 1024**2, 1) if memory else None,
         "kernel": platform.release(),
-        "load": [round(load, 1) for load in os.getloadavg()],
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
     }

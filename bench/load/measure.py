@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from bench.load.machine import bind, cpu_seconds, private_bytes, wait_settled
-from bench.load.rows import CONNECTS, MEMORY_FROM, MEMORY_TO, Row, Stand
+from bench.load.rows import Row, Size, Stand
 from bench.load.servers import PREFIX, Server, Target, Tools
 from bench.load.tools import CONNECTIONS_PER_PROCESS, Answer, Fleet, Generator
 
@@ -107,7 +107,9 @@ class Side:
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(server(msgspec.structs.replace(plan.tools, folder=folder)))
             generators = [
-                stack.enter_context(Generator(program, target.port, target.protocol, target.tokens))
+                stack.enter_context(
+                    Generator(program, target.port, target.protocol, target.tokens, target.ca)
+                )
                 for _ in range(0, connections, CONNECTIONS_PER_PROCESS)
             ]
             bind(target.pid, plan.server_cpu)
@@ -168,11 +170,11 @@ def _alternated(names: Iterable[str], runs: int) -> Iterator[str]:
 
 
 def measure_stand(stand: Stand, servers: Mapping[str, Server], plan: Plan) -> dict[str, Results]:
-    """Return what each row gave with each server."""
+    """Return what each row gave with each of the servers, unless the stand has its own."""
     with contextlib.ExitStack() as stack:
         sides = {
             name: stack.enter_context(Side.start(name, server, plan, stand.connections))
-            for name, server in {**servers, **stand.further}.items()
+            for name, server in {**(stand.servers or servers), **stand.further}.items()
         }
         for side in sides.values():
             side.join(stand.connections, stand.channels)
@@ -197,9 +199,11 @@ def _measure_row(row: Row, stand: Stand, sides: Mapping[str, Side], plan: Plan) 
     return results
 
 
-def measure_connects(servers: Mapping[str, Server], bare: str, plan: Plan) -> Results:
+def measure_connects(
+    servers: Mapping[str, Server], plan: Plan, size: Size, *, bare: str | None = None
+) -> Results:
     """Return handshakes, with connect command and token but for the server named `bare`."""
-    count = CONNECTS // plan.factor
+    count = size.connects
     results: Results = {name: [] for name in servers}
     with contextlib.ExitStack() as stack:
         sides = {
@@ -212,10 +216,10 @@ def measure_connects(servers: Mapping[str, Server], bare: str, plan: Plan) -> Re
     return results
 
 
-def measure_memory(servers: Mapping[str, Server], plan: Plan) -> dict[str, list[float]]:
+def measure_memory(servers: Mapping[str, Server], plan: Plan, size: Size) -> dict[str, list[float]]:
     """Return bytes of private memory per idle connection, each time of a fresh server."""
     found: dict[str, list[float]] = {name: [] for name in servers}
-    few, many = MEMORY_FROM // plan.factor, MEMORY_TO // plan.factor
+    few, many = size.memory_from, size.memory_to
     for name in _alternated(servers, plan.runs):
         with Side.start(name, servers[name], plan, many) as side:
             grown = -side.idle_memory(few) + side.idle_memory(many)

@@ -78,18 +78,3 @@ void net_watch(int epoll, int operation, int fd, uint32_t events, uint64_t data)
     if (epoll_ctl(epoll, operation, fd, &event) < 0)
         die_errno("epoll_ctl");
 }
-
-int net_flush(int fd, struct bytes *pending)
-{
-    size_t written = 0;
-    while (written < pending->length) {
-        ssize_t got = send(fd, pending->data + written, pending->length - written, MSG_NOSIGNAL);
-        if (got < 0 && errno != EAGAIN)
-            return 0;
-        if (got < 0)
-            break;
-        written += (size_t)got;
-    }
-    bytes_drop(pending, written);
-    return 1;
-}

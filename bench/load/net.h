@@ -5,8 +5,6 @@
 #include <netinet/in.h>
 #include <stdint.h>
 
-#include "bytes.h"
-
 #define NANOSECONDS 1000000000LL
 
 /* CLOCK_MONOTONIC in nanoseconds: the same for all processes of a machine. */
@@ -21,7 +19,5 @@ int net_accept(int listener);
 int net_connect(const struct sockaddr_in *address, unsigned source);
 /* Have epoll report `events` of a descriptor as `data`; `operation` as of epoll_ctl. */
 void net_watch(int epoll, int operation, int fd, uint32_t events, uint64_t data);
-/* Write what the socket takes of `pending`; false when the connection is broken. */
-int net_flush(int fd, struct bytes *pending);
 
 #endif

@@ -32,7 +32,7 @@ static void grow(struct load *load, uint32_t capacity)
     if (load->clients == NULL)
         die("out of memory");
     for (; load->capacity < capacity; load->capacity++)
-        load->clients[load->capacity] = (struct client){.fd = -1};
+        load->clients[load->capacity] = (struct client){.stream = {.fd = -1}};
 }
 
 /* {"do":"connect","count":N,"pending":P,"rate":R,"bare":0}: have N connections, those that are there included. */

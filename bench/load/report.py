@@ -24,6 +24,7 @@ HEAD = (
     "bytes a message",
     "faults",
 )
+GOALS_HEAD = ("what", "beside", "demanded", "measured", "spread", "reached")
 
 
 def rows_of(what: str, results: Results, reference: str = LIMIT) -> list[list[str]]:
@@ -64,11 +65,11 @@ def _both(pairs: Iterable[tuple[Measurement, Measurement]], name: str) -> list[t
     return [(ours, its) for ours, its in found if ours and its]
 
 
-def memory_rows(found: Mapping[str, Sequence[float]]) -> list[list[str]]:
-    """Return the lines of memory per connection."""
+def memory_rows(what: str, found: Mapping[str, Sequence[float]]) -> list[list[str]]:
+    """Return the lines of KiB per connection."""
     return [
         [
-            "KiB per idle connection",
+            what,
             name,
             _kib(statistics.median(sizes)),
             f"{_kib(min(sizes))} to {_kib(max(sizes))}",
@@ -78,16 +79,31 @@ def memory_rows(found: Mapping[str, Sequence[float]]) -> list[list[str]]:
     ]
 
 
-def table(lines: Iterable[Sequence[str]]) -> str:
+def table(lines: Iterable[Sequence[str]], head: Sequence[str] = HEAD) -> str:
     """Return a Markdown table with its columns aligned."""
-    rows = [HEAD, *lines]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    rows = [head, *lines]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in rows
     ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text)
+
+
+def document(
+    about: Mapping[str, Mapping[str, object]],
+    notes: Sequence[str],
+    lines: Iterable[Sequence[str]],
+    goals: Iterable[Sequence[str]],
+) -> str:
+    """Return all that a reader needs, in Markdown: what was measured how, what was not, goals, table."""
+    facts = [
+        f"- {what}: {', '.join(f'{name} {fact}' for name, fact in each.items())}"
+        for what, each in about.items()
+    ]
+    left_out = [f"- not measured: {note}" for note in notes]
+    return "\n".join([*facts, *left_out, "", table(goals, GOALS_HEAD), "", table(lines), ""])
 
 
 def _thousands(rate: float) -> str:

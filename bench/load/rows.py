@@ -11,6 +11,9 @@ from bench.load.servers import PREFIX, Server
 
 TIDEWIRE = "tidewire"
 LIMIT = "C limit"
+SOCKETIO = "Socket.IO on Node"
+CONNECT, MEMORY = "connect", "memory"
+SECURE_CONNECT, SECURE_MEMORY = "connect over TLS", "memory over TLS"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class Stand(msgspec.Struct, frozen=True):
     """Connections that stay for several rows; without channels they do not subscribe.
 
-    `further` servers are measured with this stand only.
+    `further` servers are measured with this stand only; with `servers` these are measured instead of all others.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Stand(msgspec.Struct, frozen=True):
     channels: int
     rows: tuple[Row, ...]
     further: Mapping[str, Server] = {}
+    servers: Mapping[str, Server] | None = None
 
     def scaled(self, factor: int) -> Stand:
         """Return the stand with so many times fewer connections, channels and publishers."""
@@ -115,13 +119,36 @@ STANDS = (
 SERVERS: dict[str, Server] = {TIDEWIRE: servers.tidewire, LIMIT: servers.limit}
 """Those that every stand is measured with; ratios are to `LIMIT`."""
 PEERS: dict[str, Server] = {
-    "Socket.IO on Node": servers.socketio_node,
+    SOCKETIO: servers.socketio_node,
     "python-socketio": servers.python_socketio,
 }
 """Those that are measured beside them where they are installed."""
 BARE: dict[str, Server] = {"bare ServerProtocol": servers.bare_upgrade}
 """What handshakes are held against: it only upgrades."""
 
-CONNECTS = 5_000
-MEMORY_FROM, MEMORY_TO = 1_000, 10_000
-"""Memory per connection is the slope between these numbers of connections."""
+SECURE: dict[str, Server] = {TIDEWIRE: servers.tidewire_tls, LIMIT: servers.limit_tls}
+"""The same with TLS 1.3."""
+SECURE_STAND = Stand(
+    "one channel of 10k over TLS",
+    10_000,
+    1,
+    (Row(name="20k/s", rate=20_000),),
+    servers={**SECURE, "tidewire without TLS": servers.tidewire},
+)
+"""Beside it the plain edge at the same rate: what TLS costs."""
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How many connections a row of connects makes, and between which numbers memory's slope is taken."""
+
+    connects: int
+    memory_from: int
+    memory_to: int
+
+    def scaled(self, factor: int) -> Size:
+        """Return so many times fewer."""
+        return Size(self.connects // factor, self.memory_from // factor, self.memory_to // factor)
+
+
+PLAIN_SIZE = Size(connects=5_000, memory_from=1_000, memory_to=10_000)
+SECURE_SIZE = Size(connects=2_000, memory_from=500, memory_to=3_000)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
@@ -18,6 +19,7 @@ from typing import IO, cast
 import msgspec
 
 from bench.load.tools import HOST
+from tests.support.certificates import write_certificate
 from tests.support.edges import Config, EdgeProcess, edge_config, mapping, token
 from tests.support.nats_server import NatsServer
 
@@ -30,7 +32,8 @@ PREFIX = "live:"
 class Target(msgspec.Struct, frozen=True):
     """A running server: where it is, what it speaks, and whose CPU counts.
 
-    `brokers` are processes that the server needs to reach its subscribers; their CPU is shown apart and added.
+    `brokers` are processes that the server needs to reach its subscribers; their CPU is shown apart and added. With `ca`
+    it speaks TLS, with a certificate that this file vouches for.
     """
 
     port: int
@@ -38,40 +41,56 @@ class Target(msgspec.Struct, frozen=True):
     protocol: str = "centrifuge"
     brokers: tuple[int, ...] = ()
     tokens: Path | None = None
+    ca: Path | None = None
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What servers are started with: the folder of compiled programs, one to write to, a file of tokens."""
+    """What servers are started with: the folder of compiled programs, one to write to, a file of tokens.
+
+    `certificate` and its `key` are for those that speak TLS.
+    """
 
     programs: Path
     folder: Path
     tokens: Path
+    certificate: Path
+    key: Path
 
 
 Server = Callable[[Tools], AbstractContextManager[Target]]
 
 
-def write_tokens(path: Path, count: int) -> Path:
-    """Write a connection token a line, each of another user."""
-    path.write_text("".join(f"{token(f'user-{number}', ttl=86_400)}\n" for number in range(count)))
-    return path
+def prepare(programs: Path, folder: Path, users: int) -> Tools:
+    """Write into `folder` a token for each of so many users, and a certificate with an ECDSA key of P-256."""
+    tools = Tools(programs, folder, folder / "tokens.txt", folder / "certificate.pem", folder / "key.pem")
+    tools.tokens.write_text("".join(f"{token(f'user-{number}', ttl=86_400)}\n" for number in range(users)))
+    write_certificate(tools.certificate, [datetime.now(UTC) + timedelta(days=1)], tools.key)
+    return tools
 
 
 @contextlib.contextmanager
-def tidewire(tools: Tools, changes: Config | None = None, protocol: str = "centrifuge") -> Iterator[Target]:
+def tidewire(
+    tools: Tools, changes: Config | None = None, protocol: str = "centrifuge", ca: Path | None = None
+) -> Iterator[Target]:
     """One edge with a nats-server of its own, by default but for `changes` and the limits that a load is there to exceed."""
     unlimited = {"client": {"command_rate_limit": 0, "connection_rate_limit": 0, "max_loop_lag": "0s"}}
     with (
         NatsServer(tools.folder / "nats", config=mapping()) as nats,
         EdgeProcess(tools.folder, edge_config(nats.url, unlimited | (changes or {}))) as edge,
     ):
-        yield Target(edge.port, edge.pid, protocol, brokers=(nats.pid,), tokens=tools.tokens)
+        yield Target(edge.port, edge.pid, protocol, brokers=(nats.pid,), tokens=tools.tokens, ca=ca)
 
 
 compressing: Server = partial(
     tidewire, changes={"websocket": {"compression": True}}, protocol="centrifuge-deflate"
 )
 """The same with permessage-deflate, which every client takes."""
+
+
+def tidewire_tls(tools: Tools) -> AbstractContextManager[Target]:
+    """Return the same with TLS."""
+    files = {"cert_file": str(tools.certificate), "key_file": str(tools.key)}
+    return tidewire(tools, {"http": {"tls": files}}, ca=tools.certificate)
 
 
 @contextlib.contextmanager
@@ -93,6 +112,13 @@ def limit(tools: Tools) -> Iterator[Target]:
     """The C server that does nothing else."""
     with _announced([tools.programs / "limit_server", HOST]) as (port, pid):
         yield Target(port, pid)
+
+
+@contextlib.contextmanager
+def limit_tls(tools: Tools) -> Iterator[Target]:
+    """Run the same with TLS 1.3, by OpenSSL on the sockets."""
+    with _announced([tools.programs / "limit_server", HOST, tools.certificate, tools.key]) as (port, pid):
+        yield Target(port, pid, ca=tools.certificate)
 
 
 @contextlib.contextmanager

@@ -28,13 +28,27 @@ def build(folder: Path) -> Path:
     return folder
 
 
+def speaks_tls() -> bool:
+    """Whether this machine has what `build` needs for TLS."""
+    make = shutil.which("make") or "make"
+    said = subprocess.run(
+        [make, "--silent", "-C", SOURCES, "tls"], capture_output=True, text=True, check=True
+    )
+    return said.stdout.strip() == "openssl"
+
+
 class Generator:
     """One `loadgen` process towards one server. As a context manager it is gone on exit."""
 
-    def __init__(self, program: Path, port: int, protocol: str, tokens: Path | None = None) -> None:
-        """Start the process; it does nothing yet. `tokens` is a file with a connection token a line."""
-        command = [str(program), HOST, str(port), protocol, str(SOURCE_ADDRESSES)]
-        command += [str(tokens)] if tokens else []
+    def __init__(
+        self, program: Path, port: int, protocol: str, tokens: Path | None = None, ca: Path | None = None
+    ) -> None:
+        """Start the process; it does nothing yet.
+
+        `tokens` is a file with a connection token a line; with `ca`, certificates that are trusted, it speaks TLS 1.3.
+        """
+        command = [str(program), HOST, str(port), protocol, str(SOURCE_ADDRESSES), str(tokens or "")]
+        command += [str(ca)] if ca else []
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._orders = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)

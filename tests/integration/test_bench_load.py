@@ -18,13 +18,15 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 from bench.load import measure, servers, tools
+from bench.load.goals import GOALS, throughput
 from bench.load.measure import Measurement, Plan, Side, measure_connects, measure_memory, measure_stand
-from bench.load.report import HEAD, memory_rows, rows_of, table
-from bench.load.rows import BARE, LIMIT, SERVERS, TIDEWIRE, Row, Stand
+from bench.load.report import GOALS_HEAD, HEAD, document, memory_rows, rows_of, table
+from bench.load.rows import BARE, LIMIT, SECURE, SERVERS, TIDEWIRE, Row, Size, Stand
 from bench.load.servers import Server, Target
 from bench.load.tools import Fleet, Generator, build
 
 Answer = dict[str, Any]
+SIZE = Size(connects=50, memory_from=10, memory_to=100)
 
 pytestmark = pytest.mark.timeout(180)  # the first test compiles, which takes its time on a busy machine
 
@@ -38,9 +40,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plan(programs: Path, tmp_path: Path) -> Plan:
     """One short run."""
-    tokens = servers.write_tokens(tmp_path / "tokens.txt", 50)
     return Plan(
-        tools=servers.Tools(programs, tmp_path, tokens),
+        tools=servers.prepare(programs, tmp_path, 50),
         runs=1,
         seconds=0.4,
         warmup=0.1,
@@ -54,7 +55,7 @@ def plan(programs: Path, tmp_path: Path) -> Plan:
 def running(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
     """An edge and the limit server, which run on from stand to stand."""
     folder = tmp_path_factory.mktemp("servers")
-    started = servers.Tools(programs, folder, servers.write_tokens(folder / "tokens.txt", 50))
+    started = servers.prepare(programs, folder, 50)
     with contextlib.ExitStack() as stack:
         targets = {name: stack.enter_context(server(started)) for name, server in SERVERS.items()}
         yield {name: partial(_standing, target) for name, target in targets.items()}
@@ -139,12 +140,60 @@ def test_acknowledgements_are_counted_without_subscribers(plan: Plan, running: d
 def test_connects_and_memory_become_lines_of_the_table(plan: Plan, running: dict[str, Server]) -> None:
     """All cells of the table are there."""
     (bare,) = BARE
-    connects = measure_connects({**running, **BARE}, bare, plan)
+    connects = measure_connects({**running, **BARE}, plan, SIZE, bare=bare)
     assert {name: runs[0].count for name, runs in connects.items()} == dict.fromkeys(connects, 50)
-    memory = measure_memory({LIMIT: SERVERS[LIMIT]}, plan)
-    text = table([*rows_of("connect", connects, bare), *memory_rows(memory)])
+    memory = measure_memory({LIMIT: SERVERS[LIMIT]}, plan, SIZE)
+    text = table([*rows_of("connect", connects, bare), *memory_rows("idle", memory)])
     assert len(text.splitlines()) == 2 + len(connects) + 1
     assert {line.count("|") for line in text.splitlines()} == {len(HEAD) + 1}
+
+
+@pytest.fixture(scope="module")
+def secure(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """An edge and the limit server with TLS, which run on from test to test."""
+    started = servers.prepare(programs, tmp_path_factory.mktemp("secure"), 50)
+    with contextlib.ExitStack() as stack:
+        targets = {name: stack.enter_context(server(started)) for name, server in SECURE.items()}
+        yield {name: partial(_standing, target) for name, target in targets.items()}
+
+
+def test_the_same_goes_over_tls(plan: Plan, secure: dict[str, Server]) -> None:
+    """Every delivery once, also of messages of several records, and connects."""
+    small, large = Row(name="rate", rate=2_000), Row(name="large", window=2, payload=30_000)
+    stand = Stand("one channel", 50, 1, (small, large), servers=secure)
+    results = measure_stand(stand, {}, plan)
+    for row in ("rate", "large"):
+        for name in (TIDEWIRE, LIMIT):
+            (measurement,) = results[row][name]
+            delivered(measurement, 50)
+    connects = measure_connects(secure, plan, SIZE)
+    assert {name: runs[0].count for name, runs in connects.items()} == dict.fromkeys(SECURE, 50)
+
+
+def test_a_server_with_another_certificate_is_refused(
+    programs: Path, secure: dict[str, Server], tmp_path: Path
+) -> None:
+    """The generator checks certificates as a client does; without TLS it gets no connection there."""
+    foreign = servers.prepare(programs, tmp_path, 1)
+    for server in secure.values():
+        with server(foreign) as target:
+            for ca in (foreign.certificate, None):
+                with Generator(programs / "loadgen", target.port, "centrifuge", ca=ca) as one:
+                    assert Fleet([one]).connect(3)["done"] == 0
+
+
+def test_without_openssl_the_rest_is_built(tmp_path: Path) -> None:
+    """And what needs TLS says why it ends."""
+    make = ["make", "--silent", "-C", str(tools.SOURCES), "TLS=none", f"OUT={tmp_path}"]
+    subprocess.run(make, check=True)
+    assert subprocess.run([tmp_path / "selftest"], check=False).returncode == 0
+    for name, *arguments in (
+        ["loadgen", tools.HOST, "1", "centrifuge", "0", "", "ca.pem"],
+        ["limit_server", tools.HOST, "certificate.pem", "key.pem"],
+    ):
+        done = subprocess.run([tmp_path / name, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr == f"{name}: built without TLS: OpenSSL's headers are missing\n"
 
 
 def test_several_processes_share_the_connections(
@@ -324,3 +373,20 @@ def test_a_line_has_medians_and_ratios_of_pairs_with_the_broker_counted() -> Non
     assert line["p99 to the limit's"] == "2.00 (2.00 to 2.00)"
     assert (line["messages a frame"], line["bytes a message"], line["faults"]) == ("4.00", "100", "")
     assert (reference["of the limit"], reference["broker's CPU"]) == ("", "")
+
+
+def test_goals_are_judged_by_the_median_of_the_pairs() -> None:
+    """What was not measured is said to be so; the document holds all of it."""
+
+    def runs(*counts: int) -> list[Measurement]:
+        return [Measurement(count, 1, 0, 1, {}) for count in counts]
+
+    found = {"stand": {"row": {TIDEWIRE: runs(10, 30, 90), LIMIT: runs(10, 20, 30)}}}
+    goal = throughput("stand", "row", 1.5)
+    assert goal.line(found) == ["stand, row", LIMIT, "at least 1.50 x", "1.50", "1.00 to 3.00", "yes"]
+    assert msgspec.structs.replace(goal, bound=1.51).line(found)[-1] == "**no**"
+    assert msgspec.structs.replace(goal, least=False, bound=1.49).line(found)[-1] == "**no**"
+    assert [each.line(found)[3] for each in GOALS] == ["not measured"] * len(GOALS)
+    text = document({"machine": {"processors": 2}}, ["peers"], [], [goal.line(found)])
+    assert text.startswith("- machine: processors 2\n- not measured: peers\n\n| what ")
+    assert all(cell in text for cell in (*HEAD, *GOALS_HEAD, "1.00 to 3.00"))

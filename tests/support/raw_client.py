@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
@@ -62,10 +63,14 @@ class RawClient(asyncio.Protocol):
         on_push: Callable[[bytes], None] | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
-        """Prepare; `open` connects. `tls` is for a `wss` URL."""
+        """Prepare; `open` connects. `tls` is for a `wss` URL, `headers` are added to the request, `sock` is one for TCP."""
         self._url = url
         self._tls = tls
+        self._headers = headers or {}
+        self._sock = sock
         self._core = ClientProtocol(parse_uri(url), max_size=None)
         self._tcp: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -88,8 +93,14 @@ class RawClient(asyncio.Protocol):
         parts = urlsplit(self._url)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
-            await loop.create_connection(lambda: self, parts.hostname, parts.port, ssl=self._tls)
-            self._core.send_request(self._core.connect())
+            if self._sock is None:
+                await loop.create_connection(lambda: self, parts.hostname, parts.port, ssl=self._tls)
+            else:
+                await loop.sock_connect(self._sock, (parts.hostname, parts.port))
+                await loop.create_connection(lambda: self, sock=self._sock)
+            request = self._core.connect()
+            request.headers.update(self._headers)
+            self._core.send_request(request)
             self._flush()
             try:
                 await self._opened
@@ -111,6 +122,17 @@ class RawClient(asyncio.Protocol):
         """Cut the TCP connection."""
         if self._tcp is not None:
             self._tcp.abort()
+
+    def pause(self) -> None:
+        """Stop reading: what comes fills the kernel's buffers, and then the edge's."""
+        assert self._tcp is not None
+        self._tcp.pause_reading()
+
+    def resume(self) -> None:
+        """Read on, unless the connection has ended."""
+        assert self._tcp is not None
+        if not self.gone.is_set():
+            self._tcp.resume_reading()
 
     @property
     def close_code(self) -> int:
