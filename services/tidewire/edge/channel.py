@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tidewire.edge.stragglers import Missed
 
     Collect = Callable[["Channel", Publication], None]
+    Pending = list[Publication] | Conflated
 
 
 class ChannelState(enum.Enum):
@@ -97,7 +98,7 @@ class Channel:
         self.members: dict[Audience, dict[Connection, None]] = {}
         self.waiting: dict[Connection, int] = {}
         """Connections that have joined and not entered yet, with their attempt."""
-        self.pending: list[Publication] | Conflated = []
+        self.pending: Pending = []
         self.pace: Pace | None = None
 
     @property
@@ -138,7 +139,7 @@ class Channel:
             self.add(audience._replace(basis=basis), connection)
             self.remove(audience, connection)
 
-    def with_basis(self, basis: Basis) -> list[tuple[Audience, dict[Connection, None]]]:
+    def with_basis(self, basis: Basis | None) -> list[tuple[Audience, dict[Connection, None]]]:
         """Return who has this basis."""
         return [(each, group) for each, group in self.members.items() if each.basis is basis]
 
@@ -158,10 +159,10 @@ class Channel:
             self.pace.delivery = delivery
         self.pending = self._collection(self.pending)
 
-    def take(self) -> list[Publication] | Conflated:
+    def take(self) -> Pending:
         """Return what waits, and wait for more."""
         taken, self.pending = self.pending, [] if self.pace is None else self._collection()
         return taken
 
-    def _collection(self, publications: Iterable[Publication] = ()) -> list[Publication] | Conflated:
+    def _collection(self, publications: Iterable[Publication] = ()) -> Pending:
         return Conflated(publications) if self.conflates else list(publications)

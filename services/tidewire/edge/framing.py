@@ -42,6 +42,8 @@ class Framing:
         """Return the encoded items in as few frames as the bound allows, in order."""
         if len(items) == 1:
             return [self.wrap(items[0])]
+        if sum(map(len, items)) + len(items) <= MAX_JOINED:
+            return [self.wrap(self.codec.join(items))]
         return [self.wrap(self.codec.join(items[run])) for run in runs(items)]
 
 

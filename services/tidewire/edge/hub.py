@@ -17,7 +17,6 @@ import msgspec
 
 from tidewire.edge.batches import Batches
 from tidewire.edge.channel import Audience, Channel, ChannelState
-from tidewire.edge.conflation import Conflated
 from tidewire.edge.deltas import Basis
 from tidewire.edge.fan_out import FanOut
 from tidewire.edge.wire.json_codec import clean_json
@@ -137,7 +136,8 @@ class Hub:
         pace = channel.pace
         if pace is not None and pace.missed and not pace.delivery.keeps_like(delivery):
             missed, pace.missed = pace.missed, {}
-            self._drop(self._fan_out.release(missed.values()))
+            for connection in self._fan_out.release(missed.values()):
+                self.slow(connection)
         channel.adopt(delivery)
 
     def catch_up(self, connection: Connection) -> None:
@@ -186,15 +186,9 @@ class Hub:
 
     def _send(self, channel: Channel) -> None:
         publications = channel.take()
-        if isinstance(publications, Conflated):
-            self._metrics.conflated(publications.replaced)
-            publications = list(publications)
         if channel.members and publications:
-            self._drop(self._fan_out.send(channel, publications))
-
-    def _drop(self, slow: list[Connection]) -> None:
-        for connection in slow:
-            self.slow(connection)
+            for connection in self._fan_out.send(channel, publications):
+                self.slow(connection)
 
     def _create(self, name: str, *, binary: bool, pattern: bool) -> Channel:
         self._created += 1

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from tidewire.edge.framing import MAX_JOINED, runs
 
 if TYPE_CHECKING:
@@ -30,22 +28,23 @@ ITEM_COST = 320
 """Bytes that an item takes besides its content and its key."""
 
 
-class Written(msgspec.Struct):
+class Written:
     """What a fan-out came to: deliveries, bytes over all connections, those with too much waiting, and what was kept."""
 
-    deliveries: int = 0
-    size: int = 0
-    slow: list[Connection] = msgspec.field(default_factory=list)
-    withheld: int = 0
-    """Deliveries that were not made, since the member is behind."""
-    unkept: int = 0
-    """Items with a key that found no room."""
+    __slots__ = ("deliveries", "size", "slow", "unkept", "withheld")
+
+    def __init__(self) -> None:
+        self.deliveries = 0
+        self.size = 0
+        self.slow: list[Connection] = []
+        self.withheld = 0
+        """Deliveries that were not made, since the member is behind."""
+        self.unkept = 0
+        """Items with a key that found no room."""
 
     def send(self, framing: Framing, group: Collection[Connection], items: Sequence[bytes]) -> None:
         """Write items to each of a group."""
-        if not items or not group:
-            return
-        for frame in framing.joined(items):
+        for frame in framing.joined(items) if items else ():
             self.slow += [connection for connection in group if not connection.transport.send(frame)]
             self.size += len(frame) * len(group)
         self.deliveries += len(items) * len(group)

@@ -58,9 +58,11 @@ def test_first_publication_goes_at_once_and_the_next_ones_together(stage: Stage)
     stage.publish(channel)
     assert stage.sent == [(0, "a", 1)]
     stage.timer.run(0.02)
-    stage.publish(channel, 2)
+    stage.publish(channel)
+    stage.timer.run(0.01)
+    stage.publish(channel)
     assert len(stage.batches) == 1
-    stage.timer.run(0.03)
+    stage.timer.run(0.02)
     assert stage.sent[1:] == [(50, "a", 2)]
     assert len(stage.batches) == 0
     stage.timer.run(0.05)

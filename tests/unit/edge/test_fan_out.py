@@ -199,6 +199,10 @@ def test_who_is_behind_and_leaves_or_ends_is_owed_nothing(core: Core) -> None:
     assert [each for each in clients[0].heard() if "push" in each] == []
     core.dispatcher.lost(clients[1].connection)
     assert (len(core.hub.stragglers), core.hub.stragglers.kept) == (0, 0)
+    channel = core.broker.sink("board:a")
+    assert isinstance(channel, Channel)
+    assert channel.pace is not None
+    assert channel.pace.missed == {}
 
 
 @protocol("close.conflated", "close.slow")

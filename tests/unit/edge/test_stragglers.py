@@ -176,6 +176,16 @@ def test_keys_beyond_the_bound_take_the_ordinary_way() -> None:
     assert written.slow == board.group
 
 
+def test_who_falls_behind_after_all_had_caught_up_finds_room() -> None:
+    """What was kept before takes none of it."""
+    board = Board(max_keys=2)
+    for names in ("ab", "cd"):
+        board.viewers[0].transport.room = 0
+        assert board.publish(*(f"{name}:1" for name in names)).unkept == 0
+        board.drain(0)
+    assert board.viewers[0].transport.items() == ["a:1", "b:1", "c:1", "d:1"]
+
+
 def test_item_that_has_grown_too_large_to_be_kept_is_not_overtaken_by_the_older_one() -> None:
     """The bound is in bytes, too, over all channels; the older item is not sent any more."""
     board = Board(limit=1_000)
