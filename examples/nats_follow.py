@@ -39,6 +39,7 @@ async def main() -> None:
     client = await nats.connect(dev["nats"])
     await client.subscribe(f"tw.in.*.{namespace}.>", cb=show)
     await client.flush()
+    await client.flush()  # nats-py may answer the first one before it has written the subscription
     print(f"following {namespace}", flush=True)
     await asyncio.Event().wait()
 

@@ -7,10 +7,13 @@ from typing import Any, cast
 
 
 class FakeTcp(asyncio.Transport):
-    """An asyncio transport. `stall` lets the peer stop reading; `finish` ends the connection as asyncio would."""
+    """An asyncio transport. `stall` lets the peer stop reading; `finish` ends the connection as asyncio would.
+
+    No address: the peer reset the connection before it was accepted.
+    """
 
     def __init__(self, protocol: asyncio.Protocol, address: str = "192.0.2.1") -> None:
-        super().__init__({"peername": (address, 40_000)})
+        super().__init__({"peername": (address, 40_000) if address else None})
         self.protocol = protocol
         self.delivered = b""
         """What the peer has read."""

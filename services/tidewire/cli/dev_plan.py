@@ -49,6 +49,7 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
     dev, http = config.dev, config.http
     nats_url = f"nats://{LOOPBACK}:{dev.nats_port}"
     public, internal = _reachable(http.address), _reachable(http.internal_address)
+    scheme = config.http.scheme
     origins = ",".join(_origins(config, public))
     edges = []
     listens = [Listen(LOOPBACK, dev.nats_port, NATS, "dev.nats_port")]
@@ -69,7 +70,9 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             Listen(http.address, edge.port, name, f"{setting}.port"),
             Listen(http.internal_address, edge.internal_port, name, f"{setting}.internal_port"),
         ]
-        edges.append(EdgePlan(name, _url(public, edge.port), _url(internal, edge.internal_port), env))
+        edges.append(
+            EdgePlan(name, _url(scheme, public, edge.port), _url("http", internal, edge.internal_port), env)
+        )
     stop_seconds = config.drain.delay + config.drain.window + STOP_MARGIN
     return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds)
 
@@ -118,7 +121,7 @@ def summary(plan: DevPlan, token: str, version: str, data_dir: str) -> str:
 def _origins(config: EdgeConfig, host: str) -> list[str]:
     """The configured origins and those of the mesh's own pages, each under both names of this machine."""
     hosts = [host, "localhost"] if host == LOOPBACK else [host]
-    own = [_url(name, edge.port) for edge in config.dev.edges for name in hosts]
+    own = [_url(config.http.scheme, name, edge.port) for edge in config.dev.edges for name in hosts]
     return list(dict.fromkeys([*config.client.allowed_origins, *own]))
 
 
@@ -127,5 +130,5 @@ def _reachable(address: str) -> str:
     return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address)  # noqa: S104 - compared
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

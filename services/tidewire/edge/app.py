@@ -14,6 +14,7 @@ from tidewire import __version__
 from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
+from tidewire.edge.cache_telemetry import cache_metrics
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.drain import retire_all
@@ -189,7 +190,7 @@ class Edge:
             self._dispatcher,
             self._sockets,
             lambda: self._broker.available,
-            http_protocol(public_app(pages, self._node, ports, issue)) if pages else None,
+            http_protocol(public_app(pages, self._node, http.scheme, ports, issue)) if pages else None,
         )
         gate.proxies = _proxies(config)
         return gate
@@ -209,6 +210,7 @@ class Edge:
         self._sockets.register(registry, self._gate)
         self._nats.register(registry, self._link)
         self._key_telemetry.register(registry)
+        registry.add(cache_metrics(self._rules))
         registry.add(self._tls.metrics())
         registry.add(self._reloader.metrics())
         if self._tracing is not None:

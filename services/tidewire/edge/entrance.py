@@ -65,6 +65,8 @@ class ProxiedSocket(asyncio.Protocol):
         self._protocol.connection_made(tcp)
         if tcp.is_closing():  # there are too many sockets
             self._told = True
+        elif not self._reception.address:  # reset before it was accepted: so do some balancers check a port
+            self._refuse("incomplete", tcp)
         elif not self._gate.proxies.trusts(self._reception.address):
             self._refuse("untrusted", tcp)
 

@@ -48,7 +48,6 @@ class FrameReader:
     """
 
     __slots__ = (
-        "_deflate",
         "_limit",
         "_message",
         "_need",
@@ -56,13 +55,15 @@ class FrameReader:
         "_rest",
         "close_code",
         "closing",
+        "deflate",
         "ended",
         "fault",
     )
 
     def __init__(self, limit: int, *, deflate: bool = False) -> None:
         self._limit = limit
-        self._deflate = deflate
+        self.deflate = deflate
+        """Whether the peer may compress."""
         self._rest: bytearray | None = None
         """The begin of a frame, of which `_need` bytes are needed to go on."""
         self._need = 0
@@ -166,7 +167,7 @@ class FrameReader:
         opcode, message = first & 0x0F, self._message
         if not opcode & CONTROL and length > self._limit - (len(message.data) if message is not None else 0):
             raise _Violation(1009, f"a message is {self._limit} bytes at most")
-        if first & RSV and not (self._deflate and first & RSV == RSV1 and opcode in {TEXT, BINARY}):
+        if first & RSV and not (self.deflate and first & RSV == RSV1 and opcode in {TEXT, BINARY}):
             raise _Violation(1002, "reserved bits must be 0")
         if opcode & CONTROL:
             if not first & FIN:

@@ -192,3 +192,8 @@ class HttpConfig(Section, frozen=True, kw_only=True):
             extra=RESTART,
         ),
     ] = False
+
+    @property
+    def scheme(self) -> str:
+        """`https` where the public listener speaks TLS, else `http`."""
+        return "https" if self.tls.cert_file else "http"

@@ -52,14 +52,16 @@ class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     user: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_USER)]
 
 
-def public_app(pages: Path, node: str, ports: Sequence[int], issue: Callable[[str], str] | None) -> Starlette:
+def public_app(
+    pages: Path, node: str, scheme: str, ports: Sequence[int], issue: Callable[[str], str] | None
+) -> Starlette:
     """Return the public application: the files of `pages`, the SDK, and what a page needs to know of its dev mesh.
 
-    `ports` are the public ports of the mesh's edges. `issue` makes a connection token for a user name and raises
+    `scheme` (http or https) and `ports` are those of the mesh's edges. `issue` makes a connection token for a user name and raises
     TidewireError with one sentence; None: no such endpoint.
     """
     folder = pages.resolve()
-    dev: list[BaseRoute] = [Route("/info", _info(node, ports, tokens=issue is not None))]
+    dev: list[BaseRoute] = [Route("/info", _info(node, scheme, ports, tokens=issue is not None))]
     if issue is not None:
         dev.append(Route("/token", _token(issue), methods=["POST"]))
     routes: list[BaseRoute] = [
@@ -67,13 +69,14 @@ def public_app(pages: Path, node: str, ports: Sequence[int], issue: Callable[[st
         Mount("/vendor", _Files(folder.parent / SDK, "the Centrifuge SDK is not there: run `make setup`")),
         Mount("/", _Files(folder, f"http.pages names a folder that is not there: {pages}", html=True)),
     ]
-    headers = Middleware(_Headers, policy=content_security_policy(ports))
+    headers = Middleware(_Headers, policy=content_security_policy(scheme, ports))
     return Starlette(routes=routes, middleware=[headers], exception_handlers={404: _not_found})
 
 
-def content_security_policy(ports: Sequence[int]) -> str:
+def content_security_policy(scheme: str, ports: Sequence[int]) -> str:
     """Return the policy of the pages: everything from this edge, connections to the edges on `ports` of this machine."""
-    edges = [f"{scheme}://{name}:{port}" for port in ports for name in _NAMES for scheme in ("http", "ws")]
+    schemes = scheme, scheme.replace("http", "ws")
+    edges = [f"{each}://{name}:{port}" for port in ports for name in _NAMES for each in schemes]
     return "; ".join(
         [
             "default-src 'self'",
@@ -86,7 +89,7 @@ def content_security_policy(ports: Sequence[int]) -> str:
     )
 
 
-def _info(node: str, ports: Sequence[int], *, tokens: bool) -> Endpoint:
+def _info(node: str, scheme: str, ports: Sequence[int], *, tokens: bool) -> Endpoint:
     """GET: {node, edges, tokens}; edges are base URLs under the name that the request used.
 
     Pages of the mesh's other edges may read it, to show the name of each edge.
@@ -94,10 +97,10 @@ def _info(node: str, ports: Sequence[int], *, tokens: bool) -> Endpoint:
 
     async def info(request: Request) -> Response:
         host = _loopback(request)
-        edges = [f"http://{host}:{port}" for port in ports]
+        edges = [f"{scheme}://{host}:{port}" for port in ports]
         answer = JSONResponse({"node": node, "edges": edges, "tokens": tokens}, headers={"Vary": "Origin"})
         origin = request.headers.get("origin", "")
-        if origin in {f"http://{name}:{port}" for name in (host, *_NAMES) for port in ports}:
+        if origin in {f"{scheme}://{name}:{port}" for name in (host, *_NAMES) for port in ports}:
             answer.headers["Access-Control-Allow-Origin"] = origin
         return answer
 

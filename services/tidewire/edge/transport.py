@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SLICE = 4096
 """Bytes that the frame reader is handed at once: the most that is done before others have their turn."""
+SLICE_DEFLATED = 256
+"""The same where the peer may compress: so few bytes inflate to 264 KB at most."""
 
 
 class TransportState(enum.Enum):
@@ -184,7 +186,7 @@ class WebSocketTransport(asyncio.Protocol):
         """Work off what came: a little at once, more of it in the rotation with all others that sent so much."""
         if self._backlog is not None:
             self._backlog += data
-        elif len(data) <= SLICE:
+        elif len(data) <= self._slice:
             self._read(data)
         else:
             self._backlog = bytearray(data)
@@ -195,14 +197,18 @@ class WebSocketTransport(asyncio.Protocol):
         """Work off one piece of what waits; return whether there is more. Then the socket is read again."""
         if self.state is TransportState.CLOSED or self._backlog is None:
             return False
-        piece = bytes(self._backlog[:SLICE])
-        del self._backlog[:SLICE]
+        piece = bytes(self._backlog[: self._slice])
+        del self._backlog[: self._slice]
         self._read(piece)
         if self._backlog:
             return True
         self._backlog = None
         self._read_on()
         return False
+
+    @property
+    def _slice(self) -> int:
+        return SLICE_DEFLATED if self._reader.deflate else SLICE
 
     def _read_on(self) -> None:
         if self._tcp.is_closing():

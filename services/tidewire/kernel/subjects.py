@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from urllib.parse import unquote_to_bytes
 
 from tidewire.kernel.channels import WILDCARD, split_channel
 from tidewire.kernel.errors import TidewireError
+from tidewire.kernel.fnv import fnv1a32
 
 NO_NAMESPACE = "_"
 PRIVATE_TOKEN = "%"  # noqa: S105 - a subject token, not a password
@@ -26,8 +28,10 @@ SUBJECT_CACHE = 65_536
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PERCENT = [chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in range(256)]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
-_TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+")
-_DOT = ord(".")
+_TOKENS = re.compile(r"(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+(?:\.(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+)*")
+_LETTERS = [*_PERCENT[: ord(".")], ".", *_PERCENT[ord(".") + 1 :]]
+_ODD_DOT = re.compile(r"\A\.|\.\Z|(?<=\.)\.")
+"""A dot beside which there would be an empty token."""
 
 
 class InvalidChannelError(TidewireError):
@@ -60,10 +64,10 @@ def decode_channel(tokens: str) -> str:
     namespace, _, rest = tokens.partition(".")
     private = rest.startswith(PRIVATE_TOKEN + ".")
     name = rest[2:] if private else rest
-    if not name or not all(_TOKEN.fullmatch(token) for token in name.split(".")):
+    if not _TOKENS.fullmatch(name):
         raise InvalidChannelError("not the subject of any channel")
     try:
-        decoded = re.sub(rb"%(..)", lambda found: bytes.fromhex(found[1].decode()), name.encode()).decode()
+        decoded = unquote_to_bytes(name).decode()
     except UnicodeDecodeError as error:
         raise InvalidChannelError("not the subject of any channel") from error
     prefix = "" if namespace == NO_NAMESPACE else namespace + ":"
@@ -80,15 +84,7 @@ def encode_token(text: str) -> str:
     """
     if not text:
         raise InvalidChannelError("an empty name cannot be a subject token")
-    return "".join(_PERCENT[byte] for byte in _utf8(text))
-
-
-def fnv1a32(data: bytes) -> int:
-    """Return the 32-bit FNV-1a hash, the one that nats-server's `partition()` mapping applies to a whole subject."""
-    value = 0x811C9DC5
-    for byte in data:
-        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return value
+    return "".join(map(_PERCENT.__getitem__, _utf8(text)))
 
 
 def partition_of(tokens: str, partitions: int) -> int:
@@ -161,9 +157,4 @@ def _utf8(text: str) -> bytes:
 
 
 def _encode_name(name: str) -> str:
-    raw = _utf8(name)
-    last = len(raw) - 1
-    return "".join(
-        "." if byte == _DOT and 0 < index < last and raw[index - 1] != _DOT else _PERCENT[byte]
-        for index, byte in enumerate(raw)
-    )
+    return _ODD_DOT.sub(_PERCENT[ord(".")], "".join(map(_LETTERS.__getitem__, _utf8(name))))

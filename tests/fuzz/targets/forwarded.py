@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from tidewire.edge.policies.client_address import MOST_HOPS, TrustedProxies, canonical
@@ -10,6 +11,8 @@ LONGEST = 160
 PEER = "192.0.2.9"
 NETWORKS = ("192.0.2.0/24", "2001:db8::/32")
 HEADER = "X-Forwarded-For"
+_NETWORKS = [ip_network(network) for network in NETWORKS]
+_canonical = lru_cache(4096)(canonical)
 PROXIES = TrustedProxies(NETWORKS, HEADER)
 
 
@@ -33,13 +36,13 @@ def check(data: bytes) -> None:
     assert "%" not in found.address
     assert getattr(address, "ipv4_mapped", None) is None
     assert TrustedProxies((), HEADER).client(PEER, Fields(values)).address == PEER
-    hops = [canonical(_bare(entry.strip())) for entry in ",".join(values).split(",")]
     nearest = PEER
-    for hop in reversed(hops[-MOST_HOPS:]):
+    for entry in reversed(",".join(values).split(",")[-MOST_HOPS:]):
+        hop = _canonical(_bare(entry.strip()))
         if hop is None:
             break
         nearest = hop
-        if not any(ip_address(hop) in ip_network(network) for network in NETWORKS):
+        if not any(ip_address(hop) in network for network in _NETWORKS):
             break
     assert found.address == nearest
     assert found.outcome == ("malformed" if hop is None else "used")

@@ -40,6 +40,15 @@ def test_pages_of_one_edge_may_connect_to_another() -> None:
     assert {"http://127.0.0.1:81", "http://localhost:82"} <= set(origins)
 
 
+def test_tls_makes_the_public_ports_https() -> None:
+    """For people, for programs and for the pages' origins; the internal port stays plain."""
+    tls = {"cert_file": "tls.crt", "key_file": "tls.key"}
+    made = plan(config(http={"tls": tls}), terminal=False)
+    assert made.edges[0].url == "https://127.0.0.1:8000"
+    assert made.edges[0].internal_url == "http://127.0.0.1:9000"
+    assert "https://localhost:8001" in made.edges[0].env["TIDEWIRE_CLIENT_ALLOWED_ORIGINS"].split(",")
+
+
 def test_every_port_names_its_setting() -> None:
     """Whoever finds a port taken is told which setting changes it."""
     made = plan(config(), terminal=False)

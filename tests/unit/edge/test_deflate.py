@@ -14,7 +14,7 @@ from tests.support.protocol import protocol
 from tidewire.edge.deflate import TAIL, InflatedTooLarge, Inflater, deflate
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, deflated, websocket_frame
-from tidewire.edge.transport import SLICE
+from tidewire.edge.transport import SLICE_DEFLATED as SLICE
 
 LIMIT = 1000
 MESSAGE = 65_536
@@ -159,7 +159,7 @@ def test_a_slice_of_bombs_inflates_to_a_thousand_times_its_size() -> None:
     packed = hardest.compress(bytes(MESSAGE)) + hardest.flush(zlib.Z_SYNC_FLUSH)
     bomb = masked(TEXT_COMPRESSED, packed.removesuffix(TAIL))
     messages = FrameReader(MESSAGE, deflate=True).feed((bomb * SLICE)[:SLICE])
-    assert len(messages) == SLICE // len(bomb) > 10
+    assert len(messages) == SLICE // len(bomb) > 1
     assert 700 * SLICE < sum(map(len, messages)) < 1032 * SLICE
 
 

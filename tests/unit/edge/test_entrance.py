@@ -140,6 +140,15 @@ def test_header_has_the_deadline_of_the_handshake() -> None:
     assert porch.door.gate.sockets == 0
 
 
+def test_reset_before_it_was_accepted_is_no_stranger() -> None:
+    """A balancer's check of the port may end so: nobody is told of an untrusted peer without an address."""
+    porch = Porch("192.0.2.0/24")
+    tcp = FakeTcp(porch.entrance(), "")
+    assert tcp.aborted
+    tcp.finish()
+    assert porch.outcomes("proxy_header") == ["incomplete"]
+
+
 def test_too_many_sockets_are_refused_as_ever() -> None:
     """And not counted as something about the header."""
     porch = Porch("192.0.2.0/24", connections=0)

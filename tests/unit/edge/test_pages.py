@@ -25,7 +25,9 @@ async def serving(
     folder: Path, issue: Callable[[str], str] | None = TOKENS
 ) -> AsyncIterator[Callable[..., Any]]:
     """Serve the pages; yields a function that sends one request, by default for the host 127.0.0.1."""
-    server = await listen(http_protocol(public_app(folder, "edge-1", PORTS, issue)), "127.0.0.1", 0, "")
+    server = await listen(
+        http_protocol(public_app(folder, "edge-1", "http", PORTS, issue)), "127.0.0.1", 0, ""
+    )
     base = f"http://127.0.0.1:{server.port}"
 
     async def ask(path: str, method: str = "GET", body: bytes = b"", **headers: str) -> HttpAnswer:
@@ -94,7 +96,7 @@ async def test_every_answer_carries_the_policy(site: Path) -> None:
     async with serving(site) as ask:
         answers = {path: await ask(path) for path in ("/", "/app.js", "/none", "/dev/info", "/dev/token")}
     for path, answer in answers.items():
-        assert answer.headers["content-security-policy"] == content_security_policy(PORTS)
+        assert answer.headers["content-security-policy"] == content_security_policy("http", PORTS)
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert answer.headers["cache-control"] == ("no-store" if path.startswith("/dev/") else "no-cache")
@@ -102,7 +104,7 @@ async def test_every_answer_carries_the_policy(site: Path) -> None:
 
 def test_the_policy_allows_this_edge_and_the_edges_of_the_mesh() -> None:
     """No inline script, nothing from elsewhere; connections to the mesh's edges on this machine only."""
-    policy = dict(rule.partition(" ")[::2] for rule in content_security_policy([8001]).split("; "))
+    policy = dict(rule.partition(" ")[::2] for rule in content_security_policy("http", [8001]).split("; "))
     assert policy["default-src"] == "'self'"
     assert policy["connect-src"].split() == [
         "'self'",
@@ -113,6 +115,15 @@ def test_the_policy_allows_this_edge_and_the_edges_of_the_mesh() -> None:
     ]
     assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
     assert "unsafe" not in str(policy)
+
+
+def test_pages_behind_tls_connect_with_tls() -> None:
+    """And to nothing without it."""
+    policy = content_security_policy("https", [8001])
+    assert "https://127.0.0.1:8001 " in policy
+    assert " wss://localhost:8001" in policy
+    assert "http:" not in policy
+    assert "ws:" not in policy
 
 
 async def test_head_and_get_only(site: Path) -> None:
@@ -253,7 +264,9 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 ) -> None:
     """A token request whose body stays away ends after a bounded time."""
     monkeypatch.setattr(pages, "BODY_TIMEOUT", 0.05)
-    server = await listen(http_protocol(public_app(site, "edge-1", PORTS, TOKENS)), "127.0.0.1", 0, "")
+    server = await listen(
+        http_protocol(public_app(site, "edge-1", "http", PORTS, TOKENS)), "127.0.0.1", 0, ""
+    )
     with contextlib.closing(server):
         base = f"http://127.0.0.1:{server.port}"
         assert (await post(base, "/dev/token", b"{", {}, length=100)).status == 408

@@ -313,6 +313,21 @@ async def test_floods_leave_turns_to_the_others(door: Door, monkeypatch: pytest.
     assert len(door.metrics.of("turn_over")) > 10
 
 
+async def test_a_client_that_compresses_takes_turns_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its few bytes may be many: of a read of 4 KiB, one turn of the loop inflates those of 256."""
+    monkeypatch.setattr(rotation, "TURN", 0.0)
+    door = Door(deflate_min_size=128)
+    tcp = door.opened(("Sec-WebSocket-Extensions", "permessage-deflate"))
+    ping = b"\x89\x80" + b"\x00" * 4
+    tcp.receive(ping * 42)
+    assert tcp.taken() == b"\x8a\x00" * 42
+    tcp.receive(ping * 682)
+    assert not tcp.reading
+    await asyncio.sleep(0)
+    assert 0 < len(tcp.taken()) <= transport.SLICE_DEFLATED // 3
+    await eventually(lambda: tcp.reading)
+
+
 async def test_what_waits_at_the_end_of_the_stream_still_counts(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def changed(old: str, new: str) -> bytes:
 
 
 @protocol("transport.websocket")
+@protocol("handshake.upgrade")
 @pytest.mark.parametrize(
     ("old", "new", "refuse"),
     [

@@ -28,7 +28,6 @@ from tidewire.kernel.subjects import (
     decode_channel,
     encode_channel,
     encode_token,
-    fnv1a32,
     in_pattern,
     in_subject,
     in_subject_of_tokens,
@@ -191,15 +190,6 @@ def test_tokens_that_no_channel_has_are_refused(tokens: str) -> None:
 
 
 # Partitions and other subjects.
-
-
-@pytest.mark.parametrize(
-    ("data", "value"),
-    [(b"", 0x811C9DC5), (b"a", 0xE40C292C), (b"foobar", 0xBF9CF968), (b"\xff\x00\x00\x01", 0xC48FB86D)],
-)
-def test_hash_is_fnv1a(data: bytes, value: int) -> None:
-    """The published vectors; that nats-server's is the same shows tests/integration/test_mapping.py."""
-    assert fnv1a32(data) == value
 
 
 @pytest.mark.parametrize("partitions", [1, 16, 64, 1024])

@@ -64,7 +64,7 @@ class Entry(msgspec.Struct, frozen=True):
             case Match.WILDCARD:
                 return any(_fits(wildcard, channel) for wildcard in self.channels)
             case Match.REGEX:
-                return any(_compiled(regex).fullmatch(channel) for regex in self.channels)
+                return any(compiled(regex).fullmatch(channel) for regex in self.channels)
 
     def covers_pattern(self, pattern: str) -> bool:
         """Return whether this entry speaks of every channel that the pattern of a wildcard subscription stands for.
@@ -127,7 +127,7 @@ def flaw(entries: tuple[Entry, ...]) -> str | None:
 
 def _regex_flaw(regex: str) -> str | None:
     try:
-        _compiled(regex)
+        compiled(regex)
     except re2.error as error:
         reason = error.args[0]
         return f"caps: no regular expression: {reason.decode() if isinstance(reason, bytes) else reason}"
@@ -135,7 +135,8 @@ def _regex_flaw(regex: str) -> str | None:
 
 
 @lru_cache(CACHED_REGEXES)
-def _compiled(regex: str) -> Any:  # noqa: ANN401 - google-re2 ships no type information
+def compiled(regex: str) -> Any:  # noqa: ANN401 - google-re2 ships no type information
+    """Return the expression, made once. Raises re2.error for what is none."""
     options = re2.Options()
     options.max_mem = REGEX_MEMORY
     options.log_errors = False

@@ -112,11 +112,12 @@ def _ordered(node: FilterNode, holds: Callable[[Decimal, Decimal], bool]) -> Cal
 
 
 def _number(text: str) -> Decimal | None:
-    return _parsed(text) if len(text) <= LONGEST_NUMBER else None
+    return parsed(text) if len(text) <= LONGEST_NUMBER else None
 
 
 @lru_cache(256)  # the filters of a channel all ask for the numbers of the same few tags
-def _parsed(text: str) -> Decimal | None:
+def parsed(text: str) -> Decimal | None:
+    """Return the number that a tag is, None for one that is none."""
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 

@@ -156,6 +156,11 @@ class Namespaces:
         """How publications go out, by namespace; None: at once, and all."""
         return {None: self._without.delivery, **{name: each.delivery for name, each in self._by_name.items()}}
 
+    @property
+    def known(self) -> int:
+        """How many channels' namespaces are cached, of CHANNELS_KNOWN at most."""
+        return self._look_up.cache_info().currsize
+
     def find(self, channel: str) -> Namespace | ReplyError:
         """Return the namespace of a channel, or why there can be no such channel (102 or 107)."""
         if len(channel) > self._max_length:  # before the cache, whose names this bounds

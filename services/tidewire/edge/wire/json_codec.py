@@ -154,7 +154,7 @@ def _command(line: bytes) -> Command:
 
 
 def _info(info: bytes) -> bytes | None:
-    return _known_info(info) if len(info) <= MAX_CACHED_INFO else _clean_info(info)
+    return known_info(info) if len(info) <= MAX_CACHED_INFO else _clean_info(info)
 
 
 def _clean_info(info: bytes) -> bytes | None:
@@ -162,7 +162,7 @@ def _clean_info(info: bytes) -> bytes | None:
     return None if parsed is None else parsed[0]
 
 
-_known_info = lru_cache(maxsize=1024)(_clean_info)
+known_info = lru_cache(maxsize=1024)(_clean_info)
 
 
 def _within_bounds(text: bytes) -> bool:

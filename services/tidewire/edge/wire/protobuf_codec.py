@@ -329,7 +329,7 @@ _WRITERS: tuple[tuple[str, bytes, Callable[[Any], bytes]], ...] = (
 
 
 def _info(info: bytes) -> bytes | None:
-    return _known_info(info) if len(info) <= MAX_CACHED_INFO else _encode_info(info)
+    return known_info(info) if len(info) <= MAX_CACHED_INFO else _encode_info(info)
 
 
 def _encode_info(info: bytes) -> bytes | None:
@@ -337,4 +337,4 @@ def _encode_info(info: bytes) -> bytes | None:
     return None if parsed is None else _client_info(parsed[1]).SerializeToString()
 
 
-_known_info = lru_cache(maxsize=1024)(_encode_info)
+known_info = lru_cache(maxsize=1024)(_encode_info)

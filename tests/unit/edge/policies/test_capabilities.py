@@ -138,9 +138,9 @@ def test_what_is_within_the_bounds_has_no_flaw() -> None:
 
 def test_compiled_expressions_are_kept_and_bounded() -> None:
     """The same expression in the tokens of many users is compiled once."""
-    before = capabilities._compiled.cache_info()
+    before = capabilities.compiled.cache_info()
     for _ in range(3):
         assert caps(regex("kept:[a-z]{1,7}")).allows(SUB, "kept:abc")
-    after = capabilities._compiled.cache_info()
+    after = capabilities.compiled.cache_info()
     assert after.misses == before.misses + 1
     assert after.maxsize == capabilities.CACHED_REGEXES

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.protocol import protocol
-from tidewire.edge.policies.filters import MAX_DEPTH, MAX_NODES, MAX_TEXT, FilterError, TagsFilter, _parsed
+from tidewire.edge.policies.filters import MAX_DEPTH, MAX_NODES, MAX_TEXT, FilterError, TagsFilter, parsed
 from tidewire.edge.wire.commands import FilterNode
 
 LEAF = FilterNode(key="k", cmp="ex")
@@ -78,9 +78,9 @@ def test_what_is_no_plain_decimal_number_passes_no_order_and_bounds_none(cmp: st
 def test_long_tags_are_not_remembered() -> None:
     """Numbers are, since many filters ask for the same ones; a tag may be as long as a message."""
     wanted = TagsFilter(FilterNode(key="k", cmp="gt", val="0"))
-    before = _parsed.cache_info()
+    before = parsed.cache_info()
     assert not wanted.passes({"k": "1" * 100_000})
-    assert _parsed.cache_info() == before
+    assert parsed.cache_info() == before
 
 
 def test_nodes_combine() -> None:

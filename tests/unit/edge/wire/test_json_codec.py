@@ -397,9 +397,9 @@ class TestPublication:
         info = json.dumps(
             {"user": "42", "client": "c", "conn_info": "x" * json_codec.MAX_CACHED_INFO}
         ).encode()
-        before = json_codec._known_info.cache_info().currsize
+        before = json_codec.known_info.cache_info().currsize
         assert info in JSON.publication("a", b"1", info, None)
-        assert json_codec._known_info.cache_info().currsize == before
+        assert json_codec.known_info.cache_info().currsize == before
 
 
 class TestCleanJson:

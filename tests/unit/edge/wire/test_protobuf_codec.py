@@ -283,9 +283,9 @@ class TestPublication:
     def test_large_senders_are_written_without_being_cached(self) -> None:
         """The cache holds small ones only, so that its size in bytes is bounded."""
         info = json.dumps({"user": "42", "client": "x" * MAX_CACHED_INFO}).encode()
-        before = protobuf_codec._known_info.cache_info().currsize
+        before = protobuf_codec.known_info.cache_info().currsize
         assert b"x" * MAX_CACHED_INFO in PROTOBUF.publication("a", b"1", info, None)
-        assert protobuf_codec._known_info.cache_info().currsize == before
+        assert protobuf_codec.known_info.cache_info().currsize == before
 
 
 class TestDefinition:
