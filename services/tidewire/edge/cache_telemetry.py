@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidewire.edge.policies import capabilities, filters
-from tidewire.edge.policies.permissions import CHANNELS_KNOWN
+from tidewire.edge.policies.permissions import CHANNELS_KNOWN, PUBLISHERS_KNOWN
 from tidewire.edge.wire import json_codec, protobuf_codec
 from tidewire.kernel import subjects
 from tidewire.platform.metrics import Gauge
@@ -45,7 +45,9 @@ def cache_metrics(rules: Rules) -> list[Gauge]:
 
 
 def _sizes(rules: Rules) -> Iterator[tuple[str, int, int]]:
-    yield "channel_namespaces", rules.namespaces.known, CHANNELS_KNOWN
+    channels, publishers = rules.namespaces.known
+    yield "channel_namespaces", channels, CHANNELS_KNOWN
+    yield "publishers", publishers, PUBLISHERS_KNOWN
     for name, cache in _CACHES.items():
         info = cache.cache_info()
         yield name, info.currsize, info.maxsize or 0

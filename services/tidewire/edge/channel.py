@@ -139,7 +139,7 @@ class Channel:
             self.add(audience._replace(basis=basis), connection)
             self.remove(audience, connection)
 
-    def with_basis(self, basis: Basis) -> list[tuple[Audience, dict[Connection, None]]]:
+    def with_basis(self, basis: Basis | None) -> list[tuple[Audience, dict[Connection, None]]]:
         """Return who has this basis."""
         return [(each, group) for each, group in self.members.items() if each.basis is basis]
 

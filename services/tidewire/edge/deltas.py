@@ -43,7 +43,7 @@ class Link(NamedTuple):
         return self.outcome == "delta"
 
 
-Links = Mapping[Basis | None, Sequence[Link]]
+Links = Mapping[Basis, Sequence[Link]]
 """What is sent of some publications to those with each basis."""
 
 
@@ -83,10 +83,13 @@ class Chain:
         self._deltas = deltas
         self.base: bytes | None = None
 
-    def advance(self, publications: Sequence[Publication], *, always: bool, latest: bool) -> Links:
+    def advance(
+        self, publications: Sequence[Publication], *, always: bool, latest: bool, whole: bool
+    ) -> Links:
         """Take the next publications, at least one, and return what is sent of them.
 
         `always`: deltas are wanted of all, not only of those whose publisher asked. `latest`: somebody has that basis.
+        `whole`: without one nothing comes as a delta, else only the first does not.
         """
         first = Link(publications[0].data, "first")
         links = [self._next(publications[0], always=always) if latest else first]
@@ -94,7 +97,8 @@ class Chain:
         for publication in publications[1:]:
             links.append(self._next(publication, always=always))
             self.keep(publication.data)
-        return {Basis.LATEST: links, Basis.NOTHING: [first, *links[1:]]}
+        to_others = [Link(each.data, "first") for each in publications] if whole else [first, *links[1:]]
+        return {Basis.LATEST: links, Basis.NOTHING: to_others}
 
     def keep(self, data: bytes | None) -> None:
         """Let this be the base of the next delta, where there is room; None: keep nothing."""

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tidewire.edge.conflation import Conflated, key_of, latest
-from tidewire.edge.deltas import Basis, Deltas, Link
+from tidewire.edge.deltas import Basis, Deltas
 from tidewire.edge.framing import MAX_JOINED
 from tidewire.edge.stragglers import Missed, Stragglers, Written
 
 if TYPE_CHECKING:
     from tidewire.edge.channel import Audience, Channel, Pace, Pending
     from tidewire.edge.connection import Connection
-    from tidewire.edge.deltas import Chain, Links
+    from tidewire.edge.deltas import Chain, Link
     from tidewire.edge.policies.filters import TagsFilter
-    from tidewire.edge.ports import Metrics, Publication
+    from tidewire.edge.ports import Metrics
     from tidewire.edge.stragglers import Keyed
     from tidewire.edge.wire.codec import Codec
     from tidewire.kernel.clock import Clock
 
-    Groups = Iterable[tuple[Audience, Collection[Connection]]]
+    Members = Iterable[tuple[Audience, dict[Connection, None]]]
     Encoded = dict[tuple[Codec, bool], list[bytes]]
     """Publications of one fan-out in each form that was asked for."""
 
@@ -41,14 +41,14 @@ class FanOut:
         """Write publications to a channel's members; return those that have too much waiting."""
         started = self._clock.monotonic()
         written = Written()
-        groups: Groups = channel.members.items()
         if channel.chain is not None:
-            groups = [(audience, group) for audience, group in groups if audience.basis is None]
-            self._write_chained(channel, channel.chain, list(publications), written)
-        if channel.pace is not None and channel.pace.delivery.conflate:
-            self._write_latest(channel, channel.pace, groups, publications, written)
+            self._write_chained(channel, channel.chain, publications, written)
         else:
-            _write_all(channel, groups, publications, written)
+            self._write_plain(channel, channel.members.items(), publications, written)
+        if channel.pace is not None and channel.pace.delivery.conflate:
+            self._metrics.conflated(publications.replaced if isinstance(publications, Conflated) else 0)
+            self._metrics.withheld(written.withheld)
+            self._metrics.unkept(written.unkept)
         self._metrics.fanned_out(written.deliveries, written.size, self._clock.monotonic() - started)
         now = self._clock.wall()
         for publication in publications:
@@ -73,110 +73,60 @@ class FanOut:
         self._metrics.caught_up(written.deliveries, written.size)
         return written.slow
 
+    def _write_plain(
+        self, channel: Channel, members: Members, publications: Pending, written: Written
+    ) -> None:
+        if channel.pace is not None and channel.pace.delivery.conflate:
+            self._write_latest(channel, channel.pace, members, publications, written)
+        else:
+            _write_all(channel, members, publications, written)
+
     def _write_latest(
-        self, channel: Channel, pace: Pace, groups: Groups, publications: Pending, written: Written
+        self,
+        channel: Channel,
+        pace: Pace,
+        members: Members,
+        publications: Pending,
+        written: Written,
+        links: Sequence[Link] = (),
     ) -> None:
         encoded: Encoded = {}
-        for audience, group in groups:
-            keyed = _latest(publications, _encode(channel, publications, audience, encoded), audience.wanted)
-            if keyed:
-                self._missed(pace, audience).write(group, keyed, written)
-        if isinstance(publications, Conflated):
-            self._metrics.conflated(publications.replaced)
-        self._metrics.withheld(written.withheld)
-        self._metrics.unkept(written.unkept)
-
-    def _write_chained(
-        self, channel: Channel, chain: Chain, publications: Sequence[Publication], written: Written
-    ) -> None:
-        """Write to the members that asked for deltas."""
-        if channel.conflates:
-            publications = [each for _, each in latest((key_of(each), each) for each in publications)]
-        links = _links(channel, chain, publications)
-        encoded: dict[tuple[Codec, bool, Basis], list[bytes]] = {}
-        for audience, group in channel.members.items():
-            if audience.basis is None:
+        for audience, group in members:
+            items = _encode(channel, publications, audience, encoded, links)
+            keyed = _latest(publications, items, audience.wanted)
+            if not keyed:
                 continue
-            told = links[audience.basis]
-            form = audience.framing.codec, audience.compact, audience.basis
-            items = encoded.get(form)
-            if items is None:
-                items = encoded[form] = _encode_links(channel, publications, told, audience)
-            if channel.pace is None or not channel.conflates or audience.basis is Basis.LATEST:
-                written.send(audience.framing, group, items)
-                self.deltas.delivered(told, len(group))
+            missed = pace.missed.get(audience)
+            if missed is None:
+                missed = Missed(audience.framing, pace.delivery.max_keys, self.stragglers)
+                pace.missed[audience] = missed
+            missed.write(group, keyed, written)
+
+    def _write_chained(self, channel: Channel, chain: Chain, publications: Pending, written: Written) -> None:
+        """Write to a channel with members that asked for deltas. Of a conflating one, whoever has no basis gets all whole."""
+        pace = channel.pace if channel.conflates else None
+        sent = list(publications)
+        if pace is not None:
+            sent = [each for _, each in latest((key_of(each), each) for each in sent)]
+        links = chain.advance(
+            sent, always=channel.deltas, whole=pace is not None, latest=bool(channel.with_basis(Basis.LATEST))
+        )
+        if pace is not None:
+            _demote(channel, links[Basis.LATEST])
+        for basis in Basis:
+            members, before = channel.with_basis(basis), written.deliveries
+            if pace is None or basis is Basis.LATEST:
+                _write_all(channel, members, sent, written, links[basis])
+                self.deltas.delivered(links[basis], sum(len(group) for _, group in members))
             else:
-                before = written.deliveries
-                keyed = _latest(publications, items, audience.wanted)
-                self._missed(channel.pace, audience).write(group, keyed, written)
-                self.deltas.delivered(told[:1], written.deliveries - before)  # all whole
+                self._write_latest(channel, pace, members, sent, written, links[basis])
+                self.deltas.delivered(links[basis][:1], written.deliveries - before)
         _promote(channel)
-
-    def _missed(self, pace: Pace, audience: Audience) -> Missed:
-        missed = pace.missed.get(audience)
-        if missed is None:
-            missed = pace.missed[audience] = Missed(audience.framing, pace.delivery.max_keys, self.stragglers)
-        return missed
-
-
-def _write_all(channel: Channel, groups: Groups, publications: Pending, written: Written) -> None:
-    encoded: Encoded = {}
-    for audience, group in groups:
-        items = _encode(channel, publications, audience, encoded)
-        wanted = audience.wanted
-        if wanted is not None:
-            items = [
-                item for item, each in zip(items, publications, strict=True) if wanted.passes(each.tags or {})
-            ]
-        written.send(audience.framing, group, items)
-
-
-def _latest(
-    publications: Iterable[Publication], items: list[bytes], wanted: TagsFilter | None
-) -> list[Keyed]:
-    """Return what is wanted, by key: a newer publication that a filter keeps back replaces none that it lets pass."""
-    return latest(
-        (key_of(each), item)
-        for each, item in zip(publications, items, strict=True)
-        if wanted is None or wanted.passes(each.tags or {})
-    )
-
-
-def _encode(channel: Channel, publications: Pending, audience: Audience, encoded: Encoded) -> list[bytes]:
-    """Return publications in the form of an audience, made where that is not `encoded` yet."""
-    form = audience.framing.codec, audience.compact
-    items = encoded.get(form)
-    if items is None:
-        encode = audience.framing.codec.publication
-        place = channel.id if audience.compact else channel.name
-        items = [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
-        encoded[form] = items
-    return items
-
-
-def _encode_links(
-    channel: Channel, publications: Sequence[Publication], links: Sequence[Link], audience: Audience
-) -> list[bytes]:
-    """Return what is sent of publications to members with a basis, in the form of their audience."""
-    encode = audience.framing.codec.publication
-    place = channel.id if audience.compact else channel.name
-    return [
-        encode(place, link.data, each.info, each.tags, each.channel, delta=link.is_delta)
-        for each, link in zip(publications, links, strict=True)
-    ]
-
-
-def _links(channel: Channel, chain: Chain, publications: Sequence[Publication]) -> Links:
-    """Return what is sent of publications to members with each basis."""
-    links = chain.advance(publications, always=channel.deltas, latest=bool(channel.with_basis(Basis.LATEST)))
-    if not channel.conflates:
-        return links
-    _demote(channel, links[Basis.LATEST])
-    return {**links, Basis.NOTHING: [Link(each.data, "first") for each in publications]}
+        self._write_plain(channel, channel.with_basis(None), publications, written)
 
 
 def _demote(channel: Channel, links: Sequence[Link]) -> None:
-    """Let members of a conflating channel whose sockets are full have no basis: what they miss is kept whole, or not at all.
+    """Let members of a conflating channel whose sockets are full have no basis, since what is kept for them is whole.
 
     All of them, where it is more than a frame: sockets are looked at before each, and none may miss a part of a chain.
     """
@@ -190,3 +140,46 @@ def _promote(channel: Channel) -> None:
     for audience, group in channel.with_basis(Basis.NOTHING):
         behind = channel.pace.missed.get(audience, ()) if channel.pace is not None else ()
         channel.move(audience, [each for each in group if each not in behind], Basis.LATEST)
+
+
+def _write_all(
+    channel: Channel, members: Members, publications: Pending, written: Written, links: Sequence[Link] = ()
+) -> None:
+    encoded: Encoded = {}
+    for audience, group in members:
+        items = _encode(channel, publications, audience, encoded, links)
+        wanted = audience.wanted
+        if wanted is not None:
+            items = [
+                item for item, each in zip(items, publications, strict=True) if wanted.passes(each.tags or {})
+            ]
+        written.send(audience.framing, group, items)
+
+
+def _latest(publications: Pending, items: list[bytes], wanted: TagsFilter | None) -> list[Keyed]:
+    """Return what is wanted, by key: a newer publication that a filter keeps back replaces none that it lets pass."""
+    return latest(
+        (key_of(each), item)
+        for each, item in zip(publications, items, strict=True)
+        if wanted is None or wanted.passes(each.tags or {})
+    )
+
+
+def _encode(
+    channel: Channel, publications: Pending, audience: Audience, encoded: Encoded, links: Sequence[Link]
+) -> list[bytes]:
+    """Return publications, or what is sent in place of them, in the form of an audience; made if not `encoded` yet."""
+    form = audience.framing.codec, audience.compact
+    items = encoded.get(form)
+    if items is None:
+        encode = audience.framing.codec.publication
+        place = channel.id if audience.compact else channel.name
+        if links:
+            items = [
+                encode(place, link.data, each.info, each.tags, each.channel, delta=link.is_delta)
+                for each, link in zip(publications, links, strict=True)
+            ]
+        else:
+            items = [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
+        encoded[form] = items
+    return items

@@ -44,22 +44,22 @@ def call(
     """Carry out an rpc command, of ours or of the application's."""
     if request.method != PUBLISH:
         return requests.call(number, request, party)
-    found = _arguments(bytes(request.data))
-    problem = found if isinstance(found, ReplyError) else _problem(found, party)
-    if problem is not None or isinstance(found, ReplyError):
-        return [party.refuse("rpc", number, problem or errors.BAD_REQUEST)]
+    found = _arguments(bytes(request.data), party)
+    if isinstance(found, ReplyError):
+        return [party.refuse("rpc", number, found)]
     publication = PublishRequest(channel=found.channel, data=found.data)
     return requests.publish(number, publication, party, subscriptions, found.key or "", "rpc")
 
 
-def _arguments(data: bytes) -> Arguments | ReplyError:
+def _arguments(data: bytes, party: Party) -> Arguments | ReplyError:
     clean = clean_json(data)
     if clean is None:
         return _bad("expected an object of JSON with channel, data and key")
     try:
-        return _ARGUMENTS.decode(clean)
+        arguments = _ARGUMENTS.decode(clean)
     except msgspec.DecodeError as error:  # it may name a field that the client has made up, of any length
         return _bad(str(error)[:MAX_SHOWN])
+    return _problem(arguments, party) or arguments
 
 
 def _problem(arguments: Arguments, party: Party) -> ReplyError | None:

@@ -310,6 +310,19 @@ def test_slow_viewer_gets_the_latest_whole_and_then_deltas_again() -> None:
     assert slow.read() == [document(number) for number in (0, 1, 4, 5, 6)]
     assert slow.forms == ["whole", "delta", "whole", "whole", "delta"]
     assert stage.hub.stragglers.kept == 0
+    assert stage.outcomes() == {"first": 3, "delta": 8}
+
+
+def test_batch_in_which_nothing_waits_any_more_gives_nobody_a_basis() -> None:
+    """Its channel batches no more, so that what waited went out before."""
+    stage = Stage()
+    old, new = Viewer(), Viewer()
+    stage.join(old)
+    stage.publish(document(0))
+    stage.join(new)
+    stage.hub._send(stage.hub._channels[CHANNEL])
+    stage.publish(document(1))
+    assert new.read() == [document(1)]
 
 
 def test_chain_is_over_what_is_sent_of_a_conflating_channel() -> None:
@@ -321,6 +334,7 @@ def test_chain_is_over_what_is_sent_of_a_conflating_channel() -> None:
     stage.publish(keyed(4, place="a"), keyed(5, place="b"))
     assert viewer.read() == [document(2), document(3), document(5)]
     assert viewer.forms == ["whole", "whole", "delta"]
+    assert stage.outcomes() == {"first": 2, "delta": 1}
 
 
 def test_batch_of_several_frames_is_whole_in_a_conflating_channel() -> None:

@@ -155,9 +155,9 @@ class Namespaces:
         return frozenset(self._by_name)
 
     @property
-    def known(self) -> int:
-        """How many channels' namespaces are cached, of CHANNELS_KNOWN at most."""
-        return self._look_up.cache_info().currsize
+    def known(self) -> tuple[int, int]:
+        """How many channels, and publishers in a channel, are remembered: of CHANNELS_KNOWN and PUBLISHERS_KNOWN at most."""
+        return self._look_up.cache_info().currsize, self._look_up_to_publish.cache_info().currsize
 
     @property
     def deliveries(self) -> dict[str | None, Delivery | None]:
