@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidewire.edge.policies import capabilities, filters
+from tidewire.edge import upgrade
+from tidewire.edge.policies import capabilities, client_address, filters
 from tidewire.edge.policies.permissions import CHANNELS_KNOWN, PUBLISHERS_KNOWN
 from tidewire.edge.wire import json_codec, protobuf_codec
 from tidewire.kernel import subjects
@@ -23,6 +24,8 @@ _CACHES = {
     "protobuf_info": protobuf_codec.known_info,
     "capability_regexes": capabilities.compiled,
     "tag_numbers": filters.parsed,
+    "addresses": client_address.canonical_form,
+    "header_tokens": upgrade.tokens_of,
 }
 
 

@@ -113,11 +113,12 @@ def _fault(request: RequestHead) -> Refuse | None:
 
 def _tokens(request: RequestHead, name: str) -> list[str]:
     """Return the tokens that a field lists, in lower case; none where a value of it is no list of tokens."""
-    return _tokens_of(tuple(request.get_all(name)))
+    return tokens_of(tuple(request.get_all(name)))
 
 
 @lru_cache(maxsize=64)  # a request's head, which these are of, has a bound; nearly all clients send the same
-def _tokens_of(values: tuple[str, ...]) -> list[str]:
+def tokens_of(values: tuple[str, ...]) -> list[str]:
+    """Return the tokens of a field's values, in lower case; none where one of them is no list of tokens."""
     if not all(map(_TOKENS.fullmatch, values)):
         return []
     return _TOKEN.findall(",".join(values).lower())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from tidewire.edge.policies.client_address import MOST_HOPS, TrustedProxies, canonical
@@ -12,7 +11,6 @@ PEER = "192.0.2.9"
 NETWORKS = ("192.0.2.0/24", "2001:db8::/32")
 HEADER = "X-Forwarded-For"
 _NETWORKS = [ip_network(network) for network in NETWORKS]
-_canonical = lru_cache(4096)(canonical)
 PROXIES = TrustedProxies(NETWORKS, HEADER)
 
 
@@ -38,7 +36,7 @@ def check(data: bytes) -> None:
     assert TrustedProxies((), HEADER).client(PEER, Fields(values)).address == PEER
     nearest = PEER
     for entry in reversed(",".join(values).split(",")[-MOST_HOPS:]):
-        hop = _canonical(_bare(entry.strip()))
+        hop = canonical(_bare(entry.strip()))
         if hop is None:
             break
         nearest = hop

@@ -75,11 +75,12 @@ NOBODY: Final = TrustedProxies()
 
 def canonical(text: str) -> str | None:
     """Return the one way to write an IP address, an IPv4 address mapped into IPv6 as IPv4; None for what is none."""
-    return None if len(text) > LONGEST or "%" in text else _canonical(text)
+    return None if len(text) > LONGEST or "%" in text else canonical_form(text)
 
 
 @lru_cache(maxsize=1024)  # of proxies, and of clients that come several times at once
-def _canonical(text: str) -> str | None:
+def canonical_form(text: str) -> str | None:
+    """Return what `canonical` does, of a text of bounded length."""
     try:
         address = ip_address(text)
     except ValueError:
