@@ -30,7 +30,8 @@ from tidewire.edge.effects import (
     Throttled,
     Yield,
 )
-from tidewire.edge.session import Session, SessionState
+from tidewire.edge.session import Session
+from tidewire.edge.session_state import SessionState
 from tidewire.edge.timers import Timer
 from tidewire.edge.untraced import OFF
 from tidewire.edge.upstream import Upstream

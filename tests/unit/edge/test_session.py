@@ -34,7 +34,8 @@ from tidewire.edge.effects import (
 )
 from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription, SubscriptionClaims
 from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
-from tidewire.edge.session import Session, SessionState
+from tidewire.edge.session import Session
+from tidewire.edge.session_state import SessionState
 from tidewire.edge.users import Users
 from tidewire.edge.wire.commands import Command, PublishRequest
 from tidewire.edge.wire.json_codec import JSON

@@ -11,9 +11,9 @@ from tests.fakes.core import Client, Core, Turns
 from tests.fakes.edge import believing, edge_config, token
 from tests.support.protocol import protocol
 from tidewire.edge.client_options import TOKEN_COST
+from tidewire.edge.intake import TOKENS_AT_ONCE
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
-from tidewire.edge.session import TOKENS_AT_ONCE
 from tidewire.edge.throttle import Throttle, cost
 from tidewire.edge.wire.commands import (
     Command,
