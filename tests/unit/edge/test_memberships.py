@@ -11,6 +11,7 @@ from tidewire.edge.pacer import SLICE
 from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription
 from tidewire.edge.ports import Publication
 from tidewire.edge.timers import Timing
+from tidewire.edge.wire.json_codec import JSON
 from tidewire.kernel import errors
 
 
@@ -156,3 +157,15 @@ def test_subscriptions_of_a_namespace_that_is_gone_end_in_slices(turns: Turns) -
     core.deliver("chat:a", 1)
     core.deliver("public:a", 2)
     assert [len(client.heard()) for client in (clients[0], clients[-1])] == [1, 2]
+
+
+def test_channel_whose_namespace_goes_between_the_command_and_its_effect_is_not_joined(core: Core) -> None:
+    """The command is answered with what holds by now."""
+    client = core.client()
+    (command,) = JSON.decode(b'{"id":2,"subscribe":{"channel":"chat:a"}}')
+    effects = client.connection.session.receive([command])
+    without = [each for each in NAMESPACES if each["name"] != "chat"]
+    core.rules.configure(edge_config(channel={"namespaces": without, "without_namespace": OPEN}))
+    core.dispatcher.perform(client.connection, effects)
+    assert client.heard()[0]["error"]["code"] == 102
+    assert len(core.hub) == 0
