@@ -111,8 +111,8 @@ class Bench:
         pacer = Pacer(clock, at_once)
         self.dispatcher = Dispatcher(rules, self.hub, broker, FakeKeys(), telemetry, timers, pacer, spans)
         self.client = self.dispatcher.opened(ConnectionId("c"), NullTransport(), json=True)
-        self.dispatcher.received(self.client, b'{"id":1,"connect":{"token":"%b"}}' % token().encode())
-        self.dispatcher.received(self.client, b'{"id":2,"subscribe":{"channel":"chat:room"}}')
+        self.dispatcher.received(self.client, [b'{"id":1,"connect":{"token":"%b"}}' % token().encode()])
+        self.dispatcher.received(self.client, [b'{"id":2,"subscribe":{"channel":"chat:room"}}'])
         self.link.pass_on()
 
     def run(self) -> tuple[float, float]:
@@ -120,7 +120,7 @@ class Bench:
         frame = b'{"id":3,"publish":{"channel":"chat:room","data":{"text":"Hello, everybody in this room"}}}'
         all_began, loop_began = time.process_time(), time.thread_time()
         for _ in range(COMMANDS):
-            self.dispatcher.received(self.client, frame)
+            self.dispatcher.received(self.client, [frame])
             self.hub.flush()
             self.link.pass_on()
         loop = time.thread_time() - loop_began
