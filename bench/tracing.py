@@ -61,9 +61,10 @@ class LoopbackLink:
         self._callbacks[subject] = callback
         return 1
 
-    def publish(self, subject: bytes, payload: bytes, header: bytes) -> None:
+    def publish_all(self, subject: bytes, payloads: Sequence[bytes], header: bytes) -> None:
         """See NatsLink."""
-        self._callbacks[subject](subject, b"", header, payload)
+        for payload in payloads:
+            self._callbacks[subject](subject, b"", header, payload)
 
     def barrier(self, callback: Callable[[bool], None], _timeout: float) -> None:
         """See NatsLink."""
