@@ -1,12 +1,13 @@
 """A small gRPC service for tests, servers of it and clients, all of ours and over real sockets.
 
-As a program it is a server in a process of its own: `python -m tests.support.rpc NAME` prints its port when it serves.
+As a program it is a server in a process of its own: `python -m tests.support.rpc NAME SETTINGS` prints its port when it serves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -172,9 +173,9 @@ class Rpc:
         self._stack.push_async_callback(client.rpc.close)
         return client
 
-    async def process(self, name: str) -> Process:
+    async def process(self, name: str, **settings: Any) -> Process:
         """A server in a process of its own."""
-        process = await Process(name).start()
+        process = await Process(name, settings).start()
         self._stack.push_async_callback(process.end)
         return process
 
@@ -182,21 +183,15 @@ class Rpc:
 class Process:
     """A server in a process of its own."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        self._command = [sys.executable, "-m", "tests.support.rpc", name, json.dumps(settings)]
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
 
     async def start(self) -> Process:
         """Return when it serves."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.support.rpc",
-            self._name,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
+        self._process = await asyncio.create_subprocess_exec(*self._command, **pipes)  # type: ignore[arg-type]
         assert self._process.stdout is not None
         self.port = int(await self._process.stdout.readline())
         return self
@@ -206,12 +201,16 @@ class Process:
         assert self._process is not None
         self._process.kill()
 
-    async def end(self) -> None:
-        """Have it gone."""
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+    async def end(self) -> bytes:
+        """Let it stop; return what it has written to standard error."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.close()
+        errors = await process.stderr.read()
+        await process.wait()
+        return errors
 
 
 @contextlib.asynccontextmanager
@@ -246,14 +245,15 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def serve(name: str) -> None:
-    """Serve until the test is gone."""
-    server = Server(Echo(name))
+async def serve(name: str, settings: dict[str, Any]) -> None:
+    """Serve until the test is gone, or wants no more."""
+    server = Server(Echo(name), **settings)
     await server.rpc.start()
     sys.stdout.write(f"{server.rpc.port}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
+    await server.rpc.stop()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))
+    uvloop.run(serve(sys.argv[1], json.loads(sys.argv[2])))

@@ -92,7 +92,7 @@ class RpcClient:
         try:
             pem = await self._read()
         except CertificateError as error:
-            self._log.error("rpc.certificate_refused", target=self.target, problem=str(error))
+            self._log.error("rpc.certificate_refused", side=self.target, problem=str(error))
             return
         old = self._channel
         self._open(pem)
