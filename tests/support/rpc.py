@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -196,10 +197,10 @@ class Process:
         self.port = int(await self._process.stdout.readline())
         return self
 
-    def kill(self) -> None:
-        """Kill -9."""
+    def send_signal(self, number: int) -> None:
+        """Let something befall it."""
         assert self._process is not None
-        self._process.kill()
+        self._process.send_signal(number)
 
     async def end(self) -> bytes:
         """Let it stop; return what it has written to standard error."""
@@ -208,6 +209,8 @@ class Process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.close()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
         errors = await process.stderr.read()
         await process.wait()
         return errors

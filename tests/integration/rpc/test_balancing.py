@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 
 import pytest
@@ -69,11 +70,32 @@ async def test_kill_9_of_a_replica_loses_no_idempotent_call(rpc: Rpc) -> None:
     await eventually(lambda: answered_by(client, b"a", b"b"))
     load = Load(lambda: client.say(b""), tasks=8)
     await eventually(lambda: load.done > 100)
-    a.kill()
+    a.send_signal(signal.SIGKILL)
     done = load.done
     await eventually(lambda: load.done > done + 500)
     await load.end()
     assert load.failures == []
+
+
+async def test_a_silent_connection_is_tried(rpc: Rpc) -> None:
+    """A replica that stands still answers no ping, and calls go to the other one."""
+    a, b = await asyncio.gather(rpc.process("a"), rpc.process("b"))
+    target = f"ipv4:127.0.0.1:{a.port},127.0.0.1:{b.port}"
+    client = await rpc.client(target, keepalive_interval="5s", keepalive_timeout="1s")
+    await eventually(lambda: answered_by(client, b"a", b"b"))
+    a.send_signal(signal.SIGSTOP)
+    with pytest.raises(CallError):  # it is one of the two that are asked in turn
+        await asyncio.gather(*(client.say(b"", timeout=0.5) for _ in range(2)))
+
+    async def only_b() -> bool:
+        try:
+            return {await client.say(b"", timeout=0.5) for _ in range(4)} == {b"b"}
+        except CallError:
+            return False
+
+    await eventually(only_b)
+    a.send_signal(signal.SIGCONT)
+    await eventually(lambda: answered_by(client, b"a", b"b"))
 
 
 async def test_connections_age_without_an_error(rpc: Rpc) -> None:

@@ -167,6 +167,23 @@ async def test_the_client_makes_so_many_calls_at_once(rpc: Rpc) -> None:
     assert client.calls == {(WAIT, "OK"): 2, (SAY, "RESOURCE_EXHAUSTED"): 1, (SAY, "OK"): 1}
 
 
+async def test_a_connection_has_so_many_calls_at_once(rpc: Rpc) -> None:
+    """The next one waits at the client, and is sent when there is room."""
+    server = await rpc.server(max_connection_streams=3)  # one of them is the client's look at health
+    client = await rpc.client(server.target)
+    assert await client.say(b"x") == b"x"
+    waiting = [asyncio.ensure_future(client.wait(b"")) for _ in range(2)]
+    await eventually(lambda: server.echo.waiting == 2)
+    with pytest.raises(CallError) as caught:
+        await client.say(b"late", timeout=0.2)
+    assert caught.value.reason is call_errors.DEADLINE_EXCEEDED
+    third = asyncio.ensure_future(client.say(b"third"))
+    server.echo.release.set()
+    await asyncio.gather(*waiting)
+    assert await third == b"third"
+    assert list(server.echo.requests) == [b"x", b"third"]
+
+
 async def test_messages_have_a_size(rpc: Rpc) -> None:
     """In both directions, by either side's limit."""
     server = await rpc.server(max_request_size=2048)
