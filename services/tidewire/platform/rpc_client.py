@@ -169,11 +169,8 @@ def _options(config: RpcClientConfig) -> list[tuple[str, str | int]]:
         ("grpc.max_receive_message_length", config.max_reply_size),
         ("grpc.keepalive_time_ms", ms(config.keepalive_interval)),
         ("grpc.keepalive_timeout_ms", ms(config.keepalive_timeout)),
-        (
-            "grpc.http2.ping_timeout_ms",
-            ms(config.keepalive_timeout),
-        ),  # of a ping for flow control, behind which
-        # keepalive's own would wait for a minute
+        # A ping for flow control would otherwise be waited for a minute, and keepalive's own stand behind it.
+        ("grpc.http2.ping_timeout_ms", ms(config.keepalive_timeout)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]

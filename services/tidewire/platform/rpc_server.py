@@ -150,11 +150,8 @@ def _options(config: RpcConfig) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", ms(config.max_connection_age_grace)),
         ("grpc.keepalive_time_ms", ms(config.keepalive_interval)),
         ("grpc.keepalive_timeout_ms", ms(config.keepalive_timeout)),
-        (
-            "grpc.http2.ping_timeout_ms",
-            ms(config.keepalive_timeout),
-        ),  # of a ping for flow control, behind which
-        # keepalive's own would wait for a minute
+        # A ping for flow control would otherwise be waited for a minute, and keepalive's own stand behind it.
+        ("grpc.http2.ping_timeout_ms", ms(config.keepalive_timeout)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
     ]

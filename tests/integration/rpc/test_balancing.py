@@ -124,7 +124,10 @@ async def test_a_drained_server_fails_no_call(rpc: Rpc) -> None:
     await eventually(lambda: load.done > 50)
     draining = asyncio.ensure_future(a.rpc.drain())
     await eventually(lambda: refused(a.rpc.port))
+    done = load.done
+    await eventually(lambda: load.done > done + 200)
     assert not draining.done()
+    assert a.echo.ended == 0
     for server in (a, b):
         server.echo.release.set()
     assert await asyncio.gather(*slow) == [b"x"] * 8

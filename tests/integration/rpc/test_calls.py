@@ -37,7 +37,8 @@ async def test_a_deadline_ends_a_call_at_both_ends(rpc: Rpc) -> None:
     client = await rpc.client(server.target, timeout="300ms")
     for timeout in (0.2, 60):
         with pytest.raises(CallError) as caught:
-            await client.wait(b"", timeout=timeout)
+            async with asyncio.timeout(15):
+                await client.wait(b"", timeout=timeout)
         assert caught.value.reason is call_errors.DEADLINE_EXCEEDED
     assert client.calls == {(WAIT, "DEADLINE_EXCEEDED"): 2}
     await eventually(lambda: server.echo.ended == 2)
