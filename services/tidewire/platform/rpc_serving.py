@@ -87,10 +87,7 @@ class Serving(grpc.aio.ServerInterceptor):
                 status = OK
                 return reply
             except CallError as error:
-                status = error.reason.status
-                trailer = ((REASON_KEY, error.reason.name),)
-                await context.abort(grpc.StatusCode[status], error.message, trailer)
-                raise AssertionError("a call that was aborted goes on") from error
+                status, refused = error.reason.status, error
             except grpc.aio.AbortError:
                 status = context.code().name
                 raise
@@ -99,6 +96,9 @@ class Serving(grpc.aio.ServerInterceptor):
                 raise
             finally:
                 self._end(method, status, began, span)
+            trailer = ((REASON_KEY, refused.reason.name),)
+            await context.abort(grpc.StatusCode[status], refused.message, trailer)
+            raise AssertionError("a call that was aborted goes on")
 
         return grpc.unary_unary_rpc_method_handler(serve)
 
