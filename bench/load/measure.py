@@ -16,7 +16,7 @@ from bench.load.rows import Row, Size, Stand
 from bench.load.servers import PREFIX, Server, Target, Tools
 from bench.load.tools import CONNECTIONS_PER_PROCESS, Answer, Fleet, Generator
 
-MEMORY_SETTLES = 2.0
+MEMORY_SETTLES = 1.0
 """Seconds after which an idle server's memory is read."""
 FAULTS = ("failed", "unanswered", "undelivered", "skipped", "repeated", "stale", "errors", "closed")
 """What a generator says of what must not happen."""
