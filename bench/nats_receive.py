@@ -20,7 +20,8 @@ import uvloop
 from nats.aio.msg import Msg
 
 from tests.support.nats_server import HOST, NatsServer
-from tidewire.platform.nats_link import LinkOptions, NatsLink
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkOptions
 
 MESSAGES = 100_000
 PAYLOAD = b"x" * 128

@@ -17,7 +17,8 @@ from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
 from tidewire.edge.adapters.mapping import Mapping, probe, rescue
 from tidewire.kernel.subjects import encode_channel, in_subject, in_subject_of_tokens
-from tidewire.platform.nats_link import LinkError, LinkState, NatsLink, PayloadTooLarge
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkError, LinkState, PayloadTooLarge
 
 CHANNELS = 300
 EDGES_OF_NAMES = ["a." * 127 + "a", "." * 255, "é" * 127, "😀" * 63, "%" * 255, "x" * 255]

@@ -11,7 +11,8 @@ from tests.support.links import NotingListener, Received, asked, options, settle
 from tests.support.nats_client import connected, flushed
 from tests.support.nats_server import NatsServer
 from tests.support.wait import PATIENCE, eventually
-from tidewire.platform.nats_link import LinkAway, LinkState, NatsLink
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkAway, LinkState
 
 HEADER = b"NATS/1.0\r\nTw-User: anna\r\n\r\n"
 

@@ -7,7 +7,7 @@ import pytest
 from tests.support.links import Received, settled, started
 from tests.support.nats_server import NatsServer
 from tests.support.wait import PATIENCE, eventually
-from tidewire.platform.nats_link import LinkFull, LinkState, PayloadTooLarge
+from tidewire.platform.nats_types import LinkFull, LinkState, PayloadTooLarge
 
 HEADER = b"NATS/1.0\r\nTw-User: anna\r\n\r\n"
 

@@ -12,7 +12,8 @@ from tests.support.links import FAST, NotingListener, Received, asked, settled, 
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_ports
 from tests.support.wait import PATIENCE, eventually
-from tidewire.platform.nats_link import LinkAway, LinkState, NatsLink
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkAway, LinkState
 
 
 def connected(link: NatsLink) -> bool:

@@ -12,7 +12,8 @@ import uvloop
 from tests.support.links import NotingListener, Received, options, settled, settling, started
 from tests.support.nats_server import NatsServer
 from tests.support.wait import PATIENCE, eventually
-from tidewire.platform.nats_link import LinkError, LinkState, NatsLink
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkError, LinkState
 
 USERS = """
 authorization {{ users: [

@@ -7,7 +7,8 @@ import pytest
 from tests.support.links import FAST, NotingListener, Received, options, settled, started
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
-from tidewire.platform.nats_link import LinkError, NatsLink
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkError
 
 TLS = Path(__file__).parents[1] / "support" / "tls"
 CA = str(TLS / "ca.pem")

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from tests.support.wait import PATIENCE
-from tidewire.platform.nats_link import LinkOptions, LinkState, NatsLink
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkOptions, LinkState
 
 FAST = {"connect_timeout": 1.0, "watchdog_timeout": 1.0}
 """For links that are to leave a server which hangs."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from tidewire.edge.connection import Connection
+from tidewire.edge.deadlines import Deadlines
 from tidewire.edge.effects import (
     Answer,
     Call,
@@ -30,15 +30,14 @@ from tidewire.edge.effects import (
     Throttled,
     Yield,
 )
-from tidewire.edge.session import Session, SessionState
-from tidewire.edge.timers import Timer
+from tidewire.edge.memberships import Memberships
+from tidewire.edge.session import Session
+from tidewire.edge.session_state import SessionState
 from tidewire.edge.untraced import OFF
 from tidewire.edge.upstream import Upstream
 from tidewire.edge.users import Users
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.kernel import errors
-from tidewire.kernel.channels import is_pattern
-from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.hub import Hub
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
     from tidewire.edge.timers import Timers, Timing
     from tidewire.kernel.errors import Disconnect
     from tidewire.kernel.ids import ConnectionId
-
-
-NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace is gone")
 
 
 class Dispatcher:
@@ -73,8 +69,6 @@ class Dispatcher:
         self._metrics = metrics
         self._tracer = tracer
         self._timers = timers
-        self._namespaces = rules.namespaces.names
-        self._deliveries = rules.namespaces.deliveries
         self.pacer = pacer
         """Does what concerns many connections at once."""
         self.connections: dict[Connection, None] = {}
@@ -82,24 +76,26 @@ class Dispatcher:
         self.replacing: Callable[[Connection], None] = _nobody
         """Told of each connection that replaces the others of its user."""
         self._upstream = upstream = Upstream(broker, metrics, tracer, self.perform)
+        self._memberships = memberships = Memberships(rules, hub, pacer, self.perform)
+        self._deadlines = deadlines = Deadlines(timers, pacer, self.connections, self.perform)
         self._acts: dict[type[Effect], Callable[[Connection, Any], Iterable[Effect]]] = {
             Publish: upstream.publish,
-            Join: self._join,
-            Enter: self._enter,
-            Leave: self._leave,
+            Join: memberships.join,
+            Enter: memberships.enter,
+            Leave: memberships.leave,
             FetchKeys: self._fetch,
             Yield: self._yield,
             Identified: self._identify,
             Call: upstream.call,
             Send: upstream.send,
             Opened: self._begin,
-            ExpireIn: self._expire,
-            SubscriptionsExpireIn: self._expire_subscriptions,
+            ExpireIn: deadlines.expire,
+            SubscriptionsExpireIn: deadlines.expire_subscriptions,
             Ping: self._ping,
             Dropped: self._drop,
             Throttled: self._throttle,
         }
-        hub.settled = self._joined
+        hub.settled = memberships.joined
         hub.slow = self.slow
 
     # From transports.
@@ -150,7 +146,7 @@ class Dispatcher:
         self._timers.clear(connection)
         self.users.discard(session.party.user, connection)
         for effect in session.subscriptions.abandon():
-            self._leave(connection, effect)
+            self._memberships.leave(connection, effect)
 
     def writable(self, connection: Connection) -> None:
         """Write what a connection missed while its socket was full."""
@@ -167,9 +163,7 @@ class Dispatcher:
     def tick(self) -> None:
         """Turn the wheels by one tick (`timers.TICK` seconds)."""
         self._hub.tick()
-        due = self._timers.advance()
-        if due:
-            self.pacer.add(starmap(self._overdue, due))
+        self._deadlines.tick()
 
     def retire(self, connection: Connection, disconnect: Disconnect) -> None:
         """Close a connection as soon as it is owed no reply."""
@@ -178,49 +172,12 @@ class Dispatcher:
     def reconfigured(self, timing: Timing) -> None:
         """Follow `timing`, and rules that were replaced.
 
-        Connections go on: pings that clients were told of do not change, and the rights that a subscription began
-        with are not asked for again. Only the subscriptions of namespaces that are gone end. What waits in channels whose
-        namespace batches or conflates in another way follows that.
+        Connections go on, and pings that clients were told of do not change.
         """
         self._timers.timing = timing
-        names = self._rules.namespaces.names
-        gone, self._namespaces = self._namespaces - names, names
-        if gone:
-            self.pacer.add(starmap(self._end, self._hub.memberships(gone)))
-        deliveries = self._rules.namespaces.deliveries
-        if deliveries != self._deliveries:
-            self._deliveries = deliveries
-            self.pacer.add(self._hub.follow(self._rules.delivery))
-
-    def _end(self, connection: Connection, channel: str) -> None:
-        """End a subscription, unless its namespace has come back meanwhile."""
-        if self._rules.namespaces.find(channel) is errors.UNKNOWN_CHANNEL:
-            self.perform(connection, connection.session.unsubscribe(channel, NAMESPACE_GONE))
-
-    def _overdue(self, timer: Timer, connection: Connection) -> None:
-        """Do what a deadline asks for. It may come late, when the connection has moved on: sessions look again."""
-        if connection in self.connections:
-            self.perform(connection, self._due(timer, connection))
-
-    def _due(self, timer: Timer, connection: Connection) -> list[Effect]:
-        session = connection.session
-        match timer:
-            case Timer.PING:
-                self._timers.ping_again(connection)
-                return session.ping()
-            case Timer.PONG:
-                return session.check_pong()
-            case Timer.STALE:
-                return session.check_stale()
-            case Timer.EXPIRY:
-                return session.check_expiry()
-            case Timer.SUBSCRIPTIONS:
-                return session.check_subscriptions()
+        self._memberships.reconfigured()
 
     # Results.
-
-    def _joined(self, connection: Connection, channel: str, attempt: int, outcome: int | ReplyError) -> None:
-        self.perform(connection, connection.session.joined(channel, attempt, outcome))
 
     def _go_on_soon(self, connection: Connection) -> None:
         """Go on when it is this connection's turn; thousands may have waited for the same keys."""
@@ -255,31 +212,6 @@ class Dispatcher:
                 queue += self._acts[type(effect)](connection, effect)
         self._reply(connection, replies)
 
-    def _join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
-        name, attempt = effect.channel, effect.attempt
-        namespace = self._rules.namespaces.find(name)
-        if isinstance(namespace, ReplyError):  # the configuration has changed since the command was judged
-            return connection.session.joined(name, attempt, namespace)
-        pattern = namespace.options.allow_wildcards and is_pattern(name)
-        found = self._hub.join(
-            connection,
-            name,
-            attempt,
-            binary=namespace.binary,
-            pattern=pattern,
-            deltas=namespace.options.delta_publish,
-            delivery=namespace.delivery,
-        )
-        return () if found is None else connection.session.joined(name, attempt, found)
-
-    def _enter(self, connection: Connection, effect: Enter) -> Iterable[Effect]:
-        self._hub.enter(connection, effect.channel, effect.traits)
-        return ()
-
-    def _leave(self, connection: Connection, effect: Leave) -> Iterable[Effect]:
-        self._hub.leave(connection, effect.channel, effect.traits)
-        return ()
-
     def _fetch(self, connection: Connection, effect: FetchKeys) -> Iterable[Effect]:
         self._keys.fetch(effect.source, partial(self._go_on_soon, connection))
         return ()
@@ -299,16 +231,6 @@ class Dispatcher:
         self._metrics.connection_opened(framing.codec.name, framing.compression)
         if effect.replaces:
             self.replacing(connection)
-        return ()
-
-    def _expire(self, connection: Connection, effect: ExpireIn) -> Iterable[Effect]:
-        self._timers.set(connection, Timer.EXPIRY, effect.seconds)
-        return ()
-
-    def _expire_subscriptions(
-        self, connection: Connection, effect: SubscriptionsExpireIn
-    ) -> Iterable[Effect]:
-        self._timers.set(connection, Timer.SUBSCRIPTIONS, effect.seconds)
         return ()
 
     def _ping(self, connection: Connection, _effect: Ping) -> Iterable[Effect]:

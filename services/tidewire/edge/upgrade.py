@@ -101,7 +101,7 @@ def _fault(request: RequestHead) -> Refuse | None:
         return WRONG_METHOD
     if request.version != "HTTP/1.1":
         return WRONG_HTTP
-    if "upgrade" not in _tokens(request, "Connection") or _tokens(request, "Upgrade") != ["websocket"]:
+    if "upgrade" not in _tokens(request, "Connection") or _tokens(request, "Upgrade") != ("websocket",):
         return NO_UPGRADE
     keys = request.get_all("Sec-WebSocket-Key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
@@ -111,17 +111,17 @@ def _fault(request: RequestHead) -> Refuse | None:
     return None
 
 
-def _tokens(request: RequestHead, name: str) -> list[str]:
+def _tokens(request: RequestHead, name: str) -> tuple[str, ...]:
     """Return the tokens that a field lists, in lower case; none where a value of it is no list of tokens."""
     return tokens_of(tuple(request.get_all(name)))
 
 
 @lru_cache(maxsize=64)  # a request's head, which these are of, has a bound; nearly all clients send the same
-def tokens_of(values: tuple[str, ...]) -> list[str]:
+def tokens_of(values: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tokens of a field's values, in lower case; none where one of them is no list of tokens."""
     if not all(map(_TOKENS.fullmatch, values)):
-        return []
-    return _TOKEN.findall(",".join(values).lower())
+        return ()
+    return tuple(_TOKEN.findall(",".join(values).lower()))
 
 
 def _switching(key: str, subprotocol: str | None, agreement: Agreement | None) -> bytes:

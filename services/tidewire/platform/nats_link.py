@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from tidewire.platform.nats_calls import WaitingCalls
 from tidewire.platform.nats_client import LinkClient
 from tidewire.platform.nats_files import readable
+from tidewire.platform.nats_grammar import check_header, check_subject
 from tidewire.platform.nats_keeper import Keeper, KeeperHooks
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import (
     BarrierCallback,
     LinkAway,
     LinkError,
-    LinkFull,
     LinkListener,
     LinkOptions,
     LinkState,
@@ -26,25 +26,8 @@ from tidewire.platform.nats_types import (
     Traffic,
 )
 
-__all__ = [
-    "BarrierCallback",
-    "LinkAway",
-    "LinkError",
-    "LinkFull",
-    "LinkListener",
-    "LinkOptions",
-    "LinkState",
-    "LinkStats",
-    "MessageCallback",
-    "NatsLink",
-    "PayloadTooLarge",
-    "ReplyCallback",
-]
-
 CLOSE_TIMEOUT = 2.0
 """Seconds that `close` waits for the server to take what was written."""
-
-_NOT_IN_A_SUBJECT = b" \t\r\n\x0b\x0c\x00"
 
 
 class NatsLink:
@@ -148,10 +131,10 @@ class NatsLink:
         Raises:
             ValueError: The subject is empty, or subject or queue group hold white space.
         """
-        _check_subject(subject)
+        check_subject(subject)
         to = subject
         if queue:
-            _check_subject(queue)
+            check_subject(queue)
             to = b"%b %b" % (subject, queue)
         sid = self._keeper.client.next_sid()
         line = b"SUB %b %d\r\n" % (to, sid)
@@ -179,9 +162,9 @@ class NatsLink:
         size = len(header) + len(payload)
         self._check(subject, size)
         if header:
-            _check_header(header)
+            check_header(header)
         if reply:
-            _check_subject(reply)
+            check_subject(reply)
         self._outgoing.message(subject, reply, header, payload)
         self._out_msgs += 1
         self._out_bytes += size
@@ -193,7 +176,7 @@ class NatsLink:
             LinkAway, LinkFull, PayloadTooLarge, ValueError: As `publish`, for any of them.
         """
         self._check(subject, len(header) + max(map(len, payloads)))
-        _check_header(header)
+        check_header(header)
         self._out_bytes += self._outgoing.messages(subject, header, payloads)
         self._out_msgs += len(payloads)
 
@@ -202,7 +185,7 @@ class NatsLink:
             raise LinkAway("NATS is away")
         if size > self._keeper.client.max_payload:
             raise PayloadTooLarge(size, self._keeper.client.max_payload)
-        _check_subject(subject)
+        check_subject(subject)
 
     @property
     def turn(self) -> int:
@@ -301,14 +284,3 @@ class NatsLink:
         except Exception as raised:  # noqa: BLE001 - who hears of errors must not cause one
             self.last_error = raised
             self._callback_errors += 1
-
-
-def _check_header(header: bytes) -> None:
-    if header[-4:] != b"\r\n\r\n":
-        raise ValueError("a header block ends with an empty line")
-
-
-def _check_subject(subject: bytes) -> None:
-    """Refuse what would end a protocol line or its word early: it could inject commands."""
-    if not subject or subject.translate(None, _NOT_IN_A_SUBJECT) != subject:
-        raise ValueError("a NATS subject is not empty and holds no white space")

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.core import PING, Core, Turns
-from tests.fakes.edge import NAMESPACES, OPEN, RecordingTransport, believing, edge_config, token
+from tests.fakes.core import Core, Turns
+from tests.fakes.edge import RecordingTransport, believing, token
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
 from tidewire.edge.framing import WEBSOCKET_PROTOBUF, Framing, deflated
 from tidewire.edge.pacer import SLICE
-from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription, SubscriptionClaims
+from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription
 from tidewire.edge.policies.tokens import KeyWanted
-from tidewire.edge.ports import Publication
-from tidewire.edge.timers import Timing
 from tidewire.kernel import errors
 from tidewire.kernel.ids import ConnectionId
 
@@ -85,130 +82,6 @@ def test_protobuf_connection_is_answered_in_protobuf(core: Core) -> None:
     assert transport.closed is not None
     assert transport.closed.code == 3501
     assert core.metrics.of("connection_opened") == []
-
-
-# Subscriptions.
-
-
-@protocol("subscribe.order")
-def test_no_publication_stands_before_the_subscribe_reply(core: Core) -> None:
-    """Neither on a channel that the edge does not hear yet, nor on one that it does."""
-    first = core.client()
-    first.say({"id": 2, "subscribe": {"channel": "chat:a"}})
-    core.deliver("chat:a", "early")
-    assert first.frames() == []
-    core.broker.sink("chat:a").receive(Publication(b'"same read"'))
-    core.broker.confirm("chat:a")
-    core.hub.flush()
-    assert [list(message) for message in first.heard()] == [["id", "subscribe"], ["push"]]
-    second = core.client("bob")
-    core.broker.sink("chat:a").receive(Publication(b'"pending"'))
-    second.say({"id": 2, "subscribe": {"channel": "chat:a"}}, {"id": 3, "history": {"channel": "chat:a"}})
-    core.hub.flush()
-    assert [message.get("id") for message in second.heard()] == [3, 2, None]
-
-
-@protocol("subscribe.pairs")
-@pytest.mark.parametrize("last", ["subscribe", "unsubscribe"])
-@pytest.mark.parametrize("live", [False, True])
-def test_pairs_sent_without_waiting_end_in_the_last_state(core: Core, last: str, live: bool) -> None:
-    """Each command is answered once, whether or not the channel is heard already."""
-    if live:
-        core.client("bob").subscribe("chat:a")
-    client = core.client()
-    steps = ["subscribe", "unsubscribe"] * 10 + (["subscribe"] if last == "subscribe" else [])
-    client.say(*({"id": number, step: {"channel": "chat:a"}} for number, step in enumerate(steps, 2)))
-    if not live:
-        core.broker.confirm("chat:a")
-    replies = client.heard()
-    assert sorted(reply["id"] for reply in replies) == list(range(2, 2 + len(steps)))
-    assert not any("error" in reply for reply in replies)
-    core.deliver("chat:a", "x")
-    assert len(client.heard()) == (1 if last == "subscribe" else 0)
-    assert core.hub.subscriptions == int(live) + int(last == "subscribe")
-
-
-@protocol("error.100")
-def test_subscribe_that_fails_is_an_error_and_can_be_tried_again(core: Core) -> None:
-    """For everybody who waits on the channel."""
-    clients = [core.client("a"), core.client("b")]
-    for client in clients:
-        client.say({"id": 2, "subscribe": {"channel": "chat:a"}})
-    core.broker.confirm("chat:a", errors.INTERNAL)
-    assert [client.heard()[0]["error"]["code"] for client in clients] == [100, 100]
-    assert len(core.hub) == 0
-    clients[0].subscribe("chat:a", 3)
-    assert core.hub.subscriptions == 1
-
-
-# Time.
-
-
-@protocol("ping.schedule")
-@pytest.mark.parametrize(("random", "first"), [(0.0, 12.5), (0.999, 25.0)])
-def test_pings_on_schedule_also_on_busy_connections(random: float, first: float) -> None:
-    """The first after half to one interval, then each interval; the Python SDK counts nothing else."""
-    core = Core(random=random)
-    client = core.client().subscribe("chat:a")
-
-    def pings(seconds: float) -> int:
-        found = 0
-        for _ in range(round(seconds)):
-            core.deliver("chat:a", "busy")
-            core.run(1)
-            for frame in client.frames():
-                if frame == PING:
-                    found += 1
-                    client.say({})
-        return found
-
-    assert pings(first - 1) == 0
-    assert pings(2) == 1
-    assert pings(23) == 0
-    assert pings(2) == 1
-    assert pings(100) == 4
-    assert client.closed == 0
-
-
-@protocol("ping.pong", "disconnect.3012")
-def test_missing_pong_closes_after_its_time(core: Core) -> None:
-    """Data from the client is no pong."""
-    client = core.client()
-    core.run(12.5)
-    assert client.frames() == [PING]
-    core.run(7.9)
-    client.say({"id": 9, "history": {"channel": "chat:a"}})
-    assert client.closed == 0
-    core.run(0.1)
-    assert client.closed == 3012
-    assert core.dispatcher.connections == {}
-
-
-@protocol("connect.stale", "disconnect.3502")
-def test_connection_that_does_not_authenticate_closes_after_its_time(core: Core) -> None:
-    """An authenticated one does not."""
-    stale, fine = core.client(None), core.client()
-    core.run(9.9)
-    assert stale.closed == 0
-    core.run(0.1)
-    assert (stale.closed, fine.closed) == (3502, 0)
-
-
-@protocol("disconnect.3005", "token.refresh")
-def test_expired_connection_closes_after_its_grace_unless_refreshed(core: Core) -> None:
-    """The timer follows the refresh."""
-    now = int(core.clock.wall())
-    lazy, eager = core.client("lazy", exp=now + 5), core.client("eager", exp=now + 5)
-    for client in (lazy, eager):
-        client.transport.frames.clear()
-    core.run(4)
-    eager.say({"id": 2, "refresh": {"token": token("eager", exp=now + 60)}})
-    for _ in range(30):
-        core.run(1)
-        for client in (lazy, eager):
-            if client.closed == 0 and PING in client.frames():
-                client.say({})
-    assert (lazy.closed, eager.closed) == (3005, 0)
 
 
 # The end.
@@ -321,7 +194,7 @@ def _varint(number: int) -> bytes:
     return bytes((number,)) if number < 128 else bytes((number & 127 | 128, number >> 7))
 
 
-# Users, keys, and the timers of subscriptions.
+# Users and keys.
 
 NOW = int(ManualClock().wall())
 
@@ -368,33 +241,6 @@ def test_connection_that_ends_while_its_connect_command_waits_leaves_nothing_beh
     assert all(len(wheel) == 0 for wheel in core.dispatcher._timers._wheels)
 
 
-@protocol("connect.subs", "subscribe.order")
-@pytest.mark.parametrize("live", [False, True])
-def test_no_publication_stands_before_the_connect_reply(live: bool) -> None:
-    """Whether or not the edge hears the channel already; what stood behind the command comes after the reply."""
-    core = Core()
-    believing(
-        core.rules,
-        t=ConnectionClaims("alice", subs={"chat:a": ServerSubscription()}),
-        b=ConnectionClaims("bob"),
-    )
-    if live:
-        bob = core.client(None)
-        bob.say({"id": 1, "connect": {"token": "b"}})
-        bob.heard()
-        bob.subscribe("chat:a")
-    client = core.client(None)
-    client.say({"id": 1, "connect": {"token": "t"}}, {"id": 2, "unsubscribe": {"channel": "chat:b"}})
-    if not live:
-        core.deliver("chat:a", "early")
-        assert client.frames() == []
-        core.broker.confirm("chat:a")
-    core.deliver("chat:a", "late")
-    connected, unsubscribed, push = client.heard()
-    assert connected["connect"]["subs"] == {"chat:a": {}}
-    assert (unsubscribed["id"], push["push"]["pub"]["data"]) == (2, "late")
-
-
 def test_command_waits_for_keys_and_is_judged_again_when_the_fetch_is_over(core: Core) -> None:
     """The fetcher hears the source once; other connections go on."""
     tokens = believing(core.rules, w=KeyWanted("keys"), b=ConnectionClaims("bob"))
@@ -422,123 +268,6 @@ def test_keys_that_arrive_for_a_connection_that_is_gone_are_nobodys(core: Core) 
     assert (client.frames(), len(core.dispatcher.users)) == ([], 0)
 
 
-@protocol("token.subscription")
-def test_subscription_ends_after_its_grace_unless_refreshed() -> None:
-    """The timer follows the soonest of them, and a refresh puts it off."""
-    core = Core(client={"expired_sub_close_delay": "2s"})
-    believing(
-        core.rules,
-        t=ConnectionClaims("alice"),
-        a=SubscriptionClaims("alice", "chat:a", expires_at=NOW + 3),
-        b=SubscriptionClaims("alice", "chat:b", expires_at=NOW + 4),
-        c=SubscriptionClaims("alice", "chat:a", expires_at=NOW + 8),
-    )
-    client = core.client(None)
-    client.say({"id": 1, "connect": {"token": "t"}})
-    for number, name in enumerate("ab", 2):
-        channel = f"chat:{name}"
-        client.say({"id": number, "subscribe": {"channel": channel, "token": name}})
-        core.broker.confirm(channel)
-    core.run(1)
-    client.say({"id": 9, "sub_refresh": {"channel": "chat:a", "token": "c"}})
-    client.frames()
-    core.run(4.9)
-    assert client.frames() == []
-    core.run(0.2)
-    ended = {"code": 2501, "reason": "subscription expired"}
-    assert client.heard() == [{"push": {"channel": "chat:b", "unsubscribe": ended}}]
-    core.run(3.8)
-    assert client.frames() == []
-    core.run(0.2)
-    assert client.heard() == [{"push": {"channel": "chat:a", "unsubscribe": ended}}]
-    assert (client.closed, core.hub.subscriptions) == (0, 0)
-
-
-@protocol("disconnect.3501")
-@pytest.mark.parametrize("command", [{"id": 9, "connect": {}}, {"publish": {"channel": "chat:a", "data": 1}}])
-def test_mistake_behind_a_subscribe_in_one_frame_closes_and_leaves_nothing_behind(
-    core: Core, command: dict[str, Any]
-) -> None:
-    """The edge hears the channel already, so the result of the join is known at once, and comes too late."""
-    core.client("bob").subscribe("chat:a")
-    client = core.client()
-    client.say({"id": 2, "subscribe": {"channel": "chat:a"}}, command)
-    assert (client.closed, client.frames(), core.hub.subscriptions) == (3501, [], 1)
-    core.deliver("chat:a", "x")
-    assert client.frames() == []
-
-
-@protocol("channel.wildcard")
-def test_pattern_is_heard_as_one_where_the_namespace_has_wildcards(core: Core) -> None:
-    """Elsewhere the star is a letter."""
-    core.client().subscribe("stocks:*").subscribe("chat:*", 3).subscribe("stocks:a", 4)
-    assert core.broker.patterns == ["stocks:*"]
-    assert [channel for channel, _, _ in core.broker.subscribed.values()] == [
-        "stocks:*",
-        "chat:*",
-        "stocks:a",
-    ]
-
-
-@protocol("unsubscribe.2000")
-def test_subscriptions_of_a_namespace_that_is_gone_end_in_slices(turns: Turns) -> None:
-    """The others stay, and so do those of a namespace that is back before its turn."""
-    core = Core(later=turns.later)
-    clients = [core.client() for _ in range(4)]
-    for client in clients:
-        client.subscribe("chat:a").subscribe("public:a", 3)
-        client.heard()
-    timing = Timing(ping=25.0, pong=8.0, stale=10.0)
-    without = [each for each in NAMESPACES if each["name"] != "chat"]
-    core.rules.configure(edge_config(channel={"namespaces": without, "without_namespace": OPEN}))
-    core.dispatcher.reconfigured(timing)
-    core.clock.costs = SLICE / 2
-    turns.turn()
-    gone = {"channel": "chat:a", "unsubscribe": {"code": 2000, "reason": "the channel's namespace is gone"}}
-    heard = [client.heard() for client in clients]
-    assert heard[0] == [{"push": gone}]
-    assert heard[-1] == []
-    core.rules.configure(edge_config())
-    core.dispatcher.reconfigured(timing)
-    core.clock.costs = 0.0
-    turns.turn()
-    assert [client.heard() for client in clients] == [[], [], [], []]
-    core.deliver("chat:a", 1)
-    core.deliver("public:a", 2)
-    assert [len(client.heard()) for client in (clients[0], clients[-1])] == [1, 2]
-
-
-def test_deadlines_of_one_tick_are_met_in_slices(turns: Turns) -> None:
-    """Thousands of connections may expire in one second. One that is gone before its turn is left alone."""
-    core = Core(later=turns.later, client={"expired_close_delay": "0s"})
-    expiry = int(core.clock.wall()) + 1
-    clients = [core.client(exp=expiry) for _ in range(4)]
-    core.run(1.1)
-    core.clock.costs = SLICE / 2
-    assert [client.closed for client in clients] == [0, 0, 0, 0]
-    turns.turn()
-    assert [client.closed for client in clients] == [3005, 0, 0, 0]
-    core.dispatcher.lost(clients[1].connection)
-    core.clock.costs = 0.0
-    turns.turn()
-    assert [client.closed for client in clients] == [3005, 0, 3005, 3005]
-
-
-def test_deadline_of_a_connection_that_is_gone_before_its_turn_is_nobodys(turns: Turns) -> None:
-    """It must not be set anew: nothing would ever take it away."""
-    core = Core(later=turns.later)
-    client = core.client()
-    core.run(13)
-    core.dispatcher.lost(client.connection)
-    client.frames()
-    turns.turn()
-    assert client.frames() == []
-    core.run(60)
-    turns.turn()
-    assert len(core.dispatcher.pacer) == 0
-    assert sum(map(len, core.timers._wheels)) == 0
-
-
 def test_commands_that_waited_for_keys_go_on_in_slices(turns: Turns) -> None:
     """Each checks a signature, and thousands may have waited for the same keys."""
     core = Core(later=turns.later)
@@ -556,17 +285,6 @@ def test_commands_that_waited_for_keys_go_on_in_slices(turns: Turns) -> None:
     core.clock.costs = 0.0
     turns.turn()
     assert [len(client.heard()) for client in clients] == [0, 1, 1]
-
-
-def test_reconfigured_times_count_for_who_comes() -> None:
-    """A connection that is there keeps what it began with."""
-    core = Core()
-    early = core.client(None)
-    core.dispatcher.reconfigured(Timing(ping=25.0, pong=8.0, stale=1.0))
-    late = core.client(None)
-    core.run(1.1)
-    assert late.transport.closed is errors.STALE
-    assert early.transport.closed is None
 
 
 @protocol("disconnect.3504")

@@ -1,155 +1,41 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from msgspec import Raw
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import KEY, RecordingTransport, believing, rules, token
+from tests.fakes.edge import KEY, token
+from tests.fakes.sessions import CONNECT, PUBLISH, Client, kinds, owner
 from tests.support.protocol import protocol
 from tidewire.edge.admission import Grant
-from tidewire.edge.backlog import MAX_BYTES
-from tidewire.edge.connection import Connection
 from tidewire.edge.effects import (
     Answer,
     Call,
     Close,
     Dropped,
-    Effect,
     Enter,
     ExpireIn,
-    FetchKeys,
     Identified,
     Join,
     Leave,
     Opened,
-    Ping,
     Publish,
     Published,
     Send,
     SubscriptionsExpireIn,
 )
-from tidewire.edge.policies.claims import ConnectionClaims, ServerSubscription, SubscriptionClaims
-from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
-from tidewire.edge.session import Session, SessionState
-from tidewire.edge.users import Users
+from tidewire.edge.policies.claims import SubscriptionClaims
+from tidewire.edge.session_state import SessionState
 from tidewire.edge.wire.commands import Command, PublishRequest
-from tidewire.edge.wire.json_codec import JSON
-from tidewire.edge.wire.protobuf_codec import PROTOBUF
 from tidewire.kernel import errors
-from tidewire.kernel.errors import ReplyError
-from tidewire.kernel.ids import ConnectionId
 
 RPC = {"enabled": True, "methods": [{"name": "*"}, {"name": "admin", "allow_for_client": False}]}
 
 
-class Client:
-    """A session, talked to in JSON; replies come back as dictionaries, in order."""
-
-    def __init__(
-        self,
-        *,
-        json_format: bool = True,
-        bearer: str = "",
-        tokens: dict[str, Any] | None = None,
-        **config: Any,
-    ) -> None:
-        """`tokens` says what each token is worth, instead of a signature."""
-        self.clock = ManualClock()
-        self.users = Users()
-        self.rules = rules(self.clock, **config)
-        self.tokens = believing(self.rules, **tokens) if tokens is not None else None
-        self.session = Session(ConnectionId("c1"), self.rules, self.users, json=json_format, bearer=bearer)
-        self.effects: list[Effect] = []
-
-    def frame(self, *commands: dict[str, Any]) -> list[Effect]:
-        """Send commands in one frame; return the effects."""
-        payload = "\n".join(map(json.dumps, commands)).encode()
-        self.effects = self.session.receive(JSON.decode(payload), len(payload))
-        return self.effects
-
-    def joined(self, channel: str, outcome: int | ReplyError = 7) -> list[Effect]:
-        """Let the broker answer the attempt that waits."""
-        self.effects = self.session.joined(channel, self.session.subscriptions[channel].attempt, outcome)
-        return self.effects
-
-    def go_on(self) -> list[Effect]:
-        """Let a key be fetched, or not."""
-        self.effects = self.session.go_on()
-        return self.effects
-
-    def connect(self, user: str = "alice", **claims: Any) -> Client:
-        """Authenticate."""
-        self.frame({"id": 1, "connect": {"token": token(user, **claims)}})
-        assert self.session.state is SessionState.CONNECTED
-        return self
-
-    def subscribe(self, channel: str, number: int = 2, **fields: Any) -> Client:
-        """Subscribe, and let the broker confirm."""
-        effects = self.frame({"id": number, "subscribe": {"channel": channel, **fields}})
-        assert isinstance(effects[0], Join), effects
-        self.session.joined(channel, effects[0].attempt, 7)
-        return self
-
-    def replies(self, effects: list[Effect] | None = None) -> list[dict[str, Any]]:
-        """Replies among the effects."""
-        found = [
-            effect.reply
-            for effect in (self.effects if effects is None else effects)
-            if isinstance(effect, Answer)
-        ]
-        return [json.loads(JSON.encode([reply])) for reply in found]
-
-    def error(self, *commands: dict[str, Any]) -> int:
-        """Send commands; return the code of the one error reply."""
-        self.frame(*commands)
-        (reply,) = self.replies()
-        assert reply["error"]["message"], "an error without a message breaks the Python SDK"
-        return int(reply["error"]["code"])
-
-    def close_code(self, *commands: dict[str, Any]) -> int:
-        """Send commands; return the code that the connection is closed with."""
-        effects = self.frame(*commands)
-        assert self.session.state is SessionState.CLOSED
-        (close,) = (effect for effect in effects if isinstance(effect, Close))
-        return close.disconnect.code
-
-
 # Life of a connection.
-
-
-@protocol("connect.reply", "command.connect", "token.claims")
-def test_connect_reply_without_expiry_has_no_expires_and_no_ttl() -> None:
-    """A token without `exp` never expires, and the reply says nothing of it."""
-    client = Client().connect()
-    assert client.replies() == [
-        {"id": 1, "connect": {"client": "c1", "version": "1.2.3", "ping": 25, "pong": True}}
-    ]
-    assert [type(effect) for effect in client.effects] == [Identified, Answer, Opened]
-
-
-@protocol("connect.reply", "token.refresh")
-def test_connect_reply_with_expiry_has_ttl_and_a_timer_with_grace() -> None:
-    """The ttl is for the client, the timer for the edge."""
-    client = Client()
-    client.connect(exp=int(client.clock.wall()) + 60)
-    (reply,) = client.replies()
-    assert (reply["connect"]["expires"], reply["connect"]["ttl"]) == (True, 60)
-    (timer,) = (effect for effect in client.effects if isinstance(effect, ExpireIn))
-    assert timer.seconds == pytest.approx(60 + 25)
-
-
-@protocol("token.expire_at")
-@pytest.mark.parametrize(("expire_at", "ttl"), [(90, 90), (None, 0)])
-def test_expire_at_replaces_exp_as_the_connections_expiry(expire_at: int | None, ttl: int) -> None:
-    """0 means never, whatever `exp` says."""
-    client = Client()
-    now = int(client.clock.wall())
-    client.connect(exp=now + 30, expire_at=0 if expire_at is None else now + expire_at)
-    assert client.replies()[0]["connect"].get("ttl", 0) == ttl
 
 
 @protocol("connect.first", "disconnect.3501")
@@ -221,33 +107,6 @@ def test_stale_connection_is_closed_only_while_unauthenticated() -> None:
 def test_command_without_id_or_method_closes(command: dict[str, Any]) -> None:
     """Only `send` and the pong go without an id."""
     assert Client().connect().close_code(command) == 3501
-
-
-# Pings.
-
-
-@protocol("ping.pong", "disconnect.3012")
-def test_missing_pong_closes() -> None:
-    """A pong clears the debt of one ping."""
-    client = Client().connect()
-    assert client.session.ping() == [Ping()]
-    client.frame({})
-    assert client.session.check_pong() == []
-    client.session.ping()
-    assert client.session.check_pong() == [Close(errors.NO_PONG)]
-
-
-@protocol("ping.unsolicited")
-def test_unsolicited_pong_closes_but_one_late_one_is_forgiven() -> None:
-    """Before the first ping no pong can be late."""
-    assert Client().connect().close_code({}) == 3501
-    client = Client().connect()
-    client.session.ping()
-    assert client.frame({}) == []
-    assert client.frame({}) == []
-    client.session.ping()
-    assert client.frame({}) == []
-    assert client.close_code({}) == 3501
 
 
 # Subscriptions.
@@ -363,15 +222,6 @@ def test_channels_that_cannot_be_are_bad_requests(channel: str) -> None:
     client = Client().connect()
     assert client.error({"id": 2, "subscribe": {"channel": channel}}) == 107
     assert client.error({"id": 3, "publish": {"channel": channel, "data": {}}}) == 107
-
-
-@protocol("channel.empty")
-@pytest.mark.parametrize(
-    "method", ["subscribe", "unsubscribe", "publish", "history", "presence", "presence_stats"]
-)
-def test_empty_channel_closes(method: str) -> None:
-    """Not an error reply: no SDK sends it."""
-    assert Client().connect().close_code({"id": 2, method: {"channel": ""}}) == 3501
 
 
 @protocol("command.subscribe", "error.108")
@@ -564,14 +414,6 @@ def test_send_is_passed_on_where_it_is_enabled() -> None:
     assert Client(send={"enabled": True}).connect("").close_code({"send": {"data": 1}}) == 3508
 
 
-@protocol("command.presence", "command.presence_stats", "command.history", "command.ping")
-@pytest.mark.parametrize("method", ["presence", "presence_stats", "history", "ping"])
-def test_commands_that_are_not_there_yet(method: str) -> None:
-    """108, never an empty result."""
-    fields = {} if method == "ping" else {"channel": "chat:a"}
-    assert Client().connect().error({"id": 2, method: fields}) == 108
-
-
 # Refresh and expiry.
 
 
@@ -670,27 +512,6 @@ def test_closed_session_says_nothing_more() -> None:
 # Found by review.
 
 
-@protocol("connect.reply")
-def test_ttl_fits_every_timer_and_the_wire() -> None:
-    """A token that ends in the year 9999 is a token."""
-    client = Client(json_format=False).connect(exp=253_402_300_799)
-    (reply,) = client.replies()
-    assert reply["connect"]["ttl"] == 2**31 - 1
-    (answer,) = (effect for effect in client.effects if isinstance(effect, Answer))
-    assert PROTOBUF.decode(PROTOBUF.encode([answer.reply])) is not None
-
-
-@protocol("ping.pong", "close.owed")
-def test_pong_counts_while_a_reply_is_owed_to_a_draining_client() -> None:
-    """It is no command, and not counted as one that was dropped."""
-    client = Client().connect()
-    client.frame({"id": 5, "publish": {"channel": "chat:a", "data": 1}})
-    client.session.ping()
-    client.session.retire(errors.SHUTDOWN)
-    assert client.frame({}) == []
-    assert client.session.check_pong() == []
-
-
 @protocol("token.invalid")
 def test_log_learns_why_a_token_was_refused_and_the_client_does_not() -> None:
     """What would help who guesses stays here."""
@@ -710,343 +531,7 @@ def test_answer_that_is_no_json_is_an_error_that_trying_again_does_not_mend() ->
     assert reply["error"] == {"code": 100, "message": "the method's answer is not JSON"}
 
 
-# Subscriptions that come with the connection.
-
-CONNECT = {"id": 1, "connect": {"token": "t"}}
-PUBLISH = {"id": 5, "publish": {"channel": "chat:a", "data": 1}}
-
-
-def owner(*channels: str, user: str = "alice", **fields: Any) -> ConnectionClaims:
-    """The claims of a user whom the server subscribes to these channels."""
-    subs = {channel: ServerSubscription() for channel in channels}
-    return ConnectionClaims(user, subs=subs, **fields)
-
-
-def kinds(effects: list[Effect]) -> list[type]:
-    """What is to be done, in order."""
-    return [type(effect) for effect in effects]
-
-
-@protocol("connect.subs", "connect.reply")
-def test_connect_is_answered_when_all_its_subscriptions_are_there() -> None:
-    """The reply names them, with their data; they are entered behind it, and only then the connection is open."""
-    subs = {
-        "chat:a": ServerSubscription(data=Raw(b'{"seat":4}'), info=Raw(b"1")),
-        "$closed:b": ServerSubscription(),
-    }
-    client = Client(tokens={"t": ConnectionClaims("alice", subs=subs)})
-    effects = client.frame(CONNECT)
-    assert effects == [Identified("alice"), Join("chat:a", 1), Join("$closed:b", 2)]
-    assert client.session.state is SessionState.JOINING
-    assert (client.session.connected, client.session.greeted) == (True, False)
-    assert client.joined("$closed:b") == []
-    assert kinds(client.joined("chat:a")) == [Answer, Enter, Enter, Opened]
-    (reply,) = client.replies()
-    assert reply["id"] == 1
-    assert reply["connect"]["subs"] == {"chat:a": {"data": {"seat": 4}}, "$closed:b": {}}
-    assert client.session.greeted
-    (publish,) = client.frame(PUBLISH)
-    assert isinstance(publish, Publish)
-    assert json.loads(publish.info)["chan_info"] == 1
-
-
-@protocol("connect.subs", "connect.optimistic")
-def test_what_stands_behind_a_connect_that_waits_is_carried_out_in_order_behind_its_reply() -> None:
-    """In the same frame and in later ones."""
-    client = Client(tokens={"t": owner("chat:s")})
-    client.frame(CONNECT, {"id": 2, "subscribe": {"channel": "chat:a"}})
-    assert client.frame(PUBLISH, {"id": 6, "subscribe": {"channel": "chat:s"}}) == []
-    assert kinds(client.joined("chat:s")) == [Answer, Enter, Opened, Join, Publish, Answer]
-    assert [reply.get("error", {}).get("code") for reply in client.replies()] == [None, 105]
-
-
-@protocol("connect.subs", "connect.refused", "error.100")
-def test_connect_fails_with_the_first_of_its_subscriptions_that_does() -> None:
-    """All others are left, what waits is dropped silently, and the connection is useless."""
-    client = Client(tokens={"t": owner("chat:a", "chat:b", "chat:c")})
-    client.frame(CONNECT, PUBLISH)
-    client.joined("chat:a")
-    effects = client.joined("chat:b", errors.INTERNAL)
-    assert kinds(effects) == [Leave, Leave, Answer]
-    assert [(reply["id"], reply["error"]["code"]) for reply in client.replies()] == [(1, 100)]
-    assert client.session.state is SessionState.REFUSED
-    assert client.session.joined("chat:c", 3, 7) == []
-    assert client.close_code(PUBLISH) == 3501
-
-
-@protocol("connect.subs", "error.102", "error.107", "error.108")
-@pytest.mark.parametrize(
-    ("channel", "code"), [("nope:a", 102), ("chat:", 107), ("stocks:*", 107), ("raw:a", 108)]
-)
-def test_connect_with_a_subscription_that_cannot_be_is_an_error_that_says_so(channel: str, code: int) -> None:
-    """The token's issuer made a mistake, and the client can be told."""
-    client = Client(tokens={"t": owner("chat:a", channel)})
-    assert client.error(CONNECT) == code
-    assert client.replies()[0]["error"]["message"].endswith(f"(the server-side subscription {channel!r})")
-    assert Identified not in kinds(client.effects)
-    assert len(client.session.subscriptions) == 0
-
-
-@protocol("disconnect.3505")
-def test_more_subscriptions_than_a_connection_may_have_close_it() -> None:
-    """As many as it may have are fine; the personal channel counts."""
-    limit = {"channel_limit": 2}
-    assert Client(client=limit, tokens={"t": owner("chat:a", "chat:b", "chat:c")}).close_code(CONNECT) == 3505
-    fine = Client(client=limit, tokens={"t": owner("chat:a", "chat:b")})
-    assert kinds(fine.frame(CONNECT)) == [Identified, Join, Join]
-    personal = {**limit, "subscribe_to_user_personal_channel": {"enabled": True}}
-    assert Client(client=personal, tokens={"t": owner("chat:a", "chat:b")}).close_code(CONNECT) == 3505
-
-
-@protocol("connect.stale", "close.owed")
-@pytest.mark.parametrize("how", ["stale", "retire", "close", "pong"])
-def test_connection_may_end_while_its_connect_command_waits(how: str) -> None:
-    """By the clock, by the operator, or by its own mistake; late results change nothing."""
-    client = Client(tokens={"t": owner("chat:a")})
-    client.frame(CONNECT, PUBLISH)
-    session = client.session
-    (close, *rest) = {
-        "stale": session.check_stale,
-        "retire": lambda: session.retire(errors.SHUTDOWN),
-        "close": lambda: session.close(errors.CONNECTION_CLOSED),
-        "pong": lambda: client.frame({}, PUBLISH),
-    }[how]()
-    assert isinstance(close, Close)
-    assert rest == ([Dropped(1)] if how == "pong" else [])
-    assert session.joined("chat:a", 1, 7) == []
-    assert session.state is SessionState.CLOSED
-
-
-def test_orders_count_while_the_connect_command_waits() -> None:
-    """One channel is added to the reply, another taken out of it: the reply need not wait for that any more."""
-    client = Client(tokens={"t": owner("chat:a", "chat:b")})
-    client.frame(CONNECT)
-    assert client.session.subscribe("chat:c", Grant()) == [Join("chat:c", 3)]
-    client.joined("chat:b")
-    client.joined("chat:c")
-    client.effects = client.session.unsubscribe("chat:a", errors.UNSUBSCRIBED_BY_SERVER)
-    assert kinds(client.effects) == [Leave, Answer, Enter, Enter, Opened]
-    assert sorted(client.replies()[0]["connect"]["subs"]) == ["chat:b", "chat:c"]
-
-
-@protocol("connect.subs")
-@pytest.mark.parametrize(("namespace", "channel"), [("", "#alice"), ("users", "users:#alice")])
-def test_personal_channel_of_a_user(namespace: str, channel: str) -> None:
-    """Of each that has a name; what the token says of it counts."""
-    personal = {"subscribe_to_user_personal_channel": {"enabled": True, "namespace": namespace}}
-    subs = {channel: ServerSubscription(data=Raw(b"1"))}
-    tokens = {"t": owner(), "none": owner(user=""), "own": ConnectionClaims("alice", subs=subs)}
-    client = Client(client=personal, tokens=tokens)
-    assert client.frame(CONNECT) == [Identified("alice"), Join(channel, 1)]
-    client.joined(channel)
-    assert client.replies()[0]["connect"]["subs"] == {channel: {}}
-    anonymous = Client(client=personal, tokens=tokens)
-    assert kinds(anonymous.frame({"id": 1, "connect": {"token": "none"}})) == [Identified, Answer, Opened]
-    own = Client(client=personal, tokens=tokens)
-    own.frame({"id": 1, "connect": {"token": "own"}})
-    own.joined(channel)
-    assert own.replies()[0]["connect"]["subs"] == {channel: {"data": 1}}
-    assert Join not in kinds(Client(tokens=tokens).frame(CONNECT))
-
-
-@protocol("channel.user_limited", "error.107")
-@pytest.mark.parametrize("user", ["alice,bob", "x#bob", ",", "#"])
-def test_user_whose_personal_channel_would_name_others_gets_none(user: str) -> None:
-    """`#x#bob` is limited to bob, and `#alice,bob` to two others."""
-    personal = {"subscribe_to_user_personal_channel": {"enabled": True}}
-    client = Client(client=personal, tokens={"t": owner(user=user)})
-    assert client.error(CONNECT) == 107
-
-
-# Keys that have to be fetched.
-
-
-class Waiting(Client):
-    """A client one of whose commands waits for a key; the key makes each token what it says in `then`."""
-
-    def __init__(self, then: Any, **config: Any) -> None:
-        tokens = {"t": owner(), "w": KeyWanted("keys")}
-        super().__init__(tokens=tokens, **config)
-        self._then = then
-
-    def go_on(self) -> list[Effect]:
-        """The key is there: tokens that wanted it can be judged."""
-        assert self.tokens is not None
-        self.tokens.verdicts["w"] = self._then
-        return super().go_on()
-
-
-@protocol("connect.optimistic", "command.connect")
-def test_connect_waits_for_a_key_and_all_behind_it_waits_in_order() -> None:
-    """Nothing is carried out before it, and nobody is anybody yet."""
-    client = Waiting(owner())
-    assert client.frame({"id": 1, "connect": {"token": "w"}}, PUBLISH) == [FetchKeys("keys")]
-    assert client.session.state is SessionState.CONNECTING
-    assert client.frame({"id": 6, "publish": {"channel": "chat:a", "data": 2}}) == []
-    effects = client.go_on()
-    assert kinds(effects) == [Identified, Answer, Opened, Publish, Publish]
-    assert [effect.ids for effect in effects if isinstance(effect, Publish)] == [(5,), (6,)]
-
-
-@protocol("error.111")
-def test_command_that_takes_too_much_memory_to_wait_is_turned_away() -> None:
-    """No key is fetched for it, and nothing waits."""
-    client = Waiting(owner())
-    client.frame(CONNECT)
-    subscribe = {"channel": "closed:a", "token": "w", "tf": {"nodes": [{}] * 1000}}
-    assert client.error({"id": 2, "subscribe": subscribe}) == 111
-    assert kinds(client.frame(PUBLISH)) == [Publish]
-
-
-@protocol("token.subscription", "command.refresh", "command.sub_refresh")
-@pytest.mark.parametrize(
-    ("command", "then", "expected"),
-    [
-        ({"subscribe": {"channel": "closed:a", "token": "w"}}, SubscriptionClaims("alice", "closed:a"), Join),
-        ({"refresh": {"token": "w"}}, ConnectionClaims("alice"), Answer),
-        ({"sub_refresh": {"channel": "chat:a", "token": "w"}}, SubscriptionClaims("alice", "chat:a"), Answer),
-    ],
-    ids=["subscribe", "refresh", "sub_refresh"],
-)
-def test_each_command_with_a_token_waits_for_its_key(
-    command: dict[str, Any], then: Any, expected: type
-) -> None:
-    """What stood before it is done, what stands behind it waits; pongs pass."""
-    client = Waiting(then)
-    client.frame(CONNECT)
-    client.subscribe("chat:a")
-    effects = client.frame(PUBLISH, {"id": 6, **command}, {"id": 7, "unsubscribe": {"channel": "chat:a"}})
-    assert kinds(effects) == [Publish, FetchKeys]
-    client.session.ping()
-    assert client.frame({}, {"id": 8, "publish": {"channel": "chat:a", "data": 1}}) == []
-    assert client.session.check_pong() == []
-    assert client.session.ping() == [Ping()]
-    effects = client.go_on()
-    assert kinds(effects) == [expected, Leave, Answer, Publish]
-    assert client.go_on() == []
-
-
-@protocol("error.100")
-@pytest.mark.parametrize("method", ["connect", "subscribe", "refresh", "sub_refresh"])
-def test_keys_that_cannot_be_had_are_a_temporary_error(method: str) -> None:
-    """The SDK tries again; a connection that has its reply goes on."""
-    client = Waiting(TokenProblem.UNAVAILABLE)
-    if method != "connect":
-        client.frame(CONNECT)
-    fields = {"channel": "closed:a"} if method in {"subscribe", "sub_refresh"} else {}
-    assert client.frame({"id": 6, method: {"token": "w", **fields}}, PUBLISH) == [FetchKeys("keys")]
-    effects = client.go_on()
-    (reply,) = client.replies()
-    assert (reply["id"], reply["error"]["code"], reply["error"]["temporary"]) == (6, 100, True)
-    assert kinds(effects) == ([Answer] if method == "connect" else [Answer, Publish])
-
-
-def test_second_command_that_wants_a_key_waits_behind_the_first() -> None:
-    """One fetch at a time; the rest keeps its order."""
-    client = Waiting(SubscriptionClaims("alice", "closed:a"))
-    assert client.tokens is not None
-    client.tokens.verdicts["v"] = KeyWanted("others")
-    client.frame(CONNECT)
-    client.frame(
-        {"id": 2, "subscribe": {"channel": "closed:a", "token": "w"}},
-        {"id": 3, "subscribe": {"channel": "closed:b", "token": "v"}},
-        PUBLISH,
-    )
-    assert client.go_on() == [Join("closed:a", 1), FetchKeys("others")]
-    client.tokens.verdicts["v"] = SubscriptionClaims("alice", "closed:b")
-    assert kinds(client.go_on()) == [Join, Publish]
-
-
-@protocol("close.owed", "disconnect.3502")
-@pytest.mark.parametrize("how", ["retire", "close", "expiry", "stale"])
-def test_connection_may_end_while_a_key_is_fetched(how: str) -> None:
-    """What waits is dropped, and the key comes in vain."""
-    client = Waiting(owner())
-    if how == "stale":
-        client.frame({"id": 1, "connect": {"token": "w"}})
-    else:
-        client.frame(CONNECT)
-        client.frame({"id": 6, "refresh": {"token": "w"}}, PUBLISH)
-    session = client.session
-    session.expire_at(1)
-    effects = {
-        "retire": lambda: session.retire(errors.SHUTDOWN),
-        "close": lambda: session.close(errors.CONNECTION_CLOSED),
-        "expiry": session.check_expiry,
-        "stale": session.check_stale,
-    }[how]()
-    assert kinds(effects) == ([Dropped, Close] if how == "retire" else [Close])
-    assert client.go_on() == []
-    assert client.frame(PUBLISH) == [Dropped(1)]
-
-
-@protocol("close.owed")
-def test_retiring_connection_is_owed_no_command_that_waits() -> None:
-    """But the replies to those that were carried out."""
-    client = Waiting(owner())
-    client.frame(CONNECT)
-    client.frame(PUBLISH, {"id": 6, "refresh": {"token": "w"}}, PUBLISH)
-    assert client.session.retire(errors.SHUTDOWN) == [Dropped(2)]
-    assert client.frame(PUBLISH) == [Dropped(1)]
-    assert client.go_on() == []
-    assert kinds(client.session.published([5], 0.0, None)) == [Published, Close]
-
-
-@protocol("error.111")
-def test_commands_that_wait_for_a_key_are_bounded_in_number() -> None:
-    """The rest is refused for the moment, in time of its own; what has no id cannot be told."""
-    client = Waiting(owner(), client={"inflight_limit": 2}, send={"enabled": True})
-    client.frame({"id": 1, "connect": {"token": "w"}})
-    client.clock.advance(3)
-    client.frame(PUBLISH, {"id": 6, "rpc": {"method": "m"}}, {"send": {"data": 1}}, {"id": 7})
-    assert [(reply["id"], reply["error"]["code"]) for reply in client.replies()] == [(6, 111)]
-    assert [effect.started for effect in client.effects if isinstance(effect, Answer)] == [1003.0]
-    assert client.effects[1:] == [Dropped(1), Dropped(1)]
-    assert kinds(client.go_on()) == [Identified, Answer, Opened, Publish]
-
-
-@protocol("error.111")
-def test_commands_that_wait_for_a_key_are_bounded_in_bytes() -> None:
-    """Those of whole frames: neither a pong nor a small command at its head lets a large one in."""
-    client = Waiting(owner())
-    client.frame(CONNECT)
-    client.session.ping()
-    client.frame({"id": 2, "refresh": {"token": "w"}})
-    large = {"id": 5, "publish": {"channel": "chat:a", "data": "x" * (MAX_BYTES // 2)}}
-    assert client.frame(large) == []
-    client.frame({"id": 6, "unsubscribe": {"channel": "chat:a"}}, {**large, "id": 7})
-    assert [(reply["id"], reply["error"]["code"]) for reply in client.replies()] == [(6, 111), (7, 111)]
-    client.frame({}, {**large, "id": 8})
-    assert [(reply["id"], reply["error"]["code"]) for reply in client.replies()] == [(8, 111)]
-    assert client.frame({"id": 9, "unsubscribe": {"channel": "chat:a"}}) == []
-    assert [type(effect) for effect in client.go_on()] == [Answer, Publish, Answer]
-
-
-@protocol("error.111")
-def test_bytes_that_wait_count_on_when_a_second_command_waits() -> None:
-    """Whoever asks for one key after another cannot make the line longer."""
-    client = Waiting(owner())
-    assert client.tokens is not None
-    client.tokens.verdicts["v"] = KeyWanted("others")
-    client.frame(CONNECT)
-    client.frame({"id": 2, "refresh": {"token": "w"}})
-    large = {"channel": "chat:a", "data": "x" * (MAX_BYTES // 2)}
-    client.frame({"id": 3, "refresh": {"token": "v"}}, {"id": 4, "publish": large})
-    assert kinds(client.go_on()) == [Answer, FetchKeys]
-    client.frame({"id": 5, "publish": large})
-    assert client.replies()[0]["error"]["code"] == 111
-
-
-@protocol("disconnect.3501", "command.id")
-def test_what_waits_is_judged_in_its_turn() -> None:
-    """A mistake behind a command that waits closes after it."""
-    client = Waiting(owner())
-    client.frame({"id": 1, "connect": {"token": "w"}}, {"id": 2, "connect": {"token": "w"}})
-    effects = client.go_on()
-    assert kinds(effects) == [Identified, Answer, Opened, Close]
-
-
-# A token of the handshake, and one connection of a user.
+# A token of the handshake.
 
 
 @protocol("connect.reply", "disconnect.3005")
@@ -1059,54 +544,6 @@ def test_token_of_the_handshake_is_not_the_clients_to_refresh() -> None:
     assert [effect for effect in client.effects if isinstance(effect, ExpireIn)] == [ExpireIn(60.0)]
     client.clock.advance(60)
     assert client.session.check_expiry() == [Close(errors.CONNECTION_EXPIRED)]
-
-
-@protocol("disconnect.3504")
-def test_second_connection_of_a_user_is_refused_where_that_is_configured() -> None:
-    """Anonymous users are different people; elsewhere it is let in."""
-    refuse = {"client": {"single_connection": "refuse"}}
-    for config, user, code in ((refuse, "alice", 3504), (refuse, "", 0), ({}, "alice", 0)):
-        client = Client(tokens={"t": owner(user=user)}, **config)
-        client.users.add(user, cast("Any", SimpleNamespace(session=SimpleNamespace(connected=True))))
-        effects = client.frame(CONNECT)
-        assert [effect.disconnect.code for effect in effects if isinstance(effect, Close)] == (
-            [code] if code else []
-        )
-        assert Identified not in kinds(effects) or not code
-    first = Client(tokens={"t": owner()}, **refuse)
-    assert first.frame(CONNECT)[-1] == Opened(replaces=False)
-
-
-@protocol("disconnect.3504", "connect.user_limit")
-def test_user_with_as_many_connections_as_it_may_have_is_refused_another() -> None:
-    """Connections on their way out keep nobody out, other users are not concerned, anonymous ones are not one user."""
-    for user, living, leaving, code in (
-        ("alice", 2, 0, 3504),
-        ("alice", 1, 5, 0),
-        ("bob", 0, 0, 0),
-        ("", 5, 0, 0),
-    ):
-        client = Client(tokens={"t": owner(user=user)}, client={"user_connection_limit": 2})
-        for connected in [True] * living + [False] * leaving:
-            session = cast("Session", SimpleNamespace(connected=connected))
-            client.users.add(user, Connection(session, RecordingTransport(), 0.0))
-        closes = [effect.disconnect for effect in client.frame(CONNECT) if isinstance(effect, Close)]
-        assert [close.code for close in closes] == ([code] if code else [])
-        assert client.session.party.user == user
-        assert all("the user has 2 on this edge" in close.reason for close in closes)
-
-
-@protocol("disconnect.3503")
-@pytest.mark.parametrize(
-    ("mode", "user", "replaces"),
-    [("off", "alice", False), ("refuse", "alice", False), ("replace", "alice", True), ("replace", "", False)],
-)
-def test_connection_that_replaces_others_says_so_when_it_is_open(
-    mode: str, user: str, replaces: bool
-) -> None:
-    """Never for anonymous users."""
-    client = Client(client={"single_connection": mode}, tokens={"t": owner(user=user)})
-    assert client.frame(CONNECT)[-1] == Opened(replaces=replaces)
 
 
 # What the server asks for.

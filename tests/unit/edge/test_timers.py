@@ -9,15 +9,21 @@ from tidewire.edge.session import Session
 from tidewire.edge.timers import TICK, Timer, Timers, Timing
 from tidewire.edge.users import Users
 from tidewire.kernel.ids import ConnectionId
+from tidewire.kernel.wheel import Wheel
 
 TIMING = Timing(ping=25.0, pong=8.0, stale=10.0)
 
 
-@pytest.fixture
-def connection() -> Connection:
+def made() -> Connection:
     """Any connection: timers only keep it."""
     session = Session(ConnectionId("c1"), rules(ManualClock()), Users(), json=True)
     return Connection(session, RecordingTransport(), 0.0)
+
+
+@pytest.fixture
+def connection() -> Connection:
+    """One of them."""
+    return made()
 
 
 def due(timers: Timers, ticks: int) -> list[tuple[int, Timer]]:
@@ -56,6 +62,37 @@ def test_cleared_connection_is_never_due_again(connection: Connection) -> None:
     timers.clear(connection)
     assert due(timers, 50) == []
     assert all(len(wheel) == 0 for wheel in timers._wheels)
+
+
+@pytest.mark.parametrize("kept", list(Timer))
+def test_clearing_touches_only_the_wheels_on_which_the_connection_is(
+    connection: Connection, kept: Timer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearly all connections end with one or two of five deadlines: it is not looked for on the others."""
+    timers = Timers(TIMING, lambda: 0.0)
+    timers.set(connection, kept, 1.0)
+    asked: list[int] = []
+    discard = Wheel.discard
+
+    def recorded(wheel: Wheel[Connection], item: Connection, due: int) -> None:
+        asked.append(due)
+        discard(wheel, item, due)
+
+    monkeypatch.setattr(Wheel, "discard", recorded)
+    timers.clear(connection)
+    assert asked == [10]
+    assert all(len(wheel) == 0 for wheel in timers._wheels)
+
+
+def test_clearing_one_connection_leaves_those_due_in_the_same_tick() -> None:
+    """Also one that was never due."""
+    one, other, never = (made() for _ in range(3))
+    timers = Timers(TIMING, lambda: 0.0)
+    timers.set(one, Timer.PING, 0.3)
+    timers.set(other, Timer.PING, 0.3)
+    timers.clear(one)
+    timers.clear(never)
+    assert [timers.advance() for _ in range(4)] == [[], [], [(Timer.PING, other)], []]
 
 
 def test_all_kinds_may_be_due_in_one_tick(connection: Connection) -> None:

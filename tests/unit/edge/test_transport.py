@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from string import hexdigits
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
@@ -378,3 +380,29 @@ def test_a_connection_is_freed_at_its_end_without_the_garbage_collector(door: Do
         assert len(left()) == before
     finally:
         gc.enable()
+
+
+# Client ids.
+
+
+def test_client_ids_are_random_uuids_and_all_different() -> None:
+    """Version 4 and the variant of RFC 9562, sections 4.1 and 5.4, in the usual form; every digit that is free varies."""
+    found = [transport._new_client() for _ in range(1000)]
+    for client in found:
+        uuid = UUID(client)
+        assert (str(uuid), uuid.version, uuid.variant) == (client, 4, RFC_4122)
+    assert len(set(found)) == len(found)
+    hyphens = {8: "-", 13: "-", 18: "-", 23: "-"}
+    expected = [
+        hyphens.get(at, "4" if at == 14 else "89ab" if at == 19 else hexdigits[:16]) for at in range(36)
+    ]
+    columns = list(zip(*found, strict=True))
+    assert ["".join(sorted(set(digits))) for digits in columns] == expected
+    assert len(set(columns)) == 36 - 3, "but for the hyphens, none repeats another"
+
+
+def test_each_connection_has_a_client_id_of_its_own(door: Door) -> None:
+    """From its upgrade on."""
+    for _ in range(3):
+        door.opened()
+    assert len({connection.session.party.client for connection in door.dispatcher.connections}) == 3

@@ -18,6 +18,7 @@ from tidewire.edge.upgrade import (
     Answer,
     answer_to,
     refusal,
+    tokens_of,
 )
 
 NODE = CLIENTS["Node ws"]
@@ -180,3 +181,11 @@ def test_refusal_is_a_whole_response(retry_after: int) -> None:
     assert int(fields["Content-Length"]) == len(body.encode())
     assert parsedate_to_datetime(fields["Date"]).tzinfo is not None
     assert fields.get("Retry-After") == ("7" if retry_after else None)
+
+
+def test_tokens_that_are_kept_for_others_cannot_be_changed() -> None:
+    """All requests with the same fields share them."""
+    kept = tokens_of(("keep-alive, Upgrade",))
+    assert kept == ("keep-alive", "upgrade")
+    assert tokens_of(("keep-alive, Upgrade",)) is kept
+    assert tokens_of(("a b",)) == ()

@@ -94,6 +94,19 @@ def test_value_on_a_bound_belongs_to_it() -> None:
     assert value(family, "_sum") == 213.5 + 1e9
 
 
+def test_values_that_are_equal_are_noted_together() -> None:
+    """As if each were noted by itself, also where that is the first of its labels."""
+    together, each = (Histogram("tidewire_sizes", "x", bounds=(1, 10), labels=["method"]) for _ in range(2))
+    for number, count in ((0.5, 3), (10, 2), (11, 4), (10, 1)):
+        together.observe(number, ("publish",), count)
+        for _ in range(count):
+            each.observe(number, ("publish",))
+    family = families(together)["tidewire_sizes"]
+    assert value(family, "_count", method="publish") == 10
+    assert value(family, "_sum", method="publish") == 75.5
+    assert samples(family) == samples(families(each)["tidewire_sizes"])
+
+
 def test_histogram_keeps_labels_apart() -> None:
     """One histogram for each combination."""
     histogram = Histogram("tidewire_seconds", "x", bounds=(1.0,), labels=["method"])

@@ -1,0 +1,88 @@
+"""What sessions ask of the hub: to hear a channel, to be a member of it, to leave it; and what a reload makes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import starmap
+from typing import TYPE_CHECKING
+
+from tidewire.kernel import errors
+from tidewire.kernel.channels import is_pattern
+from tidewire.kernel.errors import ReplyError
+
+if TYPE_CHECKING:
+    from tidewire.edge.connection import Connection
+    from tidewire.edge.effects import Effect, Enter, Join, Leave
+    from tidewire.edge.hub import Hub
+    from tidewire.edge.pacer import Pacer
+    from tidewire.edge.rules import Rules
+
+NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace is gone")
+
+
+class Memberships:
+    """Acts on `Join`, `Enter` and `Leave`; `perform` takes what a session makes of a result that comes later."""
+
+    __slots__ = ("_deliveries", "_hub", "_namespaces", "_pacer", "_perform", "_rules")
+
+    def __init__(
+        self, rules: Rules, hub: Hub, pacer: Pacer, perform: Callable[[Connection, Iterable[Effect]], None]
+    ) -> None:
+        self._rules = rules
+        self._hub = hub
+        self._pacer = pacer
+        self._perform = perform
+        self._namespaces = rules.namespaces.names
+        self._deliveries = rules.namespaces.deliveries
+
+    def join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
+        """Hear a channel; return what the session makes of a result that is known at once."""
+        name, attempt = effect.channel, effect.attempt
+        namespace = self._rules.namespaces.find(name)
+        if isinstance(namespace, ReplyError):  # the configuration has changed since the command was judged
+            return connection.session.joined(name, attempt, namespace)
+        pattern = namespace.options.allow_wildcards and is_pattern(name)
+        found = self._hub.join(
+            connection,
+            name,
+            attempt,
+            binary=namespace.binary,
+            pattern=pattern,
+            deltas=namespace.options.delta_publish,
+            delivery=namespace.delivery,
+        )
+        return () if found is None else connection.session.joined(name, attempt, found)
+
+    def joined(self, connection: Connection, channel: str, attempt: int, outcome: int | ReplyError) -> None:
+        """Take the hub's result of a `join` that was not known at once."""
+        self._perform(connection, connection.session.joined(channel, attempt, outcome))
+
+    def enter(self, connection: Connection, effect: Enter) -> Iterable[Effect]:
+        """Deliver publications from now on."""
+        self._hub.enter(connection, effect.channel, effect.traits)
+        return ()
+
+    def leave(self, connection: Connection, effect: Leave) -> Iterable[Effect]:
+        """Deliver none any more."""
+        self._hub.leave(connection, effect.channel, effect.traits)
+        return ()
+
+    def reconfigured(self) -> None:
+        """Follow rules that were replaced.
+
+        The rights that a subscription began with are not asked for again. Only the subscriptions of namespaces that are gone
+        end. What waits in channels whose namespace batches or conflates in another way follows that.
+        """
+        names = self._rules.namespaces.names
+        gone, self._namespaces = self._namespaces - names, names
+        if gone:
+            self._pacer.add(starmap(self._end, self._hub.memberships(gone)))
+        deliveries = self._rules.namespaces.deliveries
+        if deliveries != self._deliveries:
+            self._deliveries = deliveries
+            self._pacer.add(self._hub.follow(self._rules.delivery))
+
+    def _end(self, connection: Connection, channel: str) -> None:
+        """End a subscription, unless its namespace has come back meanwhile."""
+        if self._rules.namespaces.find(channel) is errors.UNKNOWN_CHANNEL:
+            self._perform(connection, connection.session.unsubscribe(channel, NAMESPACE_GONE))
