@@ -54,6 +54,14 @@ class Batches:
             self._put(channel, pace)
             self._arm()
 
+    def send_all(self) -> None:
+        """Send what waits, before its time: some of those it is for will not be here then."""
+        for _, _, channel in list(self._queue):  # each stays in its place, with nothing to send
+            if channel.pending and channel.pace is not None:
+                self._send_now(channel, channel.pace, self._clock.monotonic())
+            elif channel.pending:
+                self._send(channel)
+
     def _send_now(self, channel: Channel, pace: Pace, now: float) -> None:
         if pace.delivery.max_delay:
             self._metrics.batched(len(channel.pending), now - pace.began)

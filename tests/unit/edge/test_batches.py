@@ -124,3 +124,19 @@ def test_channel_that_fails_holds_up_no_other(stage: Stage, monkeypatch: pytest.
     monkeypatch.undo()
     stage.timer.run(0.05)
     assert [name for _, name, _ in stage.sent] == ["a", "b", "b"]
+
+
+def test_all_that_waits_is_sent_before_its_time(stage: Stage) -> None:
+    """Also of a channel that batches no more; and what comes then waits for its own."""
+    channel, other, plain = stage.channel(), stage.channel("b"), stage.channel("c")
+    for each in (channel, other, plain):
+        stage.publish(each, 3)
+    plain.adopt(None)
+    stage.timer.run(0.02)
+    stage.batches.send_all()
+    stage.batches.send_all()
+    assert stage.sent[3:] == [(20, "a", 2), (20, "b", 2), (20, "c", 2)]
+    stage.publish(channel)
+    stage.timer.run(0.2)
+    assert stage.sent[6:] == [(70, "a", 1)]
+    assert len(stage.batches) == 0
