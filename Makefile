@@ -44,7 +44,7 @@ fuzz: setup-sdks ## fuzz what reads strangers' bytes: FUZZ_RUNS inputs (10 milli
 setup-peers: ## the same, and the servers of others that `make bench` measures beside ours where they are installed
 	@scripts/setup.sh peers
 
-bench: setup ## measure the edge beside a C server (a quarter of an hour); BENCH="--quick" only tries it, "--help" tells more
+bench: setup ## measure the edge beside a C server (25 minutes with peers); BENCH="--quick" only tries it, "--help" tells more
 	@.venv/bin/python -m bench.load $(BENCH)
 
 soak-churn: setup ## let clients come and go for an hour and judge whether memory stays flat; SOAK="--minutes 5" is shorter

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection as Pipe
 from typing import cast
@@ -61,9 +61,10 @@ class LoopbackLink:
         self._callbacks[subject] = callback
         return 1
 
-    def publish(self, subject: bytes, payload: bytes, header: bytes) -> None:
+    def publish_all(self, subject: bytes, payloads: Sequence[bytes], header: bytes) -> None:
         """See NatsLink."""
-        self._callbacks[subject](subject, b"", header, payload)
+        for payload in payloads:
+            self._callbacks[subject](subject, b"", header, payload)
 
     def barrier(self, callback: Callable[[bool], None], _timeout: float) -> None:
         """See NatsLink."""
@@ -111,8 +112,8 @@ class Bench:
         pacer = Pacer(clock, at_once)
         self.dispatcher = Dispatcher(rules, self.hub, broker, FakeKeys(), telemetry, timers, pacer, spans)
         self.client = self.dispatcher.opened(ConnectionId("c"), NullTransport(), json=True)
-        self.dispatcher.received(self.client, b'{"id":1,"connect":{"token":"%b"}}' % token().encode())
-        self.dispatcher.received(self.client, b'{"id":2,"subscribe":{"channel":"chat:room"}}')
+        self.dispatcher.received(self.client, [b'{"id":1,"connect":{"token":"%b"}}' % token().encode()])
+        self.dispatcher.received(self.client, [b'{"id":2,"subscribe":{"channel":"chat:room"}}'])
         self.link.pass_on()
 
     def run(self) -> tuple[float, float]:
@@ -120,7 +121,7 @@ class Bench:
         frame = b'{"id":3,"publish":{"channel":"chat:room","data":{"text":"Hello, everybody in this room"}}}'
         all_began, loop_began = time.process_time(), time.thread_time()
         for _ in range(COMMANDS):
-            self.dispatcher.received(self.client, frame)
+            self.dispatcher.received(self.client, [frame])
             self.hub.flush()
             self.link.pass_on()
         loop = time.thread_time() - loop_began

@@ -67,7 +67,7 @@ def flame(stand: Stand, plan: Plan, file: Path) -> None:
         if stage == "measuring":
             record(side.target.pid, plan.seconds, file, stand.name)
 
-    with Side.start("edge", tidewire, plan, stand.connections) as side:
+    with Side("edge", tidewire, plan, stand.connections) as side:
         side.join(stand.connections, stand.channels)
         side.fleet.run(order, on_stage)
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -15,7 +16,7 @@ from bench.load.rows import Row, Size, Stand
 from bench.load.servers import PREFIX, Server, Target, Tools
 from bench.load.tools import CONNECTIONS_PER_PROCESS, Answer, Fleet, Generator
 
-MEMORY_SETTLES = 2.0
+MEMORY_SETTLES = 1.0
 """Seconds after which an idle server's memory is read."""
 FAULTS = ("failed", "unanswered", "undelivered", "skipped", "repeated", "stale", "errors", "closed")
 """What a generator says of what must not happen."""
@@ -91,31 +92,46 @@ class _Meter:
 
 
 class Side:
-    """A running server and the generators of its connections."""
+    """A server and the generators of so many connections; both run within the context."""
 
-    def __init__(self, target: Target, fleet: Fleet) -> None:
-        self.target = target
-        self.fleet = fleet
+    def __init__(self, name: str, server: Server, plan: Plan, connections: int) -> None:
+        self._name = name
+        self._server = server
+        self._plan = plan
+        self._connections = connections
+        self._running = contextlib.ExitStack()
+        self.target: Target
+        self.fleet: Fleet
 
-    @classmethod
-    @contextlib.contextmanager
-    def start(cls, name: str, server: Server, plan: Plan, connections: int) -> Iterator[Self]:
-        """Start a server and the generators that so many connections need."""
-        folder = plan.tools.folder / f"{name.replace(' ', '-')}-{time.monotonic_ns()}"
+    def __enter__(self) -> Self:
+        plan = self._plan
+        folder = plan.tools.folder / f"{self._name.replace(' ', '-')}-{time.monotonic_ns()}"
         folder.mkdir()
-        program = plan.tools.programs / "loadgen"
         with contextlib.ExitStack() as stack:
-            target = stack.enter_context(server(msgspec.structs.replace(plan.tools, folder=folder)))
-            generators = [
-                stack.enter_context(
-                    Generator(program, target.port, target.protocol, target.tokens, target.ca)
-                )
-                for _ in range(0, connections, CONNECTIONS_PER_PROCESS)
-            ]
-            bind(target.pid, plan.server_cpu)
-            for generator in generators:
-                bind(generator.pid, plan.load_cpu)
-            yield cls(target, Fleet(generators))
+            self.target = stack.enter_context(
+                self._server(msgspec.structs.replace(plan.tools, folder=folder))
+            )
+            processes = range(0, self._connections, CONNECTIONS_PER_PROCESS)
+            self.fleet = Fleet([stack.enter_context(self._generator()) for _ in processes])
+            bind(self.target.pid, plan.server_cpu)
+            for pid in self.fleet.pids:
+                bind(pid, plan.load_cpu)
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.close()
+
+    def _generator(self) -> Generator:
+        program, target = self._plan.tools.programs / "loadgen", self.target
+        return Generator(program, target.port, target.protocol, target.tokens, target.ca)
+
+    def renew(self) -> None:
+        """Go on with a fresh server and fresh generators, which have no connections."""
+        self._running.close()
+        self.__enter__()
 
     def join(self, connections: int, channels: int) -> None:
         """Have so many connections; with channels they subscribe.
@@ -173,7 +189,7 @@ def measure_stand(stand: Stand, servers: Mapping[str, Server], plan: Plan) -> di
     """Return what each row gave with each of the servers, unless the stand has its own."""
     with contextlib.ExitStack() as stack:
         sides = {
-            name: stack.enter_context(Side.start(name, server, plan, stand.connections))
+            name: stack.enter_context(Side(name, server, plan, stand.connections))
             for name, server in {**(stand.servers or servers), **stand.further}.items()
         }
         for side in sides.values():
@@ -194,7 +210,7 @@ def _measure_row(row: Row, stand: Stand, sides: Mapping[str, Side], plan: Plan) 
             f"{stand.name}, {row.name}: {name}, run {len(results[name])}: {measurement.faults or 'good'}"
         )
         if measurement.spoilt:
-            sides[name].fleet.close()
+            sides[name].renew()
             sides[name].join(stand.connections, stand.channels)
     return results
 
@@ -207,8 +223,7 @@ def measure_connects(
     results: Results = {name: [] for name in servers}
     with contextlib.ExitStack() as stack:
         sides = {
-            name: stack.enter_context(Side.start(name, server, plan, count))
-            for name, server in servers.items()
+            name: stack.enter_context(Side(name, server, plan, count)) for name, server in servers.items()
         }
         for name in _alternated(sides, plan.runs):
             results[name].append(sides[name].connect(count, bare=name == bare))
@@ -221,7 +236,7 @@ def measure_memory(servers: Mapping[str, Server], plan: Plan, size: Size) -> dic
     found: dict[str, list[float]] = {name: [] for name in servers}
     few, many = size.memory_from, size.memory_to
     for name in _alternated(servers, plan.runs):
-        with Side.start(name, servers[name], plan, many) as side:
+        with Side(name, servers[name], plan, many) as side:
             grown = -side.idle_memory(few) + side.idle_memory(many)
         found[name].append(grown / (many - few))
         _progress(f"memory: {name}, run {len(found[name])}")

@@ -85,7 +85,6 @@ STANDS = (
         1,
         (
             Row(name="50k/s", rate=50_000),
-            Row(name="1 in flight", window=1),
             Row(name="16 in flight", window=16),
         ),
     ),
@@ -150,5 +149,5 @@ class Size(msgspec.Struct, frozen=True):
         return Size(self.connects // factor, self.memory_from // factor, self.memory_to // factor)
 
 
-PLAIN_SIZE = Size(connects=5_000, memory_from=1_000, memory_to=10_000)
+PLAIN_SIZE = Size(connects=5_000, memory_from=1_000, memory_to=5_000)
 SECURE_SIZE = Size(connects=2_000, memory_from=500, memory_to=3_000)

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from tests.support import nats_client
 from tests.support.balancer import Balancer, running_balancer
 from tests.support.checker import Checker, payload, record
-from tests.support.edges import PATIENT, EdgeProcess, edge_config, mapping, token
+from tests.support.edges import OPEN, PATIENT, EdgeProcess, edge_config, mapping, token
 from tests.support.nats_server import NatsServer
 from tests.support.node import Node, NodeClient, running_node
 from tests.support.protocol import protocol
@@ -336,6 +336,25 @@ class TestOneConnection:
             await asyncio.wait_for(client.gone.wait(), PATIENCE)
             assert client.close_code == 3001
             assert await pair.first.exit_code() == 0
+
+    async def test_batch_that_waits_goes_out_before_the_close(self, tmp_path: Path, clients: Clients) -> None:
+        """Long before its time; who is let go would never see it."""
+        seen: list[Any] = []
+
+        def on_push(line: bytes) -> None:
+            found = publication(line)
+            seen.append(found and found[1]["data"])
+
+        live = {"name": "live", **OPEN, "batch_max_delay": "10s"}
+        with running_pair(tmp_path, {"channel": {"namespaces": [live]}, "drain": {"window": 0}}) as pair:
+            viewer = await clients.join(pair.first.ws_url, token("viewer"), CHANNEL, on_push=on_push)
+            for number in range(3):
+                await viewer.command(publish={"channel": CHANNEL, "data": number})
+            assert seen == [0]
+            pair.first.terminate()
+            await asyncio.wait_for(viewer.gone.wait(), PATIENCE)
+            assert viewer.close_code == 3001
+            assert seen == [0, 1, 2]
 
     async def test_a_peer_that_never_answers_the_close_does_not_keep_the_edge(
         self, tmp_path: Path, clients: Clients

@@ -331,28 +331,39 @@ class Spoiling:
     """A side whose every run leaves a delivery behind."""
 
     def __init__(self) -> None:
-        self.fleet = self
         self.did: list[str] = []
 
     def run(self, order: Answer, counts: str) -> Measurement:
         self.did.append("run")
         return Measurement(1, 1, 0, 1, {"undelivered": 1})
 
-    def close(self) -> None:
-        self.did.append("close")
+    def renew(self) -> None:
+        self.did.append("renew")
 
     def join(self, connections: int, channels: int) -> None:
         self.did.append(f"join {connections} {channels}")
 
 
-def test_a_server_that_is_behind_gets_no_further_run_and_fresh_connections(plan: Plan) -> None:
+def test_a_server_that_is_behind_gets_no_further_run_and_starts_afresh(plan: Plan) -> None:
     """What it still owes would be taken for deliveries of the next row."""
     side = Spoiling()
     row = Row(name="rate", rate=1)
     three = msgspec.structs.replace(plan, runs=3)
     results = measure._measure_row(row, Stand("any", 50, 2, (row,)), {"bad": cast("Side", side)}, three)
-    assert side.did == ["run", "close", "join 50 2"]
+    assert side.did == ["run", "renew", "join 50 2"]
     assert [run.faults for run in results["bad"]] == [{"undelivered": 1}]
+
+
+def test_a_renewed_side_is_another_server_without_connections(plan: Plan) -> None:
+    """And takes as many as the first."""
+    with Side("limit", SERVERS[LIMIT], plan, 10) as side:
+        side.join(10, 1)
+        first = side.target
+        side.renew()
+        assert side.target.port != first.port
+        assert not Path(f"/proc/{first.pid}").exists()
+        side.join(10, 1)
+        delivered(side.run({"publishers": 1, "window": 1, "seconds": 0.1, "warmup": 0}, "deliveries"), 10)
 
 
 def test_a_line_has_medians_and_ratios_of_pairs_with_the_broker_counted() -> None:

@@ -249,7 +249,10 @@ class Edge:
         await self._listeners.close_public_in_order()
         grace = self._config.nats.publish_timeout + self._config.websocket.close_timeout + 1
         connections = len(self._dispatcher.connections)
-        await retire_all(self._dispatcher, drain.window, lambda: not self._gate.transports, grace)
+        send_waiting = self._hub.batches.send_all
+        await retire_all(
+            self._dispatcher, drain.window, lambda: not self._gate.transports, grace, send_waiting
+        )
         self._log.info("edge.drained", connections=connections, left=len(self._gate.transports))
 
     async def stop(self) -> None:

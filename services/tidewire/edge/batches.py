@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 EARLY = 0.001
 """Seconds by which a batch may go out before its time: the precision of the loop's timers."""
 
+MAX_HELD = 64 * 1024 * 1024
+"""Bytes that an edge holds back, over all channels; with more, a batch goes out when something comes for it."""
+
 
 class Batches:
     """Sends channels at their time. `later` calls back from the loop after so many seconds, unless it is cancelled."""
 
-    __slots__ = ("_clock", "_due_at", "_later", "_metrics", "_numbers", "_queue", "_send", "_timer")
+    __slots__ = ("_clock", "_due_at", "_later", "_metrics", "_numbers", "_queue", "_send", "_timer", "held")
 
     def __init__(self, metrics: Metrics, clock: Clock, later: Later, send: Callable[[Channel], None]) -> None:
         self._metrics = metrics
@@ -39,6 +42,8 @@ class Batches:
         self._numbers = count()
         self._timer: Timer | None = None
         self._due_at = 0.0
+        self.held = 0
+        """Bytes that wait."""
 
     def __len__(self) -> int:
         """Return how many channels wait for their time."""
@@ -48,11 +53,21 @@ class Batches:
         """Send what a channel has collected: now where it has rested for its delay or has enough, else when it has rested."""
         now = self._clock.monotonic()
         pace.began = pace.began or now
-        if now >= pace.free_at or len(channel.pending) >= pace.delivery.max_size:
+        self._count(channel)
+        if now >= pace.free_at or len(channel.pending) >= pace.delivery.max_size or self.held > MAX_HELD:
             self._send_now(channel, pace, now)
         elif not pace.queued:
             self._put(channel, pace)
             self._arm()
+
+    def send_all(self) -> None:
+        """Send what waits, before its time: some of those it is for will not be here then."""
+        for _, _, channel in list(self._queue):  # each stays in its place, with nothing to send
+            if channel.pending and channel.pace is not None:
+                self._send_now(channel, channel.pace, self._clock.monotonic())
+            elif channel.pending:
+                self._send(channel)
+                self._count(channel)
 
     def _send_now(self, channel: Channel, pace: Pace, now: float) -> None:
         if pace.delivery.max_delay:
@@ -60,6 +75,12 @@ class Batches:
         pace.began = 0.0
         pace.free_at = now + pace.delivery.max_delay
         self._send(channel)
+        self._count(channel)
+
+    def _count(self, channel: Channel) -> None:
+        """Take account of what a channel holds back now."""
+        self.held += channel.size - channel.held
+        channel.held = channel.size
 
     def _put(self, channel: Channel, pace: Pace) -> None:
         pace.queued = True
@@ -91,9 +112,10 @@ class Batches:
         if pace is not None:
             pace.queued = False
         if not channel.pending:
-            return
-        if pace is None:  # the namespace batches no more
+            self._count(channel)
+        elif pace is None:  # the namespace batches no more
             self._send(channel)
+            self._count(channel)
         elif pace.free_at > now + EARLY:
             self._put(channel, pace)
         else:

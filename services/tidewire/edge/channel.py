@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from tidewire.edge.conflation import Conflated
+from tidewire.edge.conflation import Batch, Conflated
 from tidewire.edge.deltas import Basis
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tidewire.edge.stragglers import Missed
 
     Collect = Callable[["Channel", Publication], None]
-    Pending = list[Publication] | Conflated
+    Pending = list[Publication] | Batch | Conflated
 
 
 class ChannelState(enum.Enum):
@@ -73,6 +73,7 @@ class Channel:
         "chain",
         "deltas",
         "handle",
+        "held",
         "id",
         "linger_due",
         "members",
@@ -99,6 +100,8 @@ class Channel:
         self.waiting: dict[Connection, int] = {}
         """Connections that have joined and not entered yet, with their attempt."""
         self.pending: Pending = []
+        self.held = 0
+        """Bytes of that, as far as `Batches` has counted them."""
         self.pace: Pace | None = None
 
     @property
@@ -110,6 +113,13 @@ class Channel:
     def conflates(self) -> bool:
         """Whether members may be sent the latest publication of a key only."""
         return self.pace is not None and self.pace.delivery.conflate
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait for a batch."""
+        return (
+            0 if isinstance(self.pending, list) and not isinstance(self.pending, Batch) else self.pending.size
+        )
 
     def receive(self, publication: Publication) -> None:
         """Take a publication from the broker; it goes out with the others of this turn, or of this batch."""
@@ -165,4 +175,6 @@ class Channel:
         return taken
 
     def _collection(self, publications: Iterable[Publication] = ()) -> Pending:
-        return Conflated(publications) if self.conflates else list(publications)
+        if self.pace is None:
+            return list(publications)
+        return Conflated(publications) if self.conflates else Batch(publications)

@@ -47,19 +47,36 @@ def latest(items: Iterable[tuple[Key | None, Item]]) -> list[tuple[Key | None, I
     return list(newest.values())
 
 
+class Batch(list["Publication"]):
+    """Publications that wait, all of them; `size`: the bytes of their data."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, publications: Iterable[Publication] = ()) -> None:
+        super().__init__(publications)
+        self.size = sum(len(each.data) for each in self)
+
+    def append(self, publication: Publication) -> None:
+        """Let a publication wait."""
+        super().append(publication)
+        self.size += len(publication.data)
+
+
 class Conflated:
     """Publications that wait. A newer one replaces an older one with the same key and the same tags.
 
     Those whose tags differ are both kept: a filter may want the older one. `latest` chooses when it is known who wants what.
     """
 
-    __slots__ = ("_numbers", "_publications", "replaced")
+    __slots__ = ("_numbers", "_publications", "replaced", "size")
 
     def __init__(self, publications: Iterable[Publication] = ()) -> None:
         self._publications: dict[object, Publication] = {}
         self._numbers = count()
         self.replaced = 0
         """Publications that nobody will get."""
+        self.size = 0
+        """Bytes of the data of those that wait."""
         for publication in publications:
             self.append(publication)
 
@@ -75,9 +92,11 @@ class Conflated:
         older = self._publications.pop(place, None)
         if older is not None:
             self.replaced += 1
+            self.size -= len(older.data)
             if older.span is not None:
                 older.span.end(subscribers=0)
         self._publications[place] = publication
+        self.size += len(publication.data)
 
     def _place(self, publication: Publication) -> object:
         key = key_of(publication)

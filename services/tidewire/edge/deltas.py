@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_BASE = 256 * 1024
 """Bytes of publications that deltas are made between, which takes milliseconds then."""
+MAX_AT_ONCE = 256 * 1024
+"""Bytes of the publications of one fan-out that deltas are made of, since nothing else has its turn meanwhile."""
 MAX_KEPT = 64 * 1024 * 1024
 """Bytes that an edge keeps to make deltas of, over all channels. After what finds no room the next goes whole."""
 
@@ -91,14 +93,15 @@ class Chain:
         `always`: deltas are wanted of all, not only of those whose publisher asked. `latest`: somebody has that basis.
         `whole`: without one nothing comes as a delta, else only the first does not.
         """
-        first = Link(publications[0].data, "first")
-        links = [self._next(publications[0], always=always) if latest else first]
-        self.keep(publications[0].data)
-        for publication in publications[1:]:
-            links.append(self._next(publication, always=always))
+        firsts = [Link(each.data, "first") for each in publications]
+        links: list[Link] = []
+        room = MAX_AT_ONCE
+        for publication, first in zip(publications, firsts, strict=True):
+            has_basis = latest or (links and not whole)
+            links.append(self._next(publication, room, always=always) if has_basis else first)
+            room -= len(publication.data)
             self.keep(publication.data)
-        to_others = [Link(each.data, "first") for each in publications] if whole else [first, *links[1:]]
-        return {Basis.LATEST: links, Basis.NOTHING: to_others}
+        return {Basis.LATEST: links, Basis.NOTHING: firsts if whole else [firsts[0], *links[1:]]}
 
     def keep(self, data: bytes | None) -> None:
         """Let this be the base of the next delta, where there is room; None: keep nothing."""
@@ -108,10 +111,10 @@ class Chain:
         self.base = data if fits else None
         deltas.kept += len(self.base or b"")
 
-    def _next(self, publication: Publication, *, always: bool) -> Link:
+    def _next(self, publication: Publication, room: int, *, always: bool) -> Link:
         data = publication.data
         if not (always or publication.delta):
             return Link(data, "unasked")
-        if self.base is None or len(data) > MAX_BASE:
+        if self.base is None or len(data) > min(MAX_BASE, room):
             return Link(data, "too_large")
         return self._deltas.between(self.base, data)

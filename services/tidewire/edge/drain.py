@@ -20,12 +20,17 @@ RECONNECT_TIME = 1.0
 
 
 async def retire_all(
-    dispatcher: Dispatcher, window: float, emptied: Callable[[], bool], grace: float
+    dispatcher: Dispatcher,
+    window: float,
+    emptied: Callable[[], bool],
+    grace: float,
+    send_waiting: Callable[[], None],
 ) -> None:
     """Close every connection with 3001, in random order, each once it is owed no reply, so that all are elsewhere in time.
 
     The last are told RECONNECT_TIME before `window` seconds are over (at half of a short window). Returns when `emptied`
-    says that the last socket is gone, at the latest `grace` seconds after the window.
+    says that the last socket is gone, at the latest `grace` seconds after the window. `send_waiting` has them get first what
+    is held back for a while.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -35,6 +40,7 @@ async def retire_all(
     step = math.ceil(len(waiting) * TICK / spread) if spread else len(waiting)
     while waiting:
         batch, waiting = waiting[:step], waiting[step:]
+        send_waiting()
         for connection in batch:
             dispatcher.retire(connection, errors.SHUTDOWN)
         if waiting:

@@ -31,7 +31,7 @@ class FanOutTelemetry:
             "tidewire_delta_deliveries",
             "Deliveries to subscribers that asked for deltas: delta, or the whole publication since it was the first one for "
             "them, no_gain (the delta is not smaller), unasked (neither delta_publish nor its publisher wants it), too_large "
-            "(it or the one before, or too much is kept in all).",
+            "(it, the one before, or what goes out with it; or too much is kept in all). Without those caught up with.",
             ["outcome"],
         )
         self._delta_saved = Counter(
@@ -60,7 +60,8 @@ class FanOutTelemetry:
         )
         self._conflated = Counter(
             "tidewire_publications_conflated",
-            "Publications that nobody was sent, since a newer one of their key came before their batch went out.",
+            "Publications that nobody was sent, since a newer one of their key came before their batch went out, with the same "
+            "tags: of others it depends on the subscriber's filter which is sent.",
         )
         self._withheld = Counter(
             "tidewire_deliveries_withheld",

@@ -98,7 +98,9 @@ class Hub:
         elif channel.linger_due:
             self._lingering.discard(channel, channel.linger_due)
             channel.linger_due = 0
-        channel.binary &= binary  # its namespace may have come back as another: JSON clients need JSON
+        if channel.binary and not binary:  # its namespace has come back as another: JSON clients need JSON
+            self._send(channel)  # what nobody has looked at, to those it may go to
+            channel.binary = False
         channel.deltas = deltas
         channel.waiting[connection] = attempt
         return channel.id if channel.state is ChannelState.LIVE else None

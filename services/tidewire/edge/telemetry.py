@@ -111,6 +111,11 @@ class Telemetry(FanOutTelemetry):
                     lambda: float(len(hub.batches)),
                 ),
                 Gauge(
+                    "tidewire_batches_held_bytes",
+                    "Bytes of the publications that wait in batches.",
+                    lambda: float(hub.batches.held),
+                ),
+                Gauge(
                     "tidewire_stragglers",
                     "Connections whose socket is full and that miss something in a conflating channel.",
                     lambda: float(len(hub.stragglers)),

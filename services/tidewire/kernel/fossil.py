@@ -5,8 +5,8 @@ the base, `size@offset,`, and literals, `size:bytes`; then the target's checksum
 
 The search is for publications that differ in a few places. What is the same at both ends is found first; then what comes
 about as far behind the last copy as the text that it did not have; after some misses, what is anywhere in the base. All of
-it has a bound: of windows, of blocks that are known of a base, of copies; and the steps grow where nothing is found. So the
-work is linear in the two sizes at worst.
+it has a bound: of windows, of misses, of blocks that are known of a base, of copies; and the steps grow where nothing is
+found. So the work is linear in the two sizes at worst.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ MAX_BLOCKS = 4096
 """Blocks that are known of the whole base, at even distances."""
 MISSES_PER_STEP = 64
 """After as many more misses the step from one place to the next grows by 2."""
+MAX_MISSES = 2048
+"""In all, however many copies lie between them, each of which begins the steps anew: a miss takes microseconds. As many as a
+text of 64 KiB takes of which nothing is in the base. What then follows is one literal up to the end that is the same."""
 MAX_COPIES = 512
 """Between the two ends; what they leave is one literal. A delta of so many pieces saves little, and costs the reader, too."""
 
@@ -110,8 +113,8 @@ def _between(base: bytes, target: bytes, start: int, end: int) -> Iterator[Copy]
     """Yield copies between these places of the target, of which the first is also the end of the first copy in the base."""
     known: dict[bytes, int] = {}
     at = free = near = start
-    misses = 0
-    while at + BLOCK <= end:
+    misses = total = 0
+    while at + BLOCK <= end and total < MAX_MISSES:
         block = target[at : at + BLOCK]
         source = base.find(block, near, near + 2 * min(at - free, NEAR) + SLACK)
         if source < 0 and misses >= PATIENCE:
@@ -124,6 +127,7 @@ def _between(base: bytes, target: bytes, start: int, end: int) -> Iterator[Copy]
             near, misses = copy.source + copy.size, 0
         else:
             misses += 1
+            total += 1
             # Odd, or it might miss the distance between the blocks for ever.
             at += 1 + misses // MISSES_PER_STEP * 2
 

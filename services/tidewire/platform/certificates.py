@@ -69,17 +69,22 @@ def read_identity(files: TlsFiles, now: float) -> Identity:
 
 def read_chain(files: TlsFiles) -> Sequence[x509.Certificate]:
     """Return the certificate and what stands behind it; raises CertificateError."""
-    content = _read("cert_file", files.cert_file)
+    return read_certificates("cert_file", files.cert_file)
+
+
+def read_certificates(setting: str, path: str) -> Sequence[x509.Certificate]:
+    """Return the certificates in the file that a setting names, at least one; raises CertificateError."""
+    content = read_file(setting, path)
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
         why = "holds no certificate in PEM (-----BEGIN CERTIFICATE-----)"
-        raise CertificateError("cert_file", files.cert_file, why) from None
+        raise CertificateError(setting, path, why) from None
 
 
 def check_key(files: TlsFiles, certificate: x509.Certificate) -> None:
     """Raise CertificateError unless the key file holds the certificate's key."""
-    content = _read("key_file", files.key_file)
+    content = read_file("key_file", files.key_file)
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError:
@@ -105,7 +110,8 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
     return (*hosts, *map(str, names.get_values_for_type(x509.IPAddress)))
 
 
-def _read(setting: str, path: str) -> bytes:
+def read_file(setting: str, path: str) -> bytes:
+    """Return the first MiB of a regular file; raises CertificateError."""
     try:
         if not Path(path).is_file():
             raise CertificateError(setting, path, "is not there, or no regular file")
@@ -149,7 +155,7 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def _ask_clients(context: ssl.SSLContext, ca_file: str) -> None:
-    content = _read("client_ca_file", ca_file)
+    content = read_file("client_ca_file", ca_file)
     try:
         context.load_verify_locations(cadata=content.decode("ascii"))
     except (ssl.SSLError, ValueError):

@@ -4,6 +4,7 @@ import pytest
 
 from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics, ManualTimer
+from tidewire.edge import batches
 from tidewire.edge.batches import Batches
 from tidewire.edge.channel import Channel
 from tidewire.edge.conflation import Delivery
@@ -124,3 +125,57 @@ def test_channel_that_fails_holds_up_no_other(stage: Stage, monkeypatch: pytest.
     monkeypatch.undo()
     stage.timer.run(0.05)
     assert [name for _, name, _ in stage.sent] == ["a", "b", "b"]
+
+
+def test_all_that_waits_is_sent_before_its_time(stage: Stage) -> None:
+    """Also of a channel that batches no more; and what comes then waits for its own."""
+    channel, other, plain = stage.channel(), stage.channel("b"), stage.channel("c")
+    for each in (channel, other, plain):
+        stage.publish(each, 3)
+    plain.adopt(None)
+    stage.timer.run(0.02)
+    stage.batches.send_all()
+    stage.batches.send_all()
+    assert stage.sent[3:] == [(20, "a", 2), (20, "b", 2), (20, "c", 2)]
+    stage.publish(channel)
+    stage.timer.run(0.2)
+    assert stage.sent[6:] == [(70, "a", 1)]
+    assert len(stage.batches) == 0
+
+
+@pytest.mark.parametrize("conflate", [False, True])
+def test_bytes_that_wait_have_a_bound(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, conflate: bool
+) -> None:
+    """Over all channels; beyond it what comes goes out with what waits in its channel, and others go on waiting."""
+    monkeypatch.setattr(batches, "MAX_HELD", 250)
+    delivery = Delivery(max_delay=10.0, max_size=1000, conflate=conflate, max_keys=1)
+    one, other = stage.channel(delivery=delivery), stage.channel("b", delivery)
+    for channel in (one, other):
+        stage.publish(channel)
+        channel.receive(Publication(b"x" * 100, key=b"k"))
+    assert stage.batches.held == 200
+    other.receive(Publication(b"y" * 50, key=b"k"))  # in place of the older one where that is conflated
+    assert stage.batches.held == (150 if conflate else 250)
+    other.receive(Publication(b"z" * 101))
+    assert stage.sent[2:] == [(0, "b", 2 if conflate else 3)]
+    assert stage.batches.held == 100
+    one.adopt(Delivery(max_delay=5.0, max_size=1000, conflate=not conflate, max_keys=1))
+    one.receive(Publication(b""))
+    assert stage.batches.held == 100
+    stage.timer.run(20)
+    assert stage.sent[3:] == [(10_000, "a", 2)]
+    assert stage.batches.held == 0
+
+
+def test_nothing_is_held_of_a_channel_that_batches_no_more(stage: Stage) -> None:
+    """Whether its turn comes with what waited, or after that has gone."""
+    for name in "ab":
+        channel = stage.channel(name)
+        stage.publish(channel, 2)
+        channel.adopt(None)
+        if name == "b":
+            channel.take()
+    assert stage.batches.held == 2
+    stage.timer.run(0.05)
+    assert stage.batches.held == 0

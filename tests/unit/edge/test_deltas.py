@@ -282,6 +282,31 @@ def test_what_is_kept_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stage.hub.deltas.kept == 0
 
 
+def test_what_is_made_in_one_go_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of very many, or large ones: the rest goes whole, and the last is the basis of what follows."""
+    stage = Stage()
+    viewer = Viewer()
+    stage.join(viewer)
+    monkeypatch.setattr(deltas, "MAX_AT_ONCE", 3 * len(document(0)))
+    stage.publish(*(document(number) for number in range(6)))
+    stage.publish(document(6))
+    assert viewer.read() == [document(number) for number in range(7)]
+    assert viewer.forms == ["whole", "delta", "delta", "whole", "whole", "whole", "delta"]
+    assert stage.outcomes() == {"first": 1, "delta": 3, "too_large": 3}
+    assert stage.made == 3
+
+
+def test_no_delta_is_made_that_nobody_can_be_sent() -> None:
+    """In a conflating channel who has no basis is sent all of a batch whole."""
+    stage = Stage(delivery=CONFLATING)
+    viewer = Viewer()
+    stage.join(viewer)
+    stage.publish(document(0), document(1), document(2))
+    assert (stage.made, stage.outcomes()) == (0, {"first": 3})
+    viewer.read()
+    assert viewer.forms == ["whole"] * 3
+
+
 # With conflation.
 
 

@@ -87,7 +87,7 @@ def compare(sent: list[list[bytes]], limit: dict[str, Any], refuses: errors.Repl
     assert outcome(cores[0], together) == outcome(cores[1], one_by_one)
 
 
-@protocol("command.publish", "publish.order", "limits.rate")
+@protocol("command.publish", "publish.order", "command.rate")
 @given(st.lists(reads, min_size=1, max_size=3), limits, st.sampled_from([None, errors.INTERNAL]))
 def test_messages_of_one_read_bring_about_what_they_do_one_by_one(
     sent: list[list[bytes]], limit: dict[str, Any], refuses: errors.ReplyError | None

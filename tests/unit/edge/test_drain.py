@@ -21,12 +21,16 @@ class FakeDispatcher:
         self.connections: dict[int, None] = dict.fromkeys(range(count))
         self.owing: set[int] = set()
         self.retired: list[tuple[float, int]] = []
+        self.sent = 0
 
     def retire(self, connection: int, disconnect: Disconnect) -> None:
         assert disconnect is errors.SHUTDOWN
         self.retired.append((asyncio.get_running_loop().time(), connection))
         if connection not in self.owing:
             self.connections.pop(connection, None)
+
+    def send_waiting(self) -> None:
+        self.sent += 1
 
     @property
     def empty(self) -> bool:
@@ -38,7 +42,7 @@ async def drained(fake: FakeDispatcher, window: float, grace: float = 1.0) -> fl
     """Retire all and return how long it took."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await retire_all(cast("Dispatcher", fake), window, lambda: fake.empty, grace)
+    await retire_all(cast("Dispatcher", fake), window, lambda: fake.empty, grace, fake.send_waiting)
     return loop.time() - began
 
 
@@ -53,6 +57,7 @@ async def test_clients_go_in_small_steps_over_the_window_in_random_order() -> No
         for _, group in itertools.groupby(fake.retired, key=lambda each: round(each[0] / (TICK / 4)))
     ]
     assert max(len(step) for step in steps) <= 200 * TICK / 0.5
+    assert fake.sent == len(steps)
     order = [number for _, number in fake.retired]
     assert sorted(order) == list(range(200))
     assert order != sorted(order)
@@ -86,5 +91,5 @@ async def test_connection_whose_handshake_was_under_way_is_retired_too() -> None
     asyncio.get_running_loop().call_later(0.05, fake.connections.update, late)
     arrived = [False]
     asyncio.get_running_loop().call_later(0.05, arrived.__setitem__, 0, True)
-    await retire_all(cast("Dispatcher", fake), 0.0, lambda: arrived[0] and fake.empty, 5.0)
+    await retire_all(cast("Dispatcher", fake), 0.0, lambda: arrived[0] and fake.empty, 5.0, fake.send_waiting)
     assert [number for _, number in fake.retired] == [0, 7]

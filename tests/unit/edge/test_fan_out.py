@@ -19,6 +19,7 @@ from tidewire.edge.fan_out import FanOut
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
 from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Publication
+from tidewire.edge.subscriptions import DELTA, PLAIN
 from tidewire.edge.timers import Timing
 from tidewire.edge.wire.commands import FilterNode
 from tidewire.rpc.centrifuge.v2 import client_pb2 as pb
@@ -102,6 +103,26 @@ def test_nobody_is_left_and_the_batch_is_forgotten() -> None:
     client.say({"id": 5, "unsubscribe": {"channel": "board:a"}})
     core.timer.run(0.1)
     assert [each for each in client.heard() if "push" in each][1:] == []
+
+
+def test_what_waits_unchecked_never_reaches_a_json_client() -> None:
+    """A reload has made the namespace another: its members, all binary, get what came before at once."""
+    core = Core(channel=namespaces(batch_max_delay="10s"))
+    hub, old, new = core.hub, core.client(), core.client()
+    delivery = Delivery(10.0, 1000, conflate=True, max_keys=1)
+    old.connection.transport.framing = WEBSOCKET_PROTOBUF  # type: ignore[misc]
+    hub.join(old.connection, "board:a", 1, binary=True, delivery=delivery)
+    core.broker.confirm("board:a")
+    hub.enter(old.connection, "board:a", PLAIN)
+    publish(core, Publication(b"\xff1"))
+    publish(core, Publication(b"\xff2"))
+    assert len(old.transport.frames) == 1
+    hub.join(new.connection, "board:a", 1, binary=False, delivery=delivery)
+    assert len(old.transport.frames) == 2
+    hub.enter(new.connection, "board:a", DELTA)
+    publish(core, Publication(b"\xff3"))
+    core.timer.run(10.0)
+    assert (len(old.transport.frames), new.heard()) == (2, [])
 
 
 @protocol("close.conflated", "option.conflate")

@@ -163,9 +163,18 @@ def attacks(size: int) -> Iterator[tuple[bytes, bytes]]:
     blocks = [chance.randbytes(8) for _ in range(size // 8)]
     yield b"".join(blocks), b"".join(reversed(blocks))
     yield b"".join(blocks), b"-".join(chance.sample(blocks, len(blocks)))
+    for run in (
+        100,
+        400,
+    ):  # small copies, each of which begins the search anew, and as much as is found nowhere between them
+        marks = [chance.randbytes(12) for _ in range(size // (run + 12))]
+        yield (
+            b"<" + b"".join(mark + b"a" * run for mark in marks) + b"<",
+            b">" + b"".join(mark + (b"aaaaaac" * run)[:run] for mark in marks) + b">",
+        )
 
 
-@pytest.mark.parametrize("number", range(18))
+@pytest.mark.parametrize("number", range(20))
 def test_work_is_linear_whatever_the_texts(number: int) -> None:
     """Counted in bytes that are looked at: 16 times the size is no more than 16 times the work, and no byte costs much."""
     costs = []

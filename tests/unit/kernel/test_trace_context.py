@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidewire.kernel.trace_context import MAX_STATE, TraceContext, header_line, sampled_context
+from tidewire.kernel.trace_context import (
+    MAX_STATE,
+    TraceContext,
+    context_of,
+    header_line,
+    parent_value,
+    sampled_context,
+)
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -113,3 +120,16 @@ def test_any_bytes_are_read_without_an_error(before: bytes, after: bytes) -> Non
     sampled_context(before)
     sampled_context(before + b"\r\ntraceparent: " + after + b"\r\n\r\n")
     sampled_context(block(f"traceparent: 00-{TRACE}-{SPAN}-01")[:-2] + b"tracestate: " + after + b"\r\n\r\n")
+
+
+@given(st.from_regex(rb"(00|cc|ff)-[0-9a-f]{31,32}-[0-9a-f]{16}-0[0-3](-[a-z]?)?[ \t]?", fullmatch=True))
+def test_values_alone_are_read_as_in_a_header(value: bytes) -> None:
+    """With their states, one or more."""
+    header = b"NATS/1.0\r\ntraceparent:%s\r\ntracestate: a=1\r\ntracestate: b=2\r\n\r\n" % value
+    assert context_of(value, [b"a=1", b"b=2"]) == sampled_context(header)
+
+
+def test_a_value_is_read_as_it_was_written() -> None:
+    """The same in both forms."""
+    assert context_of(parent_value(CONTEXT)) == CONTEXT
+    assert header_line(CONTEXT) == b"traceparent: %s\r\n" % parent_value(CONTEXT)

@@ -1,0 +1,110 @@
+"""What every server has: health for clients and probes, and reflection."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import Authority
+from tests.support.rpc import NAME, Rpc, Server, path
+from tests.support.wait import eventually
+from tidewire.kernel.call_errors import CallError
+from tidewire.platform.rpc_library import grpc
+
+# isort: off
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+# isort: on
+
+STATUSES = health_pb2.HealthCheckResponse.ServingStatus
+
+
+async def probe(server: Server, service: str = "") -> str:
+    """What a probe of Kubernetes sees, at the health port."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.rpc.health_port}") as channel:
+        request = health_pb2.HealthCheckRequest(service=service)
+        reply = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+    return STATUSES.Name(reply.status)
+
+
+async def test_probes_need_no_certificate(rpc: Rpc, tmp_path: Path) -> None:
+    """The health port speaks without TLS what the other one speaks with it, and nothing else."""
+    authority = Authority(tmp_path / "ca")
+    cert_file, key_file = authority.issue("server", "127.0.0.1")
+    tls = {"cert_file": cert_file, "key_file": key_file, "client_ca_file": str(authority.file)}
+    server = await rpc.server(tls=tls)
+    assert [await probe(server), await probe(server, NAME)] == ["SERVING", "SERVING"]
+    client = await rpc.client(f"ipv4:127.0.0.1:{server.rpc.health_port}", attempts=1)
+    with pytest.raises(CallError) as caught:
+        await client.say(b"")
+    assert caught.value.reason.status == "UNIMPLEMENTED"
+
+
+async def test_probes_hear_what_clients_hear(rpc: Rpc) -> None:
+    """Both ways, and for each service."""
+    server = await rpc.server()
+    for serving, status in ((False, "NOT_SERVING"), (True, "SERVING")):
+        await server.rpc.set_serving(serving=serving)
+        assert [await probe(server), await probe(server, NAME)] == [status, status]
+
+
+async def test_a_draining_server_says_so_first(rpc: Rpc) -> None:
+    """While it still answers; nothing makes it serve again."""
+    server = await rpc.server(drain_delay="5m")
+    client = await rpc.client(server.target)
+    assert await client.say(b"x") == b"x"
+    draining = asyncio.ensure_future(server.rpc.drain())
+    await eventually(lambda: probed(server, "NOT_SERVING"))
+    await server.rpc.set_serving(serving=True)
+    assert await probe(server) == "NOT_SERVING"
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        assert await channel.unary_unary(path("Say"))(b"x", timeout=10) == b"x"
+    draining.cancel()
+
+
+async def probed(server: Server, status: str) -> bool:
+    """Whether a probe sees this."""
+    return await probe(server) == status
+
+
+async def test_a_service_that_is_not_there(rpc: Rpc) -> None:
+    """Health answers NOT_FOUND, as its protocol says, and the call is counted so."""
+    server = await rpc.server()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert server.handled == {("/grpc.health.v1.Health/Check", "NOT_FOUND"): 1}
+    assert not server.log.lines
+
+
+async def listed(server: Server) -> set[str]:
+    """The services that a tool such as grpcurl lists."""
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        call = stub.ServerReflectionInfo(iter([request]), timeout=10)
+        replies = [reply async for reply in call]
+    return {service.name for reply in replies for service in reply.list_services_response.service}
+
+
+async def test_reflection_lists_services(rpc: Rpc) -> None:
+    """Unless it is turned off."""
+    ours = {NAME, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert await listed(await rpc.server()) == ours
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await listed(await rpc.server(reflection=False))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_watch_does_not_hold_a_drain(rpc: Rpc) -> None:
+    """Whoever watches health is told, and then cut off within `drain_timeout` at most."""
+    server = await rpc.server(drain_timeout="100ms")
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert STATUSES.Name((await call.read()).status) == "SERVING"
+        await server.rpc.drain()
+        assert STATUSES.Name((await call.read()).status) == "NOT_SERVING"
