@@ -57,6 +57,8 @@ GAUGES = {
     "to NATS": "tidewire_nats_pending_bytes",
 }
 """What is of clients: each is 0 again when all have gone."""
+FILL = SUBJECT_CACHE * 3 // 2
+"""Half as many again as a cache holds: a full `lru_cache` makes its table anew after a third more, once, which is 2.5 MiB."""
 MEMORY_BOUND = 4.0
 """MiB: four arenas of Python's allocator, which a moment's peak may take and fragmentation keep. An hour's 18,000 connections
 of an edge would exceed it with 250 bytes each."""
@@ -247,8 +249,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--fill",
         type=int,
-        default=SUBJECT_CACHE,
-        help="channels that are named first, so that bounded caches are full when it is judged (default: as many)",
+        default=FILL,
+        help=f"channels that are named first, so that bounded caches are full when it is judged (default {FILL})",
     )
     parser.add_argument("--interval", type=float, default=15, help="seconds between samples (default 15)")
     parser.add_argument(
