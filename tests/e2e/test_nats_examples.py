@@ -261,7 +261,7 @@ async def test_clients_get_what_responders_answer(mesh: Mesh, backend: Client, c
     codes += [await outcome("not.json"), await outcome("late")]
     assert [isinstance(each, dict) and each["code"] for each in codes] == [100] * 5
     assert codes[-1] == {"code": 100, "message": "the method did not answer in time", "temporary": True}
-    for method in ("unknown", "tw.publish", "not"):
+    for method in ("unknown", "tw.unknown", "not"):
         assert (await outcome(method)) == {"code": 104, "message": "method not found"}
 
 
