@@ -178,7 +178,8 @@ async def bench(edge: Edge, profile: str) -> None:
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--profile", default="")
+    names = [*(f"publish, {window} in flight" for window in WINDOWS), "connect"]
+    parser.add_argument("--profile", default="", choices=names, help="print where the time of this goes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder), config=mapping()) as nats:
         unlimited = {
