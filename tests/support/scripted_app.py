@@ -1,7 +1,8 @@
 """An app for `lifecycle.run` that does what its arguments say: `python -m tests.support.scripted_app start=hang`.
 
 It prints what it is told to do, and ends with the exit code of `run`. `ok` does it, `hang` waits for ever, `refuse`
-raises StartError, `crash` another error, `hangup` sends SIGHUP to itself and does it.
+raises StartError, `crash` another error, `hangup` sends SIGHUP to itself and does it. `end=signals` sends the process
+the signals that stop it once more when Python has put its handlers away, which is the last moment of all.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from tidewire.platform import lifecycle, logs
 
@@ -59,6 +61,16 @@ class ScriptedApp:
         print(f"{name} done", flush=True)
 
 
+class Last:
+    """Sends the signals when the module is torn down."""
+
+    def __del__(self, kill: Callable[[int, int], None] = os.kill, process: int = os.getpid()) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            kill(process, number)
+
+
 if __name__ == "__main__":
     actions = dict(argument.split("=") for argument in sys.argv[1:])
+    if actions.get("end") == "signals":
+        last = Last()
     sys.exit(lifecycle.run(lambda: ScriptedApp(actions), logs.configure("info", "json")))

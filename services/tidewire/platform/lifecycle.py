@@ -54,6 +54,7 @@ def run(
 
     `on_ready` is called after the start. SIGHUP is `reload`. One that comes before the end of the start waits for it, since the configuration was read before.
     A StartError of `create` counts as one of `start`. Whatever happens, the app is stopped. What it raises is logged, as one line.
+    It is the last that a process does: from the end of `stop` on, further signals change nothing.
     """
     return uvloop.run(_run(create, log, on_ready))
 
@@ -93,6 +94,8 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger, on_ready: C
     finally:
         if app is not None:
             await app.stop()
+        # Python puts its handlers away before it ends: one more of them would then end the process as if it were killed.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     log.info("process.stopped")
     return EXIT_OK
 

@@ -182,6 +182,15 @@ async def test_further_signals_change_nothing() -> None:
     assert (code, events(log)[-1]) == (0, "process.stopped")
 
 
+async def test_signals_after_the_end_change_nothing() -> None:
+    """Python puts its handlers away before it ends: one that comes then is no reason to report a process that was killed."""
+    async with running("end=signals") as process:
+        await process.until("start done")
+        process.signal(signal.SIGTERM)
+        code, log = await process.end()
+    assert (code, events(log)[-1]) == (0, "process.stopped")
+
+
 async def test_app_that_cannot_be_made_is_one_line() -> None:
     """There is nothing to stop then."""
     async with running("create=refuse") as process:
