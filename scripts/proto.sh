@@ -8,3 +8,5 @@ mapfile -t sources < <(cd proto && find . -name '*.proto' | sed 's|^\./||' | sor
 [ ${#sources[@]} -gt 0 ] || fail "no .proto file under proto/"
 [ -n "${1:-}" ] || find services/tidewire/rpc -name '*_pb2.py*' -delete
 .venv/bin/python -m grpc_tools.protoc -Iproto --python_out="$out" --pyi_out="$out" "${sources[@]}"
+mapfile -t services < <(cd proto && grep -l '^service ' "${sources[@]}")
+.venv/bin/python -m grpc_tools.protoc -Iproto --grpc_python_out="$out" "${services[@]}"

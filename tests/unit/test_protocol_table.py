@@ -12,9 +12,9 @@ import msgspec
 from tests.support import wire_table
 from tests.support.sdk_matrix import KINDS
 from tests.support.sdk_scenarios import SCENARIOS
-from tidewire.edge.channel_options import ChannelOptions
 from tidewire.edge.wire.commands import Command
 from tidewire.kernel import errors
+from tidewire.options.channel_options import ChannelOptions
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| ([a-z_0-9]+\.[a-z_0-9]+) \| [^|]*\| (supported|not yet|never) \|", re.MULTILINE)

@@ -16,8 +16,8 @@ from tidewire.doctor.facts import EdgeFacts, FileFacts, FileKind, KeySetFacts, L
 from tidewire.doctor.public_tls_facts import reachable, read_public_tls
 from tidewire.edge.app import needed_payload
 from tidewire.edge.config import EdgeConfig, HttpConfig, JwksConfig
-from tidewire.edge.nats_options import ANONYMOUS
 from tidewire.edge.policies.jwks import LARGEST_SET, UnusableSet, read_set
+from tidewire.options.nats_options import ANONYMOUS
 from tidewire.platform.download import DownloadFailed, download
 from tidewire.platform.ports import why_not
 from tidewire.platform.settings import secret_files

@@ -17,7 +17,7 @@ from tidewire.doctor.facts import NatsFacts
 from tidewire.doctor.rights import FORGE, Right, needed
 from tidewire.edge.adapters.mapping import Mapping, Sample, sample
 from tidewire.edge.config import NatsConfig
-from tidewire.edge.nats_options import ANONYMOUS, link_options
+from tidewire.options.nats_options import ANONYMOUS, link_options
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_server import ServerInfo
 from tidewire.platform.nats_types import LinkError

@@ -24,7 +24,6 @@ from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
 from tidewire.edge.link_watch import LinkWatch
 from tidewire.edge.listeners import Listeners
-from tidewire.edge.nats_options import link_options
 from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.pages import public_app
@@ -44,6 +43,7 @@ from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import ConfigError
+from tidewire.options.nats_options import link_options
 from tidewire.platform import logs
 from tidewire.platform.garbage import settle
 from tidewire.platform.http import ListenError, http_protocol

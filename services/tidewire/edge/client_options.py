@@ -8,10 +8,10 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
-from tidewire.edge import centrifugo_names
 from tidewire.edge.key_options import JwksConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig
 from tidewire.kernel.config import RESTART, SHARED, Duration, Problem, Section, duration
+from tidewire.options import centrifugo_names
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
 _EVERY_ORIGIN: Final = re.compile(r"\*|[^/]*://[*.]+(:.*)?")

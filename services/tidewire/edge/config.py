@@ -7,20 +7,23 @@ Centrifugo's (v6) where it has the setting.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from msgspec import Meta, field
 
-from tidewire.edge import centrifugo_names
-from tidewire.edge.channel_options import ChannelConfig, ChannelOptions, Namespace
 from tidewire.edge.client_options import ClientConfig
 from tidewire.edge.dev_options import DevConfig, DevEdge
 from tidewire.edge.http_options import HttpConfig, TlsConfig
 from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
-from tidewire.edge.nats_options import NatsConfig, NatsTls
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
 from tidewire.kernel.subjects import EVERY_NODE
+from tidewire.options import centrifugo_names
+from tidewire.options.channel_options import ChannelConfig, ChannelOptions, Namespace
+from tidewire.options.log_options import LogConfig
+from tidewire.options.nats_options import NatsConfig, NatsTls
+from tidewire.options.storage_options import StorageConfig
+from tidewire.options.stored import histories_fit
 from tidewire.platform.tracing_options import TracingConfig
 
 __all__ = [
@@ -51,25 +54,8 @@ __all__ = [
 ]
 
 _RESERVED_METHODS: Final = "tw."
-
-
-class LogConfig(Section, frozen=True, kw_only=True):
-    """Logs, on standard error."""
-
-    hints = centrifugo_names.LOG
-    reloadable = True
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The least level that is logged.")
-    ] = "info"
-    format: Annotated[
-        Literal["auto", "json", "console"],
-        Meta(
-            description="`json`: one JSON object a line. `console`: for people. `auto`: `console` on a terminal, "
-            "otherwise `json`.",
-            extra=RESTART,
-        ),
-    ] = "auto"
+OTHERS: Final = frozenset({"history_service"})
+"""Settings of other processes in the same file."""
 
 
 class WebsocketConfig(Section, frozen=True, kw_only=True):
@@ -223,7 +209,8 @@ def node_is_one(config: EdgeConfig) -> Iterator[Problem]:
 class EdgeConfig(Section, frozen=True, kw_only=True):
     """Everything that an edge is told."""
 
-    checks = (personal_namespace_exists, node_is_one)
+    checks = (personal_namespace_exists, node_is_one, histories_fit)
+    others = OTHERS
     hints = centrifugo_names.TOP
 
     node_name: Annotated[
@@ -254,6 +241,9 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     )
     client: Annotated[ClientConfig, Meta(description="Client connections.")] = field(
         default_factory=ClientConfig
+    )
+    storage: Annotated[StorageConfig, Meta(description="Where channels with history are stored.")] = field(
+        default_factory=StorageConfig
     )
     websocket: Annotated[WebsocketConfig, Meta(description="The WebSocket transport.")] = field(
         default_factory=WebsocketConfig

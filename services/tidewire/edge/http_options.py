@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
-from tidewire.edge import centrifugo_names
 from tidewire.kernel.config import PATH, RESTART, Problem, Section
+from tidewire.options import centrifugo_names
 from tidewire.platform.certificates import TlsFiles
 
 _FIXED_PATH: Final = {**PATH, **RESTART}

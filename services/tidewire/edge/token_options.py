@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from tidewire.edge import centrifugo_names
 from tidewire.edge.key_material import HMAC_ALGORITHMS, HmacAlgorithm, UnusableKey
 from tidewire.edge.key_options import MOST_SOURCES, HmacKey, JwksConfig, PublicKeyConfig, hmac_flaw
 from tidewire.kernel.config import Duration, Problem, Secret, Section, duration, repeated, secret
+from tidewire.options import centrifugo_names
 
 
 def secret_key_is_usable(token: TrustConfig) -> Iterator[Problem]:

@@ -74,11 +74,14 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     it speak for themselves.
 
     `hints` are names that people bring along from elsewhere, each with what the error about an unknown setting adds.
+
+    `others` are names of settings that belong to other processes, which may share a file: they are passed over.
     """
 
     checks: ClassVar[tuple[Callable[[Any], Iterable[Problem]], ...]] = ()
     reloadable: ClassVar[bool] = False
     hints: ClassVar[Mapping[str, str]] = {}
+    others: ClassVar[frozenset[str]] = frozenset()
 
 
 REPORTED: Final = object()
@@ -132,12 +135,13 @@ def _section(struct: type[msgspec.Struct], raw: object, path: str, problems: lis
 def _unknown_keys(struct: type[msgspec.Struct], raw: Mapping[Any, object], path: str) -> Iterable[Problem]:
     known = [setting.name for setting in settings_of(struct)]
     hints: Mapping[str, str] = getattr(struct, "hints", {})
+    others: frozenset[str] = getattr(struct, "others", frozenset())
     for key in raw:
         if not isinstance(key, str):
             yield Problem(
                 join(path, str(key)), f"a name must be text, got {_type_name(key)}; put it in quotes"
             )
-        elif key not in known:
+        elif key not in known and key not in others:
             hint = f"; {hints[key]}" if key in hints else suggestion(key, known)
             yield Problem(join(path, key), f"unknown setting{hint}")
 

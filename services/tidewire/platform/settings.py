@@ -81,9 +81,10 @@ def _merged(
 ) -> dict[Any, Any]:
     mapping = {} if file is None else read_yaml(file)
     known = variables(config_type)
+    others = tuple(f"{variable((group,))}_" for group in getattr(config_type, "others", ()))
     known_files = {f"{name}_FILE": path for name, (path, kind) in known.items() if kind.kind is Kind.SECRET}
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE:
+        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or name.startswith(others):
             continue
         if name in known:
             path, setting = known[name]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.fakes.edge import edge_config
 from tests.support.protocol import protocol
-from tidewire.edge.channel_options import ChannelOptions
 from tidewire.edge.policies.permissions import Namespace, Namespaces
 from tidewire.kernel import errors
+from tidewire.options.channel_options import ChannelOptions
 
 SUBSCRIBE = {"allow_subscribe_for_client": True}
 PUBLISH = {"allow_publish_for_client": True}

@@ -8,11 +8,15 @@ from typing import Annotated, Literal
 import re2
 from msgspec import Meta, field
 
-from tidewire.edge import centrifugo_names
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
+from tidewire.options import centrifugo_names
+from tidewire.options.storage_options import DEFAULT_PROFILE
 
 _PRESENCE = {"not_yet": "it comes with the presence service"}
-_HISTORY = {"not_yet": "it comes with the history service"}
+
+
+POSITIONED = ("allow_positioning", "force_positioning", "allow_recovery", "force_recovery")
+"""Options under which clients are promised to miss nothing."""
 
 
 def channel_regex_compiles(options: ChannelOptions) -> Iterator[Problem]:
@@ -41,10 +45,34 @@ def deltas_are_for_somebody(options: ChannelOptions) -> Iterator[Problem]:
         yield Problem("delta_publish", "has no effect without allowed_delta_types")
 
 
+def history_has_both_bounds(options: ChannelOptions) -> Iterator[Problem]:
+    """A history without one of its bounds would be none, which nobody means who sets the other."""
+    if bool(options.history_size) != bool(options.history_ttl):
+        yield Problem(
+            "history_ttl" if options.history_size else "history_size",
+            "history needs history_size and history_ttl",
+        )
+
+
+def positions_need_history(options: ChannelOptions) -> Iterator[Problem]:
+    """Where nothing is stored there are no positions."""
+    if options.history_size and options.history_ttl:
+        return
+    for name in POSITIONED:
+        if getattr(options, name):
+            yield Problem(name, "needs history: history_size and history_ttl")
+
+
 class ChannelOptions(Section, frozen=True, kw_only=True):
     """What clients may do in the channels of one namespace."""
 
-    checks = (channel_regex_compiles, no_wildcards_past_a_regex, deltas_are_for_somebody)
+    checks = (
+        channel_regex_compiles,
+        no_wildcards_past_a_regex,
+        deltas_are_for_somebody,
+        history_has_both_bounds,
+        positions_need_history,
+    )
     hints = centrifugo_names.CHANNEL_OPTIONS
     reloadable = True
 
@@ -73,24 +101,15 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
     ] = False
     allow_history_for_client: Annotated[
         bool,
-        Meta(
-            description="Whether every client with a user id may read the history of a channel.",
-            extra=_HISTORY,
-        ),
+        Meta(description="Whether every client with a user id may read the history of a channel."),
     ] = False
     allow_history_for_subscriber: Annotated[
         bool,
-        Meta(
-            description="Whether a client may read the history of a channel while it is subscribed to it.",
-            extra=_HISTORY,
-        ),
+        Meta(description="Whether a client may read the history of a channel while it is subscribed to it."),
     ] = False
     allow_history_for_anonymous: Annotated[
         bool,
-        Meta(
-            description="Whether clients without a user id may read the history of a channel, too.",
-            extra=_HISTORY,
-        ),
+        Meta(description="Whether clients without a user id may read the history of a channel, too."),
     ] = False
     allow_presence_for_client: Annotated[
         bool,
@@ -142,28 +161,48 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
         bool, Meta(description="Send join and leave events to every subscriber.", extra=_PRESENCE)
     ] = False
     history_size: Annotated[
-        int, Meta(ge=0, description="How many publications a channel keeps; 0 = none.", extra=_HISTORY)
+        int,
+        Meta(
+            ge=0,
+            description="How many publications of a channel can be read; 0 = no history. At most the profile's "
+            "`max_messages`.",
+        ),
     ] = 0
     history_ttl: Annotated[
-        Duration, Meta(description="How long a channel keeps its publications; 0 = none.", extra=_HISTORY)
+        Duration,
+        Meta(
+            description="How long a publication can be read; 0 = no history. At most the profile's `max_age`."
+        ),
     ] = duration("0s")
+    storage_profile: Annotated[
+        str,
+        Meta(
+            description="The profile of `storage.profiles` that keeps the history. A namespace that has been published to moves "
+            "to another one only by `tidewire migrate`.",
+            extra=RESTART,
+        ),
+    ] = DEFAULT_PROFILE
+    history_max_publication_limit: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="Most publications of one answer to a history command."),
+    ] = 300
+    recovery_max_publication_limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Most publications that a recovery brings: a client that missed more is told that it has not recovered.",
+        ),
+    ] = 300
     allow_positioning: Annotated[
-        bool, Meta(description="Let a client ask for its position to be watched.", extra=_HISTORY)
+        bool, Meta(description="Let a client ask for its position to be watched.")
     ] = False
-    force_positioning: Annotated[
-        bool, Meta(description="Watch the position of every subscriber.", extra=_HISTORY)
-    ] = False
-    allow_recovery: Annotated[
-        bool, Meta(description="Let a client ask for what it missed.", extra=_HISTORY)
-    ] = False
-    force_recovery: Annotated[
-        bool, Meta(description="Send every subscriber what it missed.", extra=_HISTORY)
-    ] = False
+    force_positioning: Annotated[bool, Meta(description="Watch the position of every subscriber.")] = False
+    allow_recovery: Annotated[bool, Meta(description="Let a client ask for what it missed.")] = False
+    force_recovery: Annotated[bool, Meta(description="Send every subscriber what it missed.")] = False
     force_recovery_mode: Annotated[
         Literal["stream", "cache"],
-        Meta(
-            description="`stream`: all that was missed; `cache`: the latest publication only.", extra=_HISTORY
-        ),
+        Meta(description="`stream`: all that was missed; `cache`: the latest publication only."),
     ] = "stream"
     allowed_delta_types: Annotated[
         tuple[Literal["fossil"], ...],
@@ -234,6 +273,11 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
             extra=RESTART,
         ),
     ] = False
+
+    @property
+    def has_history(self) -> bool:
+        """Whether publications are stored."""
+        return bool(self.history_size)
 
 
 class Namespace(ChannelOptions, frozen=True, kw_only=True):

@@ -1,0 +1,72 @@
+"""The JetStream API over a NATS link: a request of JSON, an answer of JSON, and its errors as one exception."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+
+from tidewire.kernel.errors import TidewireError
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkError
+
+API: Final = "$JS.API."
+NO_RESPONDERS: Final = b"NATS/1.0 503"
+STREAM_NOT_FOUND: Final = 10059
+
+
+class JetStreamError(TidewireError):
+    """JetStream said no (`code`, like an HTTP status, and `err_code`, its own), or nothing (`code` 503, `err_code` 0)."""
+
+    def __init__(self, code: int, err_code: int, description: str) -> None:
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+        super().__init__(f"{description} ({code}, {err_code})" if err_code else description)
+
+
+class JetStream:
+    """Calls JetStream on behalf of a link's user. `timeout` in seconds is for each call."""
+
+    def __init__(self, link: NatsLink, timeout: float = 5.0) -> None:
+        self._link = link
+        self._timeout = timeout
+
+    async def call(self, name: str, request: object = None) -> dict[str, Any]:
+        """Return the answer of `$JS.API.<name>` (`STREAM.INFO.TW_default_0`) to `request`, plain data.
+
+        Raises JetStreamError, also where nobody answers: the user may lack the right, or JetStream be off.
+        """
+        header, payload = await self.ask(
+            f"{API}{name}", b"" if request is None else msgspec.json.encode(request)
+        )
+        if header.startswith(NO_RESPONDERS) and not payload:
+            raise JetStreamError(503, 0, f"{name}: JetStream is not there for this user")
+        try:
+            answer = msgspec.json.decode(payload, type=dict[str, Any])
+        except msgspec.DecodeError:
+            raise JetStreamError(503, 0, f"{name}: not an answer of JetStream") from None
+        error = answer.get("error")
+        if error is not None:
+            raise JetStreamError(
+                error.get("code", 500), error.get("err_code", 0), error.get("description", "")
+            )
+        return answer
+
+    async def ask(self, subject: str, request: bytes, header: bytes = b"") -> tuple[bytes, bytes]:
+        """Return the first answer to a request, header and payload. Raises JetStreamError when there is none in time."""
+        answered: asyncio.Future[tuple[bytes | None, bytes]] = asyncio.get_running_loop().create_future()
+
+        def take(block: bytes | None, payload: bytes) -> None:
+            if not answered.done():
+                answered.set_result((block, payload))
+
+        try:
+            self._link.request(subject.encode(), request, header, self._timeout, take)
+        except LinkError as error:
+            raise JetStreamError(503, 0, str(error)) from error
+        block, payload = await answered
+        if block is None:
+            raise JetStreamError(503, 0, f"{subject}: no answer within {self._timeout:g} s")
+        return block, payload
