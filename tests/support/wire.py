@@ -86,6 +86,30 @@ def outgoing(payloads: st.SearchStrategy[Raw]) -> st.SearchStrategy[replies.Repl
         info=st.none() | infos,
         offset=offsets,
         tags=st.dictionaries(texts, texts, max_size=2),
+        delta=st.booleans(),
+    )
+    several = st.lists(publications, max_size=2).map(tuple)
+    subscribed = st.builds(
+        replies.SubscribeResult,
+        expires=st.booleans(),
+        ttl=uint32,
+        data=payloads,
+        delta=st.booleans(),
+        recoverable=st.booleans(),
+        positioned=st.booleans(),
+        epoch=texts,
+        offset=offsets,
+        publications=several,
+        recovered=st.booleans(),
+        was_recovering=st.booleans(),
+    )
+    begun = st.builds(
+        replies.Subscribe,
+        recoverable=st.booleans(),
+        epoch=texts,
+        offset=offsets,
+        positioned=st.booleans(),
+        data=payloads,
     )
     ended = st.builds(replies.Unsubscribe, code=uint32, reason=texts)
     connected = st.builds(
@@ -95,17 +119,18 @@ def outgoing(payloads: st.SearchStrategy[Raw]) -> st.SearchStrategy[replies.Repl
         expires=st.booleans(),
         ttl=uint32,
         data=payloads,
+        subs=st.dictionaries(texts, subscribed, max_size=2),
         ping=uint32,
         pong=st.booleans(),
     )
     results: dict[str, st.SearchStrategy[msgspec.Struct]] = {
         "error": st.builds(ReplyError, code=uint32, message=texts, temporary=st.booleans()),
         "push": st.builds(replies.Push, channel=texts, pub=publications)
-        | st.builds(replies.Push, channel=texts, unsubscribe=ended),
+        | st.builds(replies.Push, channel=texts, unsubscribe=ended)
+        | st.builds(replies.Push, channel=texts, subscribe=begun),
         "connect": connected,
-        "subscribe": st.builds(
-            replies.SubscribeResult, expires=st.booleans(), ttl=uint32, data=payloads, delta=st.booleans()
-        ),
+        "subscribe": subscribed,
+        "history": st.builds(replies.HistoryResult, publications=several, epoch=texts, offset=offsets),
         "unsubscribe": st.just(replies.UnsubscribeResult()),
         "publish": st.just(replies.PublishResult()),
         "rpc": st.builds(replies.RpcResult, data=payloads),
@@ -128,8 +153,10 @@ def plain(value: object, payload: Callable[[bytes], object] = json.loads) -> obj
     return [plain(item, payload) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-NOT_READ = frozenset({"subs", "headers"})
+NOT_READ = frozenset({"headers"})
 """Fields of a connect command that the edge skips."""
+READ_OF_SUBS = frozenset({"recover", "epoch", "offset"})
+"""What it reads of those in `subs`."""
 
 
 def without_defaults(message: Plain, *, keep: tuple[str, ...] = ()) -> Plain:
@@ -140,6 +167,9 @@ def without_defaults(message: Plain, *, keep: tuple[str, ...] = ()) -> Plain:
             continue
         if name in keep:
             found[name] = value
+        elif name == "subs":
+            if value:
+                found[name] = {channel: _held(each) for channel, each in value.items()}
         elif name == "tags":
             if value:
                 found[name] = value
@@ -150,6 +180,10 @@ def without_defaults(message: Plain, *, keep: tuple[str, ...] = ()) -> Plain:
         elif value:
             found[name] = value
     return found
+
+
+def _held(sub: Plain) -> Plain:
+    return without_defaults({name: value for name, value in sub.items() if name in READ_OF_SUBS})
 
 
 def _some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
