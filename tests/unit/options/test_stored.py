@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.config import KEY, problems
+from tests.support.protocol import protocol
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.config import decode
 from tidewire.options.channel_options import POSITIONED
@@ -28,6 +29,7 @@ def config(*namespaces: dict[str, object], **without: object) -> dict[str, objec
     }
 
 
+@protocol("option.storage_profile")
 def test_namespaces_with_history_are_stored_in_their_profile() -> None:
     """Channels without a namespace are `_`, as in subjects."""
     decoded = decode(
