@@ -2,8 +2,18 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from tidewire.kernel.streams import captured, epoch_of, republish, stream_name
-from tidewire.kernel.subjects import NO_NAMESPACE, in_subject
+import pytest
+
+from tidewire.kernel.streams import (
+    captured,
+    epoch_of,
+    namespace_of,
+    parts_of,
+    republish,
+    stream_name,
+    vacant,
+)
+from tidewire.kernel.subjects import NO_NAMESPACE, PROBE, channel_of, in_subject
 
 CREATED = "2026-11-26T20:00:00.123456789Z"
 
@@ -13,6 +23,29 @@ def test_names_and_subjects_of_a_stream() -> None:
     assert stream_name("r3-file", 7) == "TW_r3-file_7"
     assert captured("chat", 7) == "tw.in.7.chat.>"
     assert republish(7) == ("tw.in.7.>", "tw.out.7.>")
+
+
+@pytest.mark.parametrize(
+    "name", ["TW_META", "KV_TW_META", "TW_a", "TW_a_", "TW_a_01", "TW_a_-1", "XTW_a_1", "TW_A_1"]
+)
+def test_what_is_not_a_name_of_ours_is_left_alone(name: str) -> None:
+    """Other streams may live in the account."""
+    assert parts_of(name) is None
+
+
+def test_names_and_subjects_are_read_as_they_are_written() -> None:
+    """Back to profile and partition, and to the namespace."""
+    assert parts_of(stream_name("r3-file", 12)) == ("r3-file", 12)
+    assert namespace_of(captured("chat", 3)) == "chat"
+    assert namespace_of(captured(NO_NAMESPACE, 3)) == NO_NAMESPACE
+    for other in (vacant(3), "tw.in.>", "tw.in.3.*.>", "tw.in.*.chat.>", "tw.out.3.chat.>", "tw.in.3.chat.a"):
+        assert namespace_of(other) is None
+
+
+def test_what_a_vacant_stream_takes_is_no_channels() -> None:
+    """Nor the probe's."""
+    assert channel_of(vacant(0).encode(), 1) is None
+    assert not vacant(0).startswith(f"tw.in.0.{PROBE}")
 
 
 def test_a_stream_captures_what_edges_publish() -> None:

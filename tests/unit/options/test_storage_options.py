@@ -46,6 +46,10 @@ def test_good_names_pass(name: str) -> None:
             "storage.profiles[0].duplicate_window: expected at least 10s, got 9s",
         ),
         (
+            profile(max_age="20s"),
+            "storage.profiles[0].duplicate_window: may not be longer than max_age",
+        ),
+        (
             profile(duplicate_window="2h"),
             "storage.profiles[0].duplicate_window: expected at most 1h, got 2h",
         ),
