@@ -50,7 +50,9 @@ def commands(payloads: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
         "connect": _some(
             token=texts,
             data=payloads,
-            subs=st.dictionaries(texts, subscribe, max_size=2),
+            subs=st.dictionaries(
+                texts, _some(recover=st.booleans(), epoch=texts, offset=offsets), max_size=2
+            ),
             name=texts,
             version=texts,
             headers=st.dictionaries(texts, texts, max_size=2),
@@ -153,37 +155,47 @@ def plain(value: object, payload: Callable[[bytes], object] = json.loads) -> obj
     return [plain(item, payload) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+SEVERAL = frozenset({"nodes", "publications"})
+"""Fields that hold messages."""
+MAPS = frozenset({"tags", "subs"})
+"""Fields that are absent where they are empty."""
 NOT_READ = frozenset({"headers"})
 """Fields of a connect command that the edge skips."""
-READ_OF_SUBS = frozenset({"recover", "epoch", "offset"})
-"""What it reads of those in `subs`."""
+
+
+def with_numbers(message: Any) -> Any:
+    """Return a message as the SDK's `MessageToDict` makes it, with numbers where that writes 64-bit ones as text."""
+    if isinstance(message, list):
+        return [with_numbers(each) for each in message]
+    if not isinstance(message, dict):
+        return message
+    return {
+        name: int(value)
+        if name == "offset" and isinstance(value, str)
+        else with_numbers(value)
+        if name != "tags"
+        else value
+        for name, value in message.items()
+    }
 
 
 def without_defaults(message: Plain, *, keep: tuple[str, ...] = ()) -> Plain:
     """Return a message without what is skipped, and what is at its default; payloads named in `keep` stay."""
     found: Plain = {}
     for name, value in message.items():
-        if name in NOT_READ:
-            continue
-        if name in keep:
+        if name in keep or (name == "tags" and value):
             found[name] = value
-        elif name == "subs":
-            if value:
-                found[name] = {channel: _held(each) for channel, each in value.items()}
-        elif name == "tags":
-            if value:
-                found[name] = value
-        elif isinstance(value, dict):
-            found[name] = without_defaults(value, keep=keep)
-        elif name == "nodes" and value:
-            found[name] = [without_defaults(node) for node in value]
-        elif value:
-            found[name] = value
+        elif name not in NOT_READ and (value or (isinstance(value, dict) and name not in MAPS)):
+            found[name] = _inner(name, value, keep)
     return found
 
 
-def _held(sub: Plain) -> Plain:
-    return without_defaults({name: value for name, value in sub.items() if name in READ_OF_SUBS})
+def _inner(name: str, value: Any, keep: tuple[str, ...]) -> Any:
+    if name in SEVERAL:
+        return [without_defaults(each, keep=keep) for each in value]
+    if name == "subs":
+        return {channel: without_defaults(each, keep=keep) for channel, each in value.items()}
+    return without_defaults(value, keep=keep) if isinstance(value, dict) else value
 
 
 def _some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:

@@ -39,6 +39,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def core() -> Core:
+    """An edge with a history service."""
     return Core(**CONFIG)
 
 
