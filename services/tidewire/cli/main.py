@@ -23,6 +23,9 @@ COMMANDS: Final = {
     "history": Entry(
         "tidewire.cli.history:command", "Run one history process: what channels with history have kept."
     ),
+    "migrate": Entry(
+        "tidewire.cli.migrate:command", "Make the streams of channels with history as configured."
+    ),
     "check-config": Entry(
         "tidewire.cli.check_config:command", "Check a configuration and name every problem."
     ),

@@ -14,14 +14,13 @@ from tidewire.history.adapters.jetstream_store import MOST_SUBJECTS, NOT_FOUND, 
 from tidewire.history.messages import Message, published
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import ABSENT, KINDS, Record
-from tidewire.kernel.streams import META_BUCKET
+from tidewire.kernel.streams import META_BUCKET, META_STREAM, META_SUBJECT
 from tidewire.platform.jetstream import JetStream, JetStreamError
 
 if TYPE_CHECKING:
     from tidewire.platform.nats_link import NatsLink
 
-STREAM: Final = f"KV_{META_BUCKET}"
-PREFIX: Final = f"$KV.{META_BUCKET}."
+PREFIX: Final = f"{META_SUBJECT}."
 EPOCH: Final = "Tw-Epoch"
 WRONG_REVISION: Final = 10071
 _EPOCH = re.compile(rb"\r\nTw-Epoch:[ \t]*([^\r\n]*)")
@@ -42,14 +41,14 @@ class MetaNotebook:
         for start in range(0, len(keys), MOST_SUBJECTS):
             names = [PREFIX + key for key in keys[start : start + MOST_SUBJECTS]]
             request = {"multi_last": names, "batch": MOST_SUBJECTS}
-            for message in (await self._batches.get(STREAM, request))[0]:
+            for message in (await self._batches.get(META_STREAM, request))[0]:
                 found[message.key.decode().removeprefix(PREFIX)] = _record(message)
         return found
 
     async def read(self, key: str) -> Record:
         """See ports.Notebook."""
         try:
-            answer = await self._js.call(f"STREAM.MSG.GET.{STREAM}", {"last_by_subj": PREFIX + key})
+            answer = await self._js.call(f"STREAM.MSG.GET.{META_STREAM}", {"last_by_subj": PREFIX + key})
         except JetStreamError as error:
             if error.code == NOT_FOUND:
                 return ABSENT
