@@ -44,7 +44,9 @@ class Cache:
         self.used(key, timeline)
 
     def used(self, key: bytes, timeline: Timeline) -> None:
-        """Note that a timeline was used, and what it takes by now."""
+        """Note that a timeline was used, and what it takes by now; for one that was forgotten, nothing."""
+        if key not in self._costs:
+            return
         self._account(key, timeline)
         if self.bytes > self.budget:
             self._evict()
