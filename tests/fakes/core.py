@@ -17,7 +17,7 @@ from tests.fakes.edge import (
     rules,
     token,
 )
-from tests.fakes.history import FakeHistory
+from tests.fakes.kept import FakeHistory
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.hub import Hub

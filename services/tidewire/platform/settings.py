@@ -81,10 +81,11 @@ def _merged(
 ) -> dict[Any, Any]:
     mapping = {} if file is None else read_yaml(file)
     known = variables(config_type)
-    others = tuple(f"{variable((group,))}_" for group in getattr(config_type, "others", ()))
+    others = tuple(variable((name,)) for name in getattr(config_type, "others", ()))
+    groups = tuple(f"{name}_" for name in others)
     known_files = {f"{name}_FILE": path for name, (path, kind) in known.items() if kind.kind is Kind.SECRET}
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or name.startswith(others):
+        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE:
             continue
         if name in known:
             path, setting = known[name]
@@ -94,7 +95,7 @@ def _merged(
             if variable((*group, last)) in environ:
                 problems.append(Problem(name, f"give either {name} or {variable((*group, last))}"))
             _put(mapping, (*group, last), _SecretFile(environ[name], name))
-        else:
+        elif name not in others and not name.startswith(groups):
             problems.append(
                 Problem(name, f"unknown variable{suggestion(name, [*known, *known_files], PREFIX)}")
             )

@@ -19,17 +19,17 @@ from tests.support.certificates import write_certificate
 from tests.support.edges import merged
 from tests.support.keys import pem
 from tests.support.wait import eventually
-from tidewire.edge import app, reload
+from tidewire.edge import app
 from tidewire.edge.app import Edge
 from tidewire.edge.config import EdgeConfig
 from tidewire.edge.policies.key_cache import KeyCache, KeySource
 from tidewire.edge.policies.tokens import TokenVerifier
-from tidewire.edge.reload import Reloader
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import ConfigError, Duration, Problem, Secret, decode
 from tidewire.kernel.config_fields import Setting, walk
-from tidewire.platform import logs
+from tidewire.platform import logs, reload
 from tidewire.platform.metrics import Registry
+from tidewire.platform.reload import Reloader
 
 PAUSE = 0.05
 

@@ -1,0 +1,192 @@
+"""Reads, positions, purges and figures over real streams and real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from tests.support.history import HistoryClient, HistoryProcess, client_of, offsets, outcome, publish
+from tidewire.kernel import call_errors
+from tidewire.kernel.call_errors import CallError
+
+
+async def test_what_was_published_is_read(client: HistoryClient, nats: Client) -> None:
+    """Data, headers of the publisher, time; position and epoch."""
+    sent = [await publish(nats, "chat:a", b"%d" % number, Tw_Tags='{"n":"1"}') for number in range(3)]
+    await publish(nats, "chat:b", b"x")
+    reply = await client.read("chat:a")
+    assert offsets(reply) == sent
+    assert [each.data for each in reply.publications] == [b"0", b"1", b"2"]
+    assert {each.headers for each in reply.publications} == {b'NATS/1.0\r\nTw-Tags: {"n":"1"}\r\n\r\n'}
+    assert reply.top.offset == sent[-1]
+    assert len(reply.top.epoch) == 12
+    assert outcome(reply) == "COMPLETE"
+    times = [each.time_ns for each in reply.publications]
+    assert times == sorted(times)
+
+
+async def test_a_position_in_memory_recovers(client: HistoryClient, nats: Client) -> None:
+    """From any offset, with all that came since."""
+    sent = [await publish(nats, "chat:a", b"x") for _ in range(5)]
+    ((top, epoch),) = await client.position("chat:a")
+    assert top == sent[-1]
+    for place, offset in enumerate(sent):
+        assert await client.recover("chat:a", offset, epoch) == ("COMPLETE", sent[place + 1 :])
+
+
+async def test_a_cold_process_answers_from_the_stream(
+    config: dict[str, Any], nats: Client, history: HistoryProcess, tmp_path: Any
+) -> None:
+    """What was published before it was started is read, recovered and proven."""
+    async with client_of(history) as warm:
+        sent = [await publish(nats, "chat:a", b"%d" % number) for number in range(10)]
+        ((_, epoch),) = await warm.position("chat:a")
+    with HistoryProcess(tmp_path, config, "cold") as cold:
+        async with client_of(cold) as client:
+            assert await client.recover("chat:a", sent[3], epoch) == ("COMPLETE", sent[4:])
+        metrics = await cold.metrics()
+        assert metrics.value("tidewire_history_reads_total", source="stream", outcome="complete") == 1
+    with HistoryProcess(tmp_path, config, "cold") as cold:
+        async with client_of(cold) as client:
+            assert await client.recover("chat:a", 0, "") == ("COMPLETE", sent)
+            assert offsets(await client.read("chat:a", reverse=True, limit=3)) == sent[:-4:-1]
+            assert offsets(await client.read("chat:a", limit=3)) == sent[:3]
+            assert await client.stats("chat:a") == (sent[-1], 10, sent[0])
+
+
+async def test_pages(client: HistoryClient, nats: Client) -> None:
+    """Forwards and backwards, until the end."""
+    sent = [await publish(nats, "chat:a", b"x") for _ in range(5)]
+    first = await client.read("chat:a", limit=2)
+    assert (offsets(first), outcome(first)) == (sent[:2], "MORE")
+    epoch = first.top.epoch
+    second = await client.read("chat:a", (sent[1], epoch), limit=2)
+    assert (offsets(second), outcome(second)) == (sent[2:4], "MORE")
+    third = await client.read("chat:a", (sent[3], epoch), limit=2)
+    assert (offsets(third), outcome(third)) == (sent[4:], "COMPLETE")
+    back = await client.read("chat:a", limit=2, reverse=True)
+    assert (offsets(back), outcome(back)) == (sent[:2:-1], "MORE")
+    rest = await client.read("chat:a", (sent[3], epoch), limit=9, reverse=True)
+    assert (offsets(rest), outcome(rest)) == (sent[2::-1], "COMPLETE")
+
+
+async def test_limits_of_count_and_bytes(client: HistoryClient, nats: Client) -> None:
+    """A recovery is whole or none; a page ends."""
+    sent = [await publish(nats, "chat:a", b"x" * 100) for _ in range(5)]
+    ((_, epoch),) = await client.position("chat:a")
+    assert await client.recover("chat:a", sent[0], epoch, limit=3) == ("TOO_MANY", [])
+    assert await client.recover("chat:a", sent[0], epoch, limit=4) == ("COMPLETE", sent[1:])
+    assert await client.recover("chat:a", sent[0], epoch, max_bytes=399) == ("TOO_MANY", [])
+    assert await client.recover("chat:a", sent[0], epoch, max_bytes=400) == ("COMPLETE", sent[1:])
+    page = await client.read("chat:a", max_bytes=250)
+    assert (offsets(page), outcome(page)) == (sent[:2], "MORE")
+    only = await client.read("chat:a", limit=0)
+    assert (only.top.offset, offsets(only), outcome(only)) == (sent[-1], [], "COMPLETE")
+
+
+async def test_honest_errors(client: HistoryClient, nats: Client) -> None:
+    """No history is not an empty history."""
+    await publish(nats, "chat:a", b"x")
+    for channel in ("live:a", "nowhere:a", "a", ""):
+        with pytest.raises(CallError) as caught:
+            await client.read(channel)
+        assert caught.value.reason.name == "unknown_channel"
+    assert await client.position("live:a", "chat:a") == [
+        "unknown_channel",
+        (1, (await epoch(client, "chat:a"))),
+    ]
+    for since in ((1, "another"), (1, ""), (99, await epoch(client, "chat:a"))):
+        assert await client.recover("chat:a", *since) == ("OTHER_EPOCH", [])
+        with pytest.raises(CallError) as caught:
+            await client.read("chat:a", since)
+        assert caught.value.reason.name == "unrecoverable_position"
+    with pytest.raises(CallError) as caught:
+        await client.position(*(["chat:a"] * 1001))
+    assert caught.value.reason is call_errors.BAD_REQUEST
+
+
+async def epoch(client: HistoryClient, channel: str) -> str:
+    """The epoch of a channel."""
+    ((_, found),) = await client.position(channel)
+    return str(found)
+
+
+async def test_positions_of_many(
+    config: dict[str, Any], nats: Client, history: HistoryProcess, tmp_path: Any
+) -> None:
+    """A thousand at once, cold, in few requests: published to, empty and unknown ones."""
+    channels = [f"chat:{number}" for number in range(900)]
+    sent = await asyncio.gather(*(publish(nats, channel, b"x") for channel in channels[:600]))
+    with HistoryProcess(tmp_path, config, "cold") as cold:
+        async with client_of(cold) as client:
+            found = await client.position(*channels, "live:a")
+            assert [each[0] for each in found[:600]] == sent
+            assert {each[0] for each in found[600:900]} <= {max(sent), max(sent) - 1} | set(range(200, 602))
+            assert found[900] == "unknown_channel"
+            again = await client.position(*channels)
+            assert again == found[:900]
+            metrics = await cold.metrics()
+            assert metrics.value("tidewire_history_positions_total", source="memory") == 901
+
+
+async def test_the_position_of_an_empty_channel_is_where_its_stream_ends(
+    client: HistoryClient, nats: Client
+) -> None:
+    """Never 0: a publication that comes and goes in between would be invisible."""
+    other = "chat:a"
+    sent = [await publish(nats, other, b"x") for _ in range(3)]
+    empty = next(name for name in map("chat:e{}".format, range(99)) if same_stream(name, other))
+    ((offset, found),) = await client.position(empty)
+    assert offset == sent[-1]
+    assert await client.recover(empty, offset, found) == ("COMPLETE", [])
+    first = await publish(nats, empty, b"y")
+    assert await client.recover(empty, offset, found) == ("COMPLETE", [first])
+
+
+def same_stream(one: str, two: str) -> bool:
+    """Whether two channels are on the same partition."""
+    from tests.support.history import FEW
+    from tidewire.kernel.subjects import in_subject
+
+    return in_subject(one, FEW)[:8] == in_subject(two, FEW)[:8]
+
+
+async def test_sizes_and_times_of_a_namespace(client: HistoryClient, nats: Client) -> None:
+    """They cut what can be read, and who is behind the cut has missed something."""
+    sent = [await publish(nats, "chat:a", b"x") for _ in range(30)]
+    found = await epoch(client, "chat:a")
+    assert offsets(await client.read("chat:a")) == sent[-20:]
+    assert await client.recover("chat:a", sent[-21], found) == ("COMPLETE", sent[-20:])
+    assert await client.recover("chat:a", sent[-22], found) == ("TRIMMED", [])
+    old = [await publish(nats, "fresh:a", b"x") for _ in range(2)]
+    found = await epoch(client, "fresh:a")
+    assert await client.recover("fresh:a", old[0], found) == ("COMPLETE", old[1:])
+    await asyncio.sleep(1.1)  # history_ttl
+    new = await publish(nats, "fresh:a", b"y")
+    assert offsets(await client.read("fresh:a")) == [new]
+    assert await client.recover("fresh:a", old[1], found) == ("COMPLETE", [new])
+    assert await client.recover("fresh:a", old[0], found) == ("TRIMMED", [])
+
+
+async def test_a_purge(
+    config: dict[str, Any], client: HistoryClient, history: HistoryProcess, nats: Client, tmp_path: Any
+) -> None:
+    """It empties the channel, and moves nobody's position; who missed what is gone now is told so, by all replicas."""
+    sent = [await publish(nats, "chat:a", b"x") for _ in range(3)]
+    kept = await publish(nats, "chat:b", b"x")
+    found = await epoch(client, "chat:a")
+    assert await client.purge("chat:a") == 3
+    assert offsets(await client.read("chat:a")) == []
+    assert offsets(await client.read("chat:b")) == [kept]
+    assert await client.recover("chat:a", sent[2], found) == ("COMPLETE", [])
+    assert await client.recover("chat:a", sent[1], found) == ("TRIMMED", [])
+    with HistoryProcess(tmp_path, config, "other") as other:
+        async with client_of(other) as cold:
+            assert await cold.recover("chat:a", sent[1], found) == ("TRIMMED", [])
+            new = await publish(nats, "chat:a", b"y")
+            assert await cold.recover("chat:a", sent[0], found) == ("TRIMMED", [])
+            assert offsets(await cold.read("chat:a")) == [new]
+    assert await client.recover("chat:a", sent[2], found) == ("COMPLETE", [new])

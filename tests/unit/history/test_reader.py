@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.fakes.history import KEY, STREAM, FakeHistory
+from tidewire.history import follower as following
+from tidewire.history.answers import Answer, Outcome
+from tidewire.history.messages import Message
+from tidewire.kernel.call_errors import UNAVAILABLE, CallError
+
+NAMES = st.sampled_from("abc")
+SIZE = 5
+
+
+def offsets(answer: Answer) -> list[int]:
+    """The sequences of the publications."""
+    return [publication.offset for publication in answer.publications]
+
+
+class History(RuleBasedStateMachine):
+    """Anything may befall a stream and what is heard of it: what is answered is true, and is not less than can be known."""
+
+    @initialize(
+        budget=st.sampled_from([1_500, 3_000, 1 << 20]),
+        limit=st.sampled_from([3, 6, 100]),
+        before=st.lists(NAMES, max_size=5),
+    )
+    def begin(self, budget: int, limit: int, before: list[str]) -> None:
+        """Publications may come before the service does."""
+        self.loop = asyncio.new_event_loop()
+        self.history = FakeHistory(size=SIZE, budget=budget, limit=limit)
+        self.purged: set[int] = set()
+        self.lost: list[Message] = []
+        for name in before:
+            self.history.stream.publish(KEY.format(name).encode())
+        self.run(self.history.look())
+
+    def teardown(self) -> None:
+        """The loop is this test's."""
+        if hasattr(self, "loop"):
+            self.loop.close()
+
+    # what happens to the stream, and to what is heard
+    @rule(name=NAMES)
+    def publish(self, name: str) -> None:
+        """A publication, heard at once."""
+        self.history.publish(name)
+
+    @rule(name=NAMES)
+    def lose(self, name: str) -> None:
+        """A publication that is not heard, or only later."""
+        self.lost.append(self.history.stream.publish(KEY.format(name).encode()))
+
+    @precondition(lambda self: self.lost)
+    @rule(data=st.data())
+    def hear_late(self, data: st.DataObject) -> None:
+        """Out of order, or once more."""
+        self.history.hear(data.draw(st.sampled_from(self.lost)))
+
+    @rule(count=st.integers(1, 3))
+    def expire(self, count: int) -> None:
+        """The oldest of the stream go."""
+        self.history.stream.expire(count)
+
+    @rule(name=NAMES)
+    def purge(self, name: str) -> None:
+        """A channel is purged."""
+        key = KEY.format(name).encode()
+        with contextlib.suppress(CallError):
+            self.run(self.history.reader.purge(f"chat:{name}"))
+            self.purged |= {each.sequence for each in self.history.stream.ever if each.key == key}
+
+    @rule()
+    def look(self) -> None:
+        """The regular look."""
+        self.run(self.history.look())
+
+    @rule(name=NAMES)
+    def position(self, name: str) -> None:
+        """A sweep."""
+        self.run(self.history.reader.positions([f"chat:{name}"]))
+
+    @rule()
+    def forget(self) -> None:
+        """All memory is needed for others."""
+        cache = self.history.cache
+        budget, cache.budget = cache.budget, 0
+        cache._evict()
+        cache.budget = budget
+
+    @rule()
+    def doubt(self) -> None:
+        """NATS was away."""
+        self.history.followers.doubt()
+
+    @rule(names=st.lists(NAMES, max_size=3))
+    def meanwhile(self, names: list[str]) -> None:
+        """During the next calls to the stream, publications come."""
+        self.history.store.meanwhile += [lambda name=name: self.history.publish(name) for name in names]
+
+    @rule(names=st.lists(NAMES, max_size=2))
+    def meanwhile_unheard(self, names: list[str]) -> None:
+        """During the next calls to the stream, publications come and others go."""
+        stream = self.history.stream
+        self.history.store.meanwhile += [
+            lambda name=name: (stream.publish(KEY.format(name).encode()), stream.expire(1)) for name in names
+        ]
+
+    # what is answered
+    @rule(name=NAMES, back=st.integers(0, 12))
+    def recover(self, name: str, back: int) -> None:
+        """All that ever was behind a position, or an honest no; and a yes where the stream has it all."""
+        stream = self.history.stream
+        since = max(0, stream.last - back)
+        certain = self.provable(name, since) and not self.history.store.meanwhile
+        ended = self.history.follower.feed.heard  # what is not heard is found by the next look
+        try:
+            answer = self.run(self.history.recover(name, since))
+        except CallError as error:
+            assert error.reason is UNAVAILABLE
+            assert not certain, error
+            return
+        if answer.outcome is Outcome.COMPLETE:
+            ever = [each.sequence for each in self.ever(name) if each.sequence > since]
+            assert offsets(answer) == ever[: len(answer.publications)]
+            assert all(sequence > ended for sequence in ever[len(answer.publications) :])
+            assert not self.purged & set(offsets(answer))
+            assert all(each.kept.data == b"%d" % each.offset for each in answer.publications)
+            if ever:
+                assert answer.offset == max([*offsets(answer), answer.offset])
+        else:
+            assert answer.outcome in {Outcome.TRIMMED, Outcome.OTHER_EPOCH}
+            assert not certain
+
+    @rule(name=NAMES, limit=st.integers(1, 7), reverse=st.booleans())
+    def page(self, name: str, limit: int, reverse: bool) -> None:
+        """What is stored and can be read, in order; nothing that was purged."""
+        quiet = not self.history.store.meanwhile
+        stored = [each.sequence for each in self.history.stream.of(KEY.format(name).encode())]
+        stored = [sequence for sequence in stored if sequence <= self.history.follower.feed.heard]
+        try:
+            answer = self.run(self.history.read(name, limit=limit, reverse=reverse))
+        except CallError:
+            return
+        found = offsets(answer)
+        assert found == sorted(found, reverse=reverse)
+        assert not self.purged & set(found)
+        assert set(found) <= {each.sequence for each in self.ever(name)}
+        if quiet:  # and but for what was not heard yet
+            visible = stored[-SIZE:]
+            wanted = visible[::-1][:limit] if reverse else visible[:limit]
+            assert set(wanted) <= set(found) or len(found) == limit
+
+    @invariant()
+    def memory_is_accounted(self) -> None:
+        """Sums are what they should be, and within the budget unless it is less than one channel."""
+        if not hasattr(self, "history"):
+            return
+        cache = self.history.cache
+        costs = {
+            key: line.cost + len(key) for lines in (cache._full, cache._bare) for key, line in lines.items()
+        }
+        assert cache._costs.keys() == costs.keys()
+        assert cache.bytes == sum(cache._costs.values())
+        assert cache._bare_bytes == sum(cache._costs[key] for key in cache._bare)
+        assert cache.bytes <= cache.budget or not cache._costs
+
+    def ever(self, name: str) -> list[Message]:
+        """All publications of a channel."""
+        key = KEY.format(name).encode()
+        return [each for each in self.history.stream.ever if each.key == key]
+
+    def provable(self, name: str, since: int) -> bool:
+        """Whether the stream proves by itself that it has all behind a position, and the namespace lets it be read."""
+        stream, key = self.history.stream, KEY.format(name).encode()
+        behind = [each.sequence for each in self.ever(name) if each.sequence > since]
+        if len(behind) > SIZE or not set(behind) <= set(stream.stored) or self.purged & {*behind}:
+            return False
+        if since in stream.stored and stream.stored[since].key == key:
+            return True
+        purged = [each for each in self.purged if stream.ever[each - 1].key == key]
+        return not purged and stream.first <= since + 1 and len(stream.of(key)) < stream.limit
+
+    def run(self, work: object) -> object:
+        """Do it now."""
+        return self.loop.run_until_complete(work)  # type: ignore[arg-type]
+
+
+History.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
+)
+TestHistory = History.TestCase
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is on its way in these tests."""
+    monkeypatch.setattr(following, "ON_ITS_WAY", 0.0)
+
+
+async def test_memory_answers_where_it_can() -> None:
+    """Without asking the stream."""
+    history = FakeHistory()
+    await history.look()
+    sent = [history.publish("a").sequence for _ in range(3)]
+    history.store.calls.clear()
+    assert offsets(await history.recover("a", sent[0])) == sent[1:]
+    assert not history.store.calls
+    assert history.metrics.counts["read", "memory", "complete"] == 1
+
+
+async def test_identical_reads_are_one() -> None:
+    """While it is under way; the next one is another."""
+    history = FakeHistory()
+    sent = [history.stream.publish(KEY.format("a").encode()).sequence for _ in range(3)]
+    await history.look()
+    answers = await asyncio.gather(*(history.recover("a", sent[0]) for _ in range(50)))
+    assert {tuple(offsets(answer)) for answer in answers} == {tuple(sent[1:])}
+    assert history.metrics.counts[("joined",)] == 49
+    assert history.store.calls["scan"] == 1
+    assert history.reader.under_way == 0
+
+
+async def test_who_leaves_takes_nobody_along() -> None:
+    """A caller whose deadline passed does not end the read for the others."""
+    history = FakeHistory()
+    history.stream.publish(KEY.format("a").encode())
+    await history.look()
+    first = asyncio.ensure_future(history.recover("a", 0))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(history.recover("a", 0))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert offsets(await second) == [1]
+
+
+async def test_nothing_is_answered_while_the_stream_is_away() -> None:
+    """Not even from memory, once it is not known to be all there is."""
+    history = FakeHistory()
+    await history.look()
+    history.publish("a")
+    assert offsets(await history.read("a")) == [1]
+    history.store.away = True
+    assert offsets(await history.read("a")) == [1]  # known to be current some seconds ago
+    history.clock.advance(6)
+    for read in (history.read("a"), history.recover("a", 0), history.reader.purge("chat:a")):
+        with pytest.raises(CallError) as caught:
+            await read
+        assert caught.value.reason is UNAVAILABLE
+    assert await history.reader.positions(["chat:a"]) == ["unavailable"]
+    history.store.away = False
+    await history.look()
+    assert offsets(await history.read("a")) == [1]
+
+
+async def test_what_the_caller_has_seen_must_be_known() -> None:
+    """An answer that lacks it would be stale: the stream is looked at, and what was missed is found."""
+    history = FakeHistory()
+    await history.look()
+    heard = history.publish("a").sequence
+    missed = history.stream.publish(KEY.format("a").encode()).sequence
+    assert offsets(await history.read("a")) == [heard]  # as it was a second ago
+    assert offsets(await history.read("a", at_least=missed)) == [heard, missed]
+    with pytest.raises(CallError) as caught:
+        await history.read("a", at_least=missed + 1)
+    assert caught.value.reason is UNAVAILABLE
+
+
+async def test_a_read_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is UNAVAILABLE when its time is over."""
+    history = FakeHistory()
+    await history.look()
+    history.reader.timeout = 0.01
+
+    async def never(*_args: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(history.store, "newest_of", never)
+    with pytest.raises(CallError, match=r"longer than 0\.01 s"):
+        await history.read("a")
+
+
+async def test_a_channel_that_changes_all_the_time() -> None:
+    """Is given up after some tries, not read for ever."""
+    history = FakeHistory()
+    for _ in range(3):
+        history.stream.publish(KEY.format("a").encode())
+    await history.look()
+
+    def change() -> None:
+        history.cache.drop(history.follower.feed)
+
+    history.store.meanwhile = [change] * 1000
+    with pytest.raises(CallError, match="changes too fast"):
+        await history.recover("a", 1)
+
+
+async def test_another_replica_serves_other_partitions() -> None:
+    """Which is for the edge to find."""
+    history = FakeHistory()
+    del history.followers.by_stream[STREAM]
+    with pytest.raises(CallError, match="another replica") as caught:
+        await history.read("a")
+    assert caught.value.reason is UNAVAILABLE
+    assert await history.reader.positions(["chat:a", "live:x"]) == ["unavailable", "unknown_channel"]
