@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from tidewire.kernel.clock import Clock
+    from tidewire.platform.rpc_call import Method
     from tidewire.platform.rpc_client_options import RpcClientConfig
     from tidewire.platform.rpc_telemetry import RpcClientMetrics
     from tidewire.platform.tracing import Tracer
@@ -60,12 +61,6 @@ class GrpcHistory:
     def __init__(self, client: RpcClient, parse: Parse) -> None:
         self._client = client
         self._parse = parse
-        self._read_method = client.unary_unary(
-            READ, pb.ReadRequest.SerializeToString, pb.ReadReply.FromString
-        )
-        self._position_method = client.unary_unary(
-            POSITION, pb.PositionRequest.SerializeToString, pb.PositionReply.FromString
-        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     def read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> None:
@@ -80,7 +75,14 @@ class GrpcHistory:
 
     async def start(self) -> None:
         """Begin to connect. Raises StartError: a certificate cannot be used."""
-        await self._client.start()
+        client = self._client
+        await client.start()
+        self._read_method: Method[pb.ReadRequest, pb.ReadReply] = client.unary_unary(
+            READ, pb.ReadRequest.SerializeToString, pb.ReadReply.FromString
+        )
+        self._position_method: Method[pb.PositionRequest, pb.PositionReply] = client.unary_unary(
+            POSITION, pb.PositionRequest.SerializeToString, pb.PositionReply.FromString
+        )
 
     async def reload(self) -> None:
         """Read certificates again."""
