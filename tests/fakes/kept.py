@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,6 +14,25 @@ from tidewire.kernel import errors
 from tidewire.kernel.errors import ReplyError
 
 AWAY = errors.INTERNAL.saying("temporarily not possible: the history service is away")
+
+
+class Call:
+    """A call that is under way."""
+
+    def __init__(self, make: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self._make = make
+        self._done = done
+        self._made: Any = None
+
+    def prepare(self) -> None:
+        """Make up the answer, once."""
+        if self._made is None:
+            self._made = self._make()
+
+    def end(self) -> None:
+        """Give it."""
+        self.prepare()
+        self._done(self._made)
 
 
 class FakeHistory:
@@ -29,8 +48,8 @@ class FakeHistory:
         self.away = False
         self.queries: list[Query] = []
         self.asked: list[list[str]] = []
-        self.waiting: deque[Callable[[], None]] = deque()
-        """Calls that are under way: each answers as the stream is when it is called."""
+        self.waiting: list[Call] = []
+        """Calls that are under way."""
 
     # The stream.
 
@@ -76,20 +95,29 @@ class FakeHistory:
 
     def read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> None:
         self.queries.append(query)
-        self.waiting.append(lambda: done(AWAY if self.away else self.page(query)))
+        self.waiting.append(Call(lambda: self._answer(query), done))
 
     def positions(
         self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
     ) -> None:
         self.asked.append(list(channels))
-        self.waiting.append(lambda: done(AWAY if self.away else [self.top(channel) for channel in channels]))
+        self.waiting.append(Call(lambda: AWAY if self.away else [self.top(each) for each in channels], done))
+
+    def _answer(self, query: Query) -> Page | ReplyError:
+        page = AWAY if self.away else self.page(query)
+        if isinstance(page, Page) and page.top.offset < query.at_least and page.outcome is Outcome.COMPLETE:
+            return AWAY  # what it has is older than what the edge knows
+        return page
 
     def answer(self, index: int = 0) -> None:
-        """Answer one call that is under way."""
-        self.waiting.rotate(-index)
-        call = self.waiting.popleft()
-        self.waiting.rotate(index)
-        call()
+        """Answer one call that is under way, as the stream is now unless it was `prepare`d."""
+        call = self.waiting[index]
+        del self.waiting[index]
+        call.end()
+
+    def prepare(self, index: int = 0) -> None:
+        """Make up the answer to a call as the stream is now; it is on its way until `answer`."""
+        self.waiting[index].prepare()
 
     def settle(self) -> None:
         """Answer all calls, and those that follow from them."""

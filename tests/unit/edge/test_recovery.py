@@ -313,7 +313,7 @@ class TestRecover:
         page = core.history.page
         client.say({"id": 2, "subscribe": {"channel": "log:a", "recover": True, "epoch": "life1"}})
         old = page(core.history.queries[-1])
-        core.history.page = lambda _query: old  # type: ignore[method-assign] - as it was when the read began
+        core.history._answer = lambda _query: old  # type: ignore[method-assign] - a service that is behind
         core.store("log:a", *range(1, 8))
         core.history.settle()
         assert client.heard()[0]["error"]["code"] == 100  # asked again, in vain
