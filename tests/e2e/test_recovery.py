@@ -27,17 +27,22 @@ from tests.support.wait import eventually
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import in_subject
 
-CHANNEL = "log:room"
 ROUNDS = 6
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Durable]:
     """A nats-server with streams, a history process and two edges."""
     with durable_mesh(tmp_path_factory.mktemp("durable")) as running:
         running.edge("one")
         running.edge("two")
         yield running
+
+
+@pytest.fixture
+def channel(request: pytest.FixtureRequest) -> str:
+    """A channel of the test's own."""
+    return f"log:{request.node.name}"
 
 
 @pytest.fixture
@@ -55,8 +60,9 @@ async def put(backend: Client, channel: str, data: bytes, **headers: str) -> int
 class Ear:
     """A raw client, with the publications that it was pushed."""
 
-    def __init__(self, client: RawClient, heard: list[dict[str, Any]]) -> None:
+    def __init__(self, client: RawClient, heard: list[dict[str, Any]], channel: str) -> None:
         self.client = client
+        self.channel = channel
         self.heard = heard
 
     @property
@@ -64,23 +70,23 @@ class Ear:
         """Of what was pushed."""
         return [each["offset"] for each in self.heard]
 
-    async def subscribe(self, channel: str = CHANNEL, **fields: Any) -> dict[str, Any]:
+    async def subscribe(self, channel: str = "", **fields: Any) -> dict[str, Any]:
         """The answer."""
-        reply = await self.client.command(subscribe={"channel": channel, **fields})
+        reply = await self.client.command(subscribe={"channel": channel or self.channel, **fields})
         return dict(reply["subscribe"] if "subscribe" in reply else reply["error"])
 
-    async def recover(self, offset: int, epoch: str, channel: str = CHANNEL, **fields: Any) -> dict[str, Any]:
+    async def recover(self, offset: int, epoch: str, channel: str = "", **fields: Any) -> dict[str, Any]:
         """The answer to a subscribe command that recovers."""
         return await self.subscribe(channel, recover=True, offset=offset, epoch=epoch, **fields)
 
-    async def history(self, channel: str = CHANNEL, **fields: Any) -> dict[str, Any]:
+    async def history(self, channel: str = "", **fields: Any) -> dict[str, Any]:
         """The answer to a history command."""
-        reply = await self.client.command(history={"channel": channel, **fields})
+        reply = await self.client.command(history={"channel": channel or self.channel, **fields})
         return dict(reply["history"] if "history" in reply else reply["error"])
 
 
-async def ear(clients: Clients, mesh: Durable, edge: int = 0) -> Ear:
-    """Connect a client to one of the edges."""
+async def ear(clients: Clients, mesh: Durable, channel: str, edge: int = 0) -> Ear:
+    """Connect a client to one of the edges; it will be about this channel unless it is told another."""
     heard: list[dict[str, Any]] = []
 
     def on_push(line: bytes) -> None:
@@ -90,7 +96,7 @@ async def ear(clients: Clients, mesh: Durable, edge: int = 0) -> Ear:
 
     client = await clients.open(mesh.edges[edge].ws_url, on_push)
     await client.connect(token("alice"))
-    return Ear(client, heard)
+    return Ear(client, heard, channel)
 
 
 def shown(answer: dict[str, Any]) -> list[int]:
@@ -104,34 +110,38 @@ async def dropped(mesh: Durable, edge: int = 0) -> float:
 
 
 @protocol("subscribe.recovery")
-async def test_what_was_missed_comes_on_any_edge(mesh: Durable, backend: Client, clients: Clients) -> None:
+async def test_what_was_missed_comes_on_any_edge(
+    mesh: Durable, backend: Client, clients: Clients, channel: str
+) -> None:
     """From the start, from a position, from the top; an epoch that is another's recovers nothing."""
-    one = await ear(clients, mesh)
+    one = await ear(clients, mesh, channel)
     begun = await one.subscribe()
     assert begun["recoverable"]
-    sent = [await put(backend, CHANNEL, b"%d" % number) for number in range(5)]
+    sent = [await put(backend, channel, b"%d" % number) for number in range(5)]
     await put(backend, "log:other", b"0")
     await eventually(lambda: one.offsets == sent)
-    two = await ear(clients, mesh, 1)
+    two = await ear(clients, mesh, channel, 1)
     answer = await two.recover(sent[1], begun["epoch"])
     assert (answer["recovered"], answer["offset"], shown(answer)) == (True, sent[1], sent[2:])
     for offset, epoch, expected in ((0, "", sent), (sent[-1], begun["epoch"], [])):
-        other = await ear(clients, mesh, 1)
+        other = await ear(clients, mesh, channel, 1)
         answer = await other.recover(offset, epoch)
         assert (answer["recovered"], shown(answer)) == (True, expected)
-    lost = await ear(clients, mesh)
+    lost = await ear(clients, mesh, channel)
     answer = await lost.recover(sent[1], "another")
     assert (answer.get("recovered"), answer["offset"], answer["was_recovering"]) == (None, sent[-1], True)
-    assert (await (await ear(clients, mesh)).recover(sent[1], "another", flag=2))["code"] == 112
-    last = await put(backend, CHANNEL, b"5")
+    assert (await (await ear(clients, mesh, channel)).recover(sent[1], "another", flag=2))["code"] == 112
+    last = await put(backend, channel, b"5")
     await eventually(lambda: [each.offsets for each in (two, other, lost)] == [[last]] * 3)
 
 
 @protocol("command.history")
-async def test_history_is_read_in_pages(mesh: Durable, backend: Client, clients: Clients) -> None:
+async def test_history_is_read_in_pages(
+    mesh: Durable, backend: Client, clients: Clients, channel: str
+) -> None:
     """Forwards, backwards, from a position, all of it, none of it; an epoch that is another's is an error."""
-    sent = [await put(backend, CHANNEL, b"%d" % number) for number in range(5)]
-    one = await ear(clients, mesh)
+    sent = [await put(backend, channel, b"%d" % number) for number in range(5)]
+    one = await ear(clients, mesh, channel)
     top = await one.history()
     assert (top["publications"], top["offset"]) == ([], sent[-1])
     assert shown(await one.history(limit=-1)) == sent
@@ -146,34 +156,37 @@ async def test_history_is_read_in_pages(mesh: Durable, backend: Client, clients:
 
 
 @protocol("option.force_recovery_mode")
-async def test_cache_mode_brings_the_last_value(mesh: Durable, backend: Client, clients: Clients) -> None:
+async def test_cache_mode_brings_the_last_value(
+    mesh: Durable, backend: Client, clients: Clients, channel: str
+) -> None:
     """And what follows it, live."""
     for number in range(3):
         last = await put(backend, "last:a", b"%d" % number)
-    one = await ear(clients, mesh)
+    one = await ear(clients, mesh, channel)
     assert shown(await one.recover(0, "", "last:a")) == [last]
     after = await put(backend, "last:a", b"3")
     await eventually(lambda: one.offsets == [after])
 
 
 async def test_wildcards_hear_stored_channels_without_positions(
-    mesh: Durable, backend: Client, clients: Clients
+    mesh: Durable, backend: Client, clients: Clients, channel: str
 ) -> None:
     """What one of them heard has the channel, and no offset."""
-    one = await ear(clients, mesh)
+    one = await ear(clients, mesh, channel)
     assert await one.subscribe("stocks:*", positioned=True, recover=True) == {}
     await put(backend, "stocks:a", b"1")
     await eventually(lambda: one.heard == [{"data": 1, "channel": "stocks:a"}])
 
 
 async def test_nothing_but_the_stream_is_believed_on_tw_out(
-    mesh: Durable, backend: Client, clients: Clients
+    mesh: Durable, backend: Client, clients: Clients, channel: str
 ) -> None:
     """Neither a message with all the right headers in front, nor an acknowledgement or a direct get sent there."""
-    one = await ear(clients, mesh)
+    one = await ear(clients, mesh, channel)
     await one.subscribe()
-    first = await put(backend, CHANNEL, b"0")
-    source = in_subject(CHANNEL, PARTITIONS).decode()
+    before = await dropped(mesh)
+    first = await put(backend, channel, b"0")
+    source = in_subject(channel, PARTITIONS).decode()
     target = source.replace("tw.in", "tw.out")
     stream = stream_name("default", int(source.split(".")[2]))
     stolen = in_subject("log:other", PARTITIONS).decode()
@@ -188,20 +201,20 @@ async def test_nothing_but_the_stream_is_believed_on_tw_out(
     away = await put(backend, "log:other", b"6")
     other = stream_name("default", int(stolen.split(".")[2]))
     await backend.publish(f"$JS.API.DIRECT.GET.{other}", b'{"seq":%d}' % away, reply=target)
-    last = await put(backend, CHANNEL, b"7", Nats_Sequence="1", Nats_Subject=stolen)
+    last = await put(backend, channel, b"7", Nats_Sequence="1", Nats_Subject=stolen)
     await eventually(lambda: one.offsets[-1:] == [last])
     assert [each["data"] for each in one.heard] == [0, 5, 7]
-    assert await dropped(mesh) == 6
+    assert await dropped(mesh) == before + 6
 
 
 @protocol("error.100")
 async def test_history_away_is_an_error_for_positions_only(
-    mesh: Durable, backend: Client, clients: Clients
+    mesh: Durable, backend: Client, clients: Clients, channel: str
 ) -> None:
     """Clients that ask for none go on, and so do those that have one; when it is back all is as before."""
-    old, plain, new = [await ear(clients, mesh) for _ in range(3)]
+    old, plain, new = [await ear(clients, mesh, channel) for _ in range(3)]
     begun = await old.subscribe()
-    first = await put(backend, CHANNEL, b"0")
+    first = await put(backend, channel, b"0")
     await eventually(lambda: old.offsets == [first])
     port = mesh.history.port
     mesh.history.kill()
@@ -209,7 +222,7 @@ async def test_history_away_is_an_error_for_positions_only(
     answer = await new.subscribe("ask:a", positioned=True)
     assert (answer["code"], answer["temporary"]) == (100, True)
     assert (await new.recover(0, begun["epoch"]))["code"] == 100
-    sent = [await put(backend, "ask:a", b"1"), await put(backend, CHANNEL, b"2")]
+    sent = [await put(backend, "ask:a", b"1"), await put(backend, channel, b"2")]
     await eventually(lambda: [*plain.offsets, *old.offsets[1:]] == sent)
     mesh.history.configure({"history_service": {"rpc": {"port": port}}})
     mesh.history.start()
@@ -226,7 +239,7 @@ async def test_sdks_miss_nothing_while_connections_and_nats_are_cut(
 ) -> None:
     """Both SDKs, plain, with deltas and in batches: cut every half second, NATS killed and started in between."""
     checker = Checker()
-    channels = ("log:busy", "edits:busy", "batch:busy")
+    channels = (f"log:{wire}", f"edits:{wire}", f"batch:{wire}")
     async with running_balancer(mesh.edges) as balancer, contextlib.AsyncExitStack() as stack:
         for kind in ("js", "python"):
             for channel in channels:
@@ -251,7 +264,7 @@ async def test_sdks_miss_nothing_while_connections_and_nats_are_cut(
 
 async def _sdk(kind: str, url: str, wire: str, node: Node) -> SdkClient:
     if kind == "js":
-        return await node.client(url, wire=wire, token=token("js"))
+        return await node.create(url, wire=wire, token=token("js"))
     return PythonClient(url, wire=wire, token=token("python"))
 
 

@@ -128,7 +128,7 @@ class Edge:
         linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
         self._hub = Hub(self._broker, self._telemetry, clock, linger, _later)
         self._rpc_metrics = RpcClientMetrics()
-        self._history = self._create_history(config, clock) if stored(config) else None
+        self._history = self._create_history(config, clock) if config.history.target else None
         self._positions: Positions | None = None
         if self._history is not None:
             self._positions = Positions(self._history, self._hub, self._rules, self._telemetry, random.random)
@@ -172,6 +172,7 @@ class Edge:
         self._gate.configure(limits_of(config, self._log), origins, client.token.cookie)
         self._gate.proxies = _proxies(config)
         self._broker.call_timeout = config.rpc.timeout
+        self._broker.stored = StoredMessages(config.nats.partitions, stored(config))
         self._dispatcher.reconfigured(_timing(config))
         logs.set_level(config.log.level)
 

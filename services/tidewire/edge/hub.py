@@ -9,7 +9,7 @@ pattern is a channel of its own, whose publications say which channel they belon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ from tidewire.edge.batches import Batches
 from tidewire.edge.channel import Audience, Channel, ChannelState, StoredChannel
 from tidewire.edge.deltas import Basis
 from tidewire.edge.fan_out import FanOut
+from tidewire.edge.floor import Floor
 from tidewire.edge.places import Place
-from tidewire.edge.recovery import UNSETTLED
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel.channels import split_channel
 from tidewire.kernel.errors import ReplyError
@@ -32,53 +32,44 @@ if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.deltas import Deltas
     from tidewire.edge.effects import Traits, Wish
-    from tidewire.edge.ports import Broker, Metrics, Page, Publication, Query
-    from tidewire.edge.recovery import Recovery
+    from tidewire.edge.ports import Broker, Metrics, Publication
     from tidewire.edge.stragglers import Stragglers
     from tidewire.kernel.clock import Clock
 
-    Settled = Callable[[Connection, str, int, "int | Place | ReplyError"], None]
     Slow = Callable[[Connection], None]
-    Lost = Callable[[str, "list[Connection]"], None]
 
 
 MAX_LINGERING = 10_000
 """Channels that are heard without a listener; further ones are let go at once."""
 
 
-class Hub:
+class Hub(Floor):
     """The channels of an edge.
 
-    `settled` hears how each join ended, `slow` which connections could not keep up, and `lost` who is no member any more
-    since it cannot be proven that they miss nothing.
+    `slow` hears which connections could not keep up.
     """
 
     def __init__(
         self, broker: Broker, metrics: Metrics, clock: Clock, linger_ticks: int, later: Later
     ) -> None:
+        super().__init__(metrics)
         self._broker = broker
-        self._metrics = metrics
         self._linger_ticks = linger_ticks
-        self._channels: dict[str, Channel] = {}
         self._created = 0
         self._lingering: Wheel[Channel] = Wheel()
         self._dirty: dict[Channel, None] = {}
         self._fan_out = FanOut(metrics, clock)
         self.batches = Batches(metrics, clock, later, self._send)
         """Channels whose publications wait for their time."""
-        self.settled: Settled = _nobody
         self.slow: Slow = _nobody
-        self.lost: Lost = _nobody
-        self._recovery: Recovery | None = None
-        self._is_stored: Callable[[str], bool] = _never
 
     def __len__(self) -> int:
-        return len(self._channels)
+        return len(self.channels)
 
     @property
     def subscriptions(self) -> int:
         """Memberships over all channels."""
-        return sum(len(group) for channel in self._channels.values() for group in channel.members.values())
+        return sum(len(group) for channel in self.channels.values() for group in channel.members.values())
 
     @property
     def stragglers(self) -> Stragglers:
@@ -89,17 +80,6 @@ class Hub:
     def deltas(self) -> Deltas:
         """What is kept to make deltas of."""
         return self._fan_out.deltas
-
-    def keep_positions(self, recovery: Recovery, is_stored: Callable[[str], bool]) -> None:
-        """From now on there are channels with history: those whose name `is_stored`."""
-        self._recovery = recovery
-        self._is_stored = is_stored
-
-    def read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> ReplyError | None:
-        """Read a channel's history. An error returned means: `done` is never called."""
-        if self._recovery is None:
-            raise AssertionError("a channel with history, and no history service")
-        return self._recovery.reads.ask(query, done)
 
     def join(
         self,
@@ -114,7 +94,7 @@ class Hub:
         wish: Wish | None = None,
     ) -> int | Place | ReplyError | None:
         """Hear a channel for a connection. Its id or place: `enter` may follow at once; None: `settled` tells later."""
-        channel = self._channels.get(name)
+        channel = self.channels.get(name)
         if channel is None:
             channel = self._create(name, binary=binary, pattern=pattern)
             channel.adopt(delivery)
@@ -129,25 +109,16 @@ class Hub:
         channel.waiting[connection] = attempt if place is None else place
         if channel.state is not ChannelState.LIVE:
             return None
-        return channel.id if place is None else self._find_place(channel, place)
-
-    def _find_place(self, channel: Channel, place: Place) -> Place | ReplyError | None:
-        if self._recovery is None or not isinstance(channel, StoredChannel):
-            raise AssertionError("a position in a channel without history")
-        found = self._recovery.join(channel, place)
-        if isinstance(found, ReplyError):
-            self._drop(channel, place)
-            return found
-        return place if found else None
+        return channel.id if place is None else self.find_place(channel, place)
 
     def enter(self, connection: Connection, name: str, traits: Traits, base: bytes | None = None) -> None:
         """Make a connection that has joined a member: it is written to from now on. `base` is as in `Enter`."""
-        channel = self._channels[name]
+        channel = self.channels[name]
         place = channel.waiting.pop(connection)
         if isinstance(place, Place):
             if channel.pending:  # its position covers that
                 self.batches.send(channel)
-            self._left(place)
+            self.left(place)
         audience = _audience(connection, traits)
         if traits.delta:
             if channel.chain is None:
@@ -159,40 +130,28 @@ class Hub:
 
     def leave(self, connection: Connection, name: str, traits: Traits) -> None:
         """End a membership or an attempt at one; unknown ones are ignored."""
-        channel = self._channels.get(name)
+        channel = self.channels.get(name)
         if channel is None:
             return
         place = channel.waiting.pop(connection, None)
         if isinstance(place, Place):
-            self._left(place)
+            self.left(place)
         channel.remove(_audience(connection, traits), connection)
-        self._rest(channel)
+        self.rest(channel)
 
-    def _left(self, place: Place) -> None:
-        place.leave()
-        if place.told:
-            self._metrics.recovery(place.told)
-
-    def _drop(self, channel: Channel, place: Place) -> None:
-        del channel.waiting[place.connection]
-        place.leave()
-        if place.wish.since is not None:
-            self._metrics.recovery("refused")
-        self._rest(channel)
-
-    def _rest(self, channel: Channel) -> None:
-        """Let a channel that nobody wants any more linger, or go."""
+    def rest(self, channel: Channel) -> None:
+        """See Floor."""
         if not channel.idle or channel.linger_due:
             return
         # A channel that never came to life has served nobody, and beyond the bound a linger costs more than it saves.
         if channel.state is ChannelState.JOINING or len(self._lingering) >= MAX_LINGERING:
-            self._forget(channel)
+            self.forget(channel)
         else:
             channel.linger_due = self._lingering.add(channel, self._linger_ticks)
 
     def follow(self, delivery: Callable[[str], Delivery | None]) -> Iterator[None]:
         """Send the publications of each channel, by its name, as `delivery` says; a step for each."""
-        for channel in list(self._channels.values()):
+        for channel in list(self.channels.values()):
             self._adopt(channel, delivery(channel.name))
             yield
 
@@ -212,7 +171,7 @@ class Hub:
     def memberships(self, namespaces: Container[str | None]) -> list[tuple[Connection, str]]:
         """Return who has joined or entered a channel of these namespaces, with the channel."""
         found: list[tuple[Connection, str]] = []
-        for name, channel in self._channels.items():
+        for name, channel in self.channels.items():
             if split_channel(name).namespace in namespaces:
                 found += [(connection, name) for connection in channel.waiting]
                 for group in channel.members.values():
@@ -222,61 +181,24 @@ class Hub:
     def tick(self) -> None:
         """Let go of channels that nobody came back to."""
         for channel in self._lingering.advance():
-            self._forget(channel)
+            self.forget(channel)
 
     def collect(self, channel: Channel, publication: Publication) -> None:
         """Note a publication for the fan-out at the end of this turn."""
-        self._metrics.publication_received()
+        self.metrics.publication_received()
         if not channel.binary:
             data = clean_json(publication.data)
             if data is None:
-                self._metrics.publication_dropped("not_json")
+                self.metrics.publication_dropped("not_json")
                 return
             if data is not publication.data:
                 publication = msgspec.structs.replace(publication, data=data)
         channel.pending.append(publication)
         self._dirty[channel] = None
 
-    def _track(self, channel: Channel, publication: Publication) -> None:
-        """Take a publication of a channel with history."""
-        if self._recovery is not None and isinstance(channel, StoredChannel) and channel.timeline is not None:
-            self._recovery.follow(channel, publication)
-        else:
-            self.collect(channel, publication)
-
-    # recovery.Floor
-
-    def pass_on(self, channel: StoredChannel, publications: Iterable[Publication]) -> None:
-        """See recovery.Floor."""
-        for publication in publications:
-            self.collect(channel, publication)
-
-    def admit(self, channel: StoredChannel, place: Place, error: ReplyError | None) -> None:
-        """See recovery.Floor."""
-        if channel.waiting.get(place.connection) is not place:
-            return
-        if error is not None:
-            self._drop(channel, place)
-        self.settled(place.connection, channel.name, place.attempt, place if error is None else error)
-
-    def cast_out(self, channel: StoredChannel) -> None:
-        """See recovery.Floor."""
-        lost: list[Connection] = []
-        for audience, group in list(channel.members.items()):
-            if audience.positioned:
-                lost += group
-                for connection in list(group):
-                    channel.remove(audience, connection)
-        for place in list(channel.waiting.values()):
-            if isinstance(place, Place) and place.settled:
-                self.admit(channel, place, UNSETTLED)
-        self._rest(channel)
-        if lost:
-            self.lost(channel.name, lost)
-
     def has(self, connection: Connection, name: str) -> bool:
         """Return whether a connection has joined or entered a channel."""
-        channel = self._channels.get(name)
+        channel = self.channels.get(name)
         return channel is not None and (
             connection in channel.waiting or any(connection in group for group in channel.members.values())
         )
@@ -300,46 +222,43 @@ class Hub:
 
     def _create(self, name: str, *, binary: bool, pattern: bool) -> Channel:
         self._created += 1
-        if self._is_stored(name) and not pattern:
-            channel: Channel = StoredChannel(self._track, name, self._created, binary=binary)
+        if self.is_stored(name) and not pattern:
+            channel: Channel = StoredChannel(self.track, name, self._created, binary=binary)
         else:
             channel = Channel(self.collect, name, self._created, binary=binary)
-        self._channels[name] = channel
+        self.channels[name] = channel
         subscribe = self._broker.subscribe_pattern if pattern else self._broker.subscribe
         channel.handle = subscribe(name, channel, partial(self._confirmed, channel))
         return channel
 
     def _confirmed(self, channel: Channel, error: ReplyError | None) -> None:
-        if self._channels.get(channel.name) is not channel:
+        if self.channels.get(channel.name) is not channel:
             return
         waiting = dict(channel.waiting)
         if error is None:
             channel.state = ChannelState.LIVE
         else:
-            self._forget(channel)
+            self.forget(channel)
         for connection, each in waiting.items():
             outcome: int | Place | ReplyError | None = channel.id if error is None else error
             if isinstance(each, Place) and error is None:
-                outcome = self._find_place(channel, each)
+                outcome = self.find_place(channel, each)
             if outcome is not None:
                 attempt = each.attempt if isinstance(each, Place) else each
                 self.settled(connection, channel.name, attempt, outcome)
 
-    def _forget(self, channel: Channel) -> None:
+    def forget(self, channel: Channel) -> None:
+        """See Floor."""
         self._lingering.discard(channel, channel.linger_due)
-        del self._channels[channel.name]
+        del self.channels[channel.name]
         self._broker.unsubscribe(channel.handle)
-        if self._recovery is not None and isinstance(channel, StoredChannel):
-            self._recovery.forget(channel)
+        if self.recovery is not None and isinstance(channel, StoredChannel):
+            self.recovery.forget(channel)
 
 
 def _audience(connection: Connection, traits: Traits) -> Audience:
     basis = Basis.NOTHING if traits.delta else None
     return Audience(connection.transport.framing, traits.compact, traits.wanted, basis, traits.positioned)
-
-
-def _never(_name: str) -> bool:
-    return False
 
 
 def _nobody(*_: object) -> None:

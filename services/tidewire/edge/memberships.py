@@ -26,7 +26,7 @@ NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace i
 class Memberships:
     """Acts on `Join`, `Enter`, `Leave` and `ReadHistory`; `perform` takes what a session makes of a result that comes later."""
 
-    __slots__ = ("_deliveries", "_hub", "_namespaces", "_pacer", "_perform", "_rules")
+    __slots__ = ("_deliveries", "_hub", "_namespaces", "_pacer", "_perform", "_rules", "_stored")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Memberships:
         self._perform = perform
         self._namespaces = rules.namespaces.names
         self._deliveries = rules.namespaces.deliveries
+        self._stored = rules.namespaces.stored
 
     def join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
         """Hear a channel; return what the session makes of a result that is known at once."""
@@ -89,6 +90,9 @@ class Memberships:
         """End subscriptions whose memberships are over, since it cannot be proven that they miss nothing."""
         self._pacer.add(map(partial(self._lose, channel), connections))
 
+    def _lose_moved(self, connection: Connection, channel: str) -> None:
+        self._lose(channel, connection)
+
     def _lose(self, channel: str, connection: Connection) -> None:
         if not self._hub.has(connection, channel):  # it has not come again meanwhile
             self._perform(connection, connection.session.lose(channel))
@@ -97,12 +101,17 @@ class Memberships:
         """Follow rules that were replaced.
 
         The rights that a subscription began with are not asked for again. Only the subscriptions of namespaces that are gone
-        end. What waits in channels whose namespace batches or conflates in another way follows that.
+        end, and those of namespaces that have a history now, or none any more: their clients come back. What waits in channels
+        whose namespace batches or conflates in another way follows that.
         """
         names = self._rules.namespaces.names
         gone, self._namespaces = self._namespaces - names, names
         if gone:
             self._pacer.add(starmap(self._end, self._hub.memberships(gone)))
+        stored = self._rules.namespaces.stored
+        moved, self._stored = (self._stored ^ stored) - gone, stored
+        if moved:
+            self._pacer.add(starmap(self._lose_moved, self._hub.retire(moved)))
         deliveries = self._rules.namespaces.deliveries
         if deliveries != self._deliveries:
             self._deliveries = deliveries

@@ -187,7 +187,7 @@ def test_newcomer_is_sent_a_whole_one_and_then_what_the_others_get() -> None:
     assert new.forms == ["whole", "delta", "delta"]
     assert stage.made == 3
     assert old.connection.transport.framing is WEBSOCKET_JSON
-    assert len(stage.hub._channels[CHANNEL].members) == 1
+    assert len(stage.hub.channels[CHANNEL].members) == 1
 
 
 def test_nothing_is_computed_or_kept_for_who_did_not_ask() -> None:
@@ -196,7 +196,7 @@ def test_nothing_is_computed_or_kept_for_who_did_not_ask() -> None:
     plain, asked = Viewer(traits=PLAIN), Viewer()
     stage.join(plain)
     stage.publish(document(0), document(1))
-    channel = stage.hub._channels[CHANNEL]
+    channel = stage.hub.channels[CHANNEL]
     assert (stage.made, channel.chain, stage.hub.deltas.kept) == (0, None, 0)
     stage.join(asked)
     stage.publish(document(2))
@@ -345,7 +345,7 @@ def test_batch_in_which_nothing_waits_any_more_gives_nobody_a_basis() -> None:
     stage.join(old)
     stage.publish(document(0))
     stage.join(new)
-    stage.hub._send(stage.hub._channels[CHANNEL])
+    stage.hub._send(stage.hub.channels[CHANNEL])
     stage.publish(document(1))
     assert new.read() == [document(1)]
 
@@ -418,7 +418,7 @@ class Chains(RuleBasedStateMachine):
             self.viewers[seat] = None
             del self.due[viewer]
 
-    @precondition(lambda self: self.stage.hub._channels)
+    @precondition(lambda self: self.stage.hub.channels)
     @rule(
         batch=st.lists(
             st.tuples(texts, st.booleans(), st.sampled_from([b"", b"k", b"l"])), min_size=1, max_size=4
@@ -447,7 +447,7 @@ class Chains(RuleBasedStateMachine):
     def all_is_right(self) -> None:
         for viewer in self.due:
             self.check(viewer)
-        channel = self.stage.hub._channels.get(CHANNEL)
+        channel = self.stage.hub.channels.get(CHANNEL)
         if channel is not None:
             assert (channel.chain is not None) == bool(self.due)
             assert all(isinstance(audience.basis, Basis) for audience in channel.members)

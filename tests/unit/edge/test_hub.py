@@ -239,7 +239,7 @@ def test_each_audience_gets_its_own_bytes(stage: Stage) -> None:
         set(),
     ]
     assert stage.metrics.of("fanned_out")[0][0] == 9
-    assert len(stage.hub._channels["chat:a"].members) == 5, "equal filters share an audience"
+    assert len(stage.hub.channels["chat:a"].members) == 5, "equal filters share an audience"
 
 
 @protocol("subscribe.compaction")
@@ -248,7 +248,7 @@ def test_id_of_a_channel_is_never_another_channels(stage: Stage) -> None:
     member, seen = stage.member(), set()
     for name in ("chat:a", "chat:b", "chat:a"):
         stage.hub.join(member, name, 1, binary=False)
-        seen.add(stage.hub._channels[name].id)
+        seen.add(stage.hub.channels[name].id)
         stage.hub.leave(member, name, PLAIN)
     assert seen == {1, 2, 3}
 
@@ -481,7 +481,7 @@ class Interleavings(RuleBasedStateMachine):
         """Hub, sessions and what the clients were told."""
         members: dict[Connection, set[str]] = {connection: set() for connection in self.believes}
         waiting: dict[Connection, set[str]] = {connection: set() for connection in self.believes}
-        for name, channel in self.hub._channels.items():
+        for name, channel in self.hub.channels.items():
             for group in channel.members.values():
                 assert group, "an empty group is kept"
                 assert channel.state is ChannelState.LIVE
@@ -495,7 +495,7 @@ class Interleavings(RuleBasedStateMachine):
             live = {name for name, state in states.items() if state is SubscriptionState.LIVE}
             assert members[connection] == live == believed
             assert waiting[connection] == set(states) - live
-        assert sorted(name for name, _ in self.broker.open.values()) == sorted(self.hub._channels)
+        assert sorted(name for name, _ in self.broker.open.values()) == sorted(self.hub.channels)
 
     def teardown(self) -> None:
         """Everybody leaves: nothing may be left."""

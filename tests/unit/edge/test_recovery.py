@@ -9,7 +9,7 @@ import pytest
 from centrifuge.fossil import apply_delta
 
 from tests.fakes.core import Client, Core
-from tests.fakes.edge import OPEN, token
+from tests.fakes.edge import OPEN, edge_config, token
 from tests.support.protocol import protocol
 from tidewire.edge import reads, recovery, timeline
 from tidewire.kernel import errors
@@ -30,6 +30,10 @@ NAMESPACES: list[dict[str, Any]] = [
         "delta_publish": True,
     },
     {"name": "plain", **OPEN},
+    {"name": "read", **OPEN, **KEPT, "allow_history_for_client": True, "history_max_publication_limit": 6},
+    {"name": "members", **OPEN, **KEPT, "allow_history_for_subscriber": True},
+    {"name": "public", **OPEN, **KEPT, "allow_history_for_client": True, "allow_history_for_anonymous": True},
+    {"name": "bytes", **OPEN, **KEPT, "allow_history_for_client": True, "publication_data_format": "binary"},
 ]
 CONFIG: dict[str, Any] = {
     "channel": {"namespaces": NAMESPACES},
@@ -499,6 +503,117 @@ class TestServerSide:
             {"id": 1, "connect": {"token": token("alice"), "subs": {str(each): {} for each in range(count)}}}
         )
         assert client.closed == (0 if count == 512 else 3501)
+
+
+class TestReload:
+    def test_namespace_that_gains_or_loses_its_history_sends_its_members_away(self, core: Core) -> None:
+        """They come back, and hear the other subject."""
+        client, plain = core.client(), core.client()
+        subscribe(client)
+        subscribe(plain, "plain:a")
+        changed = {
+            **CONFIG,
+            "channel": {"namespaces": [{"name": "log", **OPEN}, {"name": "plain", **OPEN, **KEPT}]},
+        }
+        core.rules.configure(edge_config(**changed))
+        core.dispatcher.reconfigured(core.timers.timing)
+        for each, channel in ((client, "log:a"), (plain, "plain:a")):
+            assert [said["push"]["unsubscribe"]["code"] for said in each.heard()] == [2500]
+            assert channel in core.broker.unsubscribed
+            each.subscribe(channel, 5)
+        core.store("plain:a", 1)
+        assert offsets(plain.heard()) == [1]
+
+
+class TestHistoryCommand:
+    @protocol("command.history")
+    @pytest.mark.parametrize(
+        ("request_", "offsets_"),
+        [
+            ({}, []),
+            ({"limit": 0}, []),
+            ({"limit": 2}, [1, 2]),
+            ({"limit": 2, "reverse": True}, [9, 8]),
+            ({"limit": -1}, [1, 2, 3, 4, 5, 6]),
+            ({"limit": 100}, [1, 2, 3, 4, 5, 6]),
+            ({"limit": -1, "since": {"offset": 7, "epoch": "life1"}}, [8, 9]),
+            ({"limit": -1, "since": {"offset": 3, "epoch": "life1"}, "reverse": True}, [2, 1]),
+        ],
+    )
+    def test_pages(self, core: Core, request_: dict[str, Any], offsets_: list[int]) -> None:
+        """With the channel's position; never more than the namespace lets."""
+        for number in range(9):
+            core.history.publish("read:a", number)
+        client = core.client()
+        client.say({"id": 2, "history": {"channel": "read:a", **request_}})
+        core.history.settle()
+        [reply] = client.heard()
+        answer = reply["history"]
+        assert (answer["epoch"], answer["offset"], shown(answer)) == ("life1", 9, offsets_)
+
+    @protocol(
+        "option.allow_history_for_client",
+        "option.allow_history_for_subscriber",
+        "option.allow_history_for_anonymous",
+    )
+    @pytest.mark.parametrize(
+        ("channel", "user", "claims", "code"),
+        [
+            ("read:a", "alice", {}, 0),
+            ("read:a", "", {}, 103),
+            ("$read:a", "alice", {}, 103),
+            ("log:a", "alice", {}, 103),
+            ("log:a", "alice", {"caps": [{"channels": ["log:a"], "allow": ["hst"]}]}, 0),
+            ("members:a", "alice", {}, 103),
+            ("members:a", "alice", {"channels": ["members:a"]}, 0),
+            ("public:a", "", {}, 0),
+            ("plain:a", "alice", {}, 108),
+            ("bytes:a", "alice", {}, 108),
+            ("nobody:a", "alice", {}, 102),
+        ],
+    )
+    def test_rights(self, core: Core, channel: str, user: str, claims: dict[str, Any], code: int) -> None:
+        """By the namespace, by being subscribed, by a token."""
+        client = Client(core)
+        client.say({"id": 1, "connect": {"token": token(user, **claims)}})
+        for name in claims.get("channels", ()):
+            core.broker.confirm(name)
+        core.history.settle()
+        client.heard()
+        client.say({"id": 2, "history": {"channel": channel}})
+        core.history.settle()
+        [reply] = client.heard()
+        assert reply.get("error", {}).get("code", 0) == code
+
+    def test_page_is_at_most_half_a_mebibyte(self, core: Core) -> None:
+        """Whatever the service sends; one publication goes alone."""
+        for _ in range(6):
+            core.history.publish("read:a", "x" * 100_000)
+        client = core.client()
+        client.say({"id": 2, "history": {"channel": "read:a", "limit": -1}})
+        core.history.settle()
+        [reply] = client.heard()
+        assert shown(reply["history"]) == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize(("fails", "code"), [("away", 100), ("crowded", 111)])
+    def test_errors(self, core: Core, monkeypatch: pytest.MonkeyPatch, fails: str, code: int) -> None:
+        """Temporary ones."""
+        if fails == "away":
+            core.history.away = True
+        else:
+            monkeypatch.setattr(reads, "MAX_AT_ONCE", 0)
+            monkeypatch.setattr(reads, "MAX_WAITING", 0)
+        client = core.client()
+        client.say({"id": 2, "history": {"channel": "read:a"}})
+        core.history.settle()
+        [reply] = client.heard()
+        assert (reply["error"]["code"], reply["error"]["temporary"]) == (code, True)
+
+    def test_empty_channel_closes(self, core: Core) -> None:
+        """As every command without one."""
+        client = core.client()
+        client.say({"id": 2, "history": {}})
+        assert client.closed == 3501
 
 
 class TestBatches:

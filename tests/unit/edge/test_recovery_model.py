@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from tests.fakes.core import Client, Core
+from tests.fakes.core import Core
 from tests.unit.edge.test_recovery import CONFIG
 from tidewire.edge.ports import Publication
 
@@ -127,8 +133,8 @@ class Model(RuleBasedStateMachine):
 
     def _confirm(self) -> None:
         """Confirm what the edge subscribed to on NATS anew."""
-        if self.channel in self.core.hub._channels:
-            channel = self.core.hub._channels[self.channel]
+        if self.channel in self.core.hub.channels:
+            channel = self.core.hub.channels[self.channel]
             if channel.state.value == "joining":
                 self.core.broker.confirm(self.channel)
 
@@ -171,7 +177,7 @@ class Model(RuleBasedStateMachine):
 
     def _hear(self, publications: list[Publication]) -> None:
         self.heard += publications
-        if self.channel in self.core.hub._channels:
+        if self.channel in self.core.hub.channels:
             self.core.hear(self.channel, *publications)
         self._look()
 

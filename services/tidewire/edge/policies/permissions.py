@@ -174,6 +174,12 @@ class Namespaces:
         return frozenset(self._by_name)
 
     @property
+    def stored(self) -> frozenset[str | None]:
+        """The names of those with history; None: channels without a namespace."""
+        named = frozenset(name for name, each in self._by_name.items() if each.options.has_history)
+        return named | {None} if self._without.options.has_history else named
+
+    @property
     def known(self) -> tuple[int, int]:
         """How many channels, and publishers in a channel, are remembered: of CHANNELS_KNOWN and PUBLISHERS_KNOWN at most."""
         return self._look_up.cache_info().currsize, self._look_up_to_publish.cache_info().currsize
