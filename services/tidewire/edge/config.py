@@ -15,6 +15,7 @@ from tidewire.edge.client_options import ClientConfig
 from tidewire.edge.dev_options import DevConfig, DevEdge
 from tidewire.edge.http_options import HttpConfig, TlsConfig
 from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
+from tidewire.edge.publish_options import PublishConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
 from tidewire.kernel.subjects import EVERY_NODE
@@ -42,6 +43,7 @@ __all__ = [
     "NatsConfig",
     "NatsTls",
     "PublicKeyConfig",
+    "PublishConfig",
     "RpcConfig",
     "RpcMethod",
     "SendConfig",
@@ -251,6 +253,9 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     channel: Annotated[ChannelConfig, Meta(description="Channels and namespaces.")] = field(
         default_factory=ChannelConfig
     )
+    publish: Annotated[
+        PublishConfig, Meta(description="Publications of clients to namespaces with history.")
+    ] = field(default_factory=PublishConfig)
     rpc: Annotated[RpcConfig, Meta(description="Calls of clients.")] = field(default_factory=RpcConfig)
     send: Annotated[SendConfig, Meta(description="One-way messages of clients.")] = field(
         default_factory=SendConfig

@@ -98,6 +98,10 @@ class Dispatcher:
         hub.settled = memberships.joined
         hub.slow = self.slow
 
+    def store_with(self, publish: Callable[[Connection, Publish], Iterable[Effect]]) -> None:
+        """Hand publications to namespaces with history to `publish`."""
+        self._upstream.stored = publish
+
     # From transports.
 
     def opened(

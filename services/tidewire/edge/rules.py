@@ -53,7 +53,7 @@ class Rules:
     def configure(self, config: EdgeConfig) -> None:
         """Follow `config` from now on, in sessions that live, too. What raises here has changed nothing."""
         client = config.client
-        namespaces = Namespaces(config.channel)
+        namespaces = Namespaces(config.channel, config.storage)
         rpc = RpcPolicy(config.rpc)
         self.tokens = TokenVerifier(client, self.clock, self._keys)
         self.namespaces = namespaces

@@ -27,6 +27,7 @@ from tidewire.kernel.channels import (
 if TYPE_CHECKING:
     from tidewire.edge.config import ChannelConfig, ChannelOptions
     from tidewire.kernel.errors import ReplyError
+    from tidewire.options.storage_options import StorageConfig
 
 
 CHANNELS_KNOWN = 8192
@@ -41,10 +42,15 @@ MAX_PARTS = 6
 class Namespace:
     """The options of one namespace, with its pattern compiled by RE2 (linear time on client input)."""
 
-    __slots__ = ("_regex", "binary", "delivery", "options")
+    __slots__ = ("_regex", "binary", "delivery", "options", "profile", "takes_ttl")
 
-    def __init__(self, options: ChannelOptions) -> None:
+    def __init__(self, options: ChannelOptions, storage: StorageConfig | None = None) -> None:
         self.options = options
+        self.profile = options.storage_profile if options.has_history else ""
+        """Where publications are stored; empty: they are not."""
+        stored = storage.find(self.profile) if storage is not None else None
+        self.takes_ttl = stored is not None and stored.message_ttl
+        """Whether a publication may have a lifetime of its own."""
         self.binary = options.publication_data_format == "binary"
         self.delivery = _delivery(options)
         """How publications go out; None: at once, and all."""
@@ -142,10 +148,10 @@ class Namespaces:
 
     __slots__ = ("_by_name", "_look_up", "_look_up_to_publish", "_max_length", "_without")
 
-    def __init__(self, config: ChannelConfig) -> None:
+    def __init__(self, config: ChannelConfig, storage: StorageConfig | None = None) -> None:
         self._max_length = config.max_length
-        self._without = Namespace(config.without_namespace)
-        self._by_name = {namespace.name: Namespace(namespace) for namespace in config.namespaces}
+        self._without = Namespace(config.without_namespace, storage)
+        self._by_name = {namespace.name: Namespace(namespace, storage) for namespace in config.namespaces}
         self._look_up = lru_cache(CHANNELS_KNOWN)(self._judge)
         self._look_up_to_publish = lru_cache(PUBLISHERS_KNOWN)(self._judge_to_publish)
 
