@@ -15,6 +15,7 @@ from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.adapters.stream_publisher import StreamPublisher
+from tidewire.edge.agreement import Agreement
 from tidewire.edge.cache_telemetry import cache_metrics
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
@@ -139,6 +140,7 @@ class Edge:
             tracer,
         )
         self._streams = self._create_streams(config, clock, tracer)
+        self._agreement = Agreement(self._link, self._streams, config, self._log)
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
         self._gate = self._create_gate()
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
@@ -165,6 +167,7 @@ class Edge:
         self._gate.proxies = _proxies(config)
         self._broker.call_timeout = config.rpc.timeout
         self._dispatcher.reconfigured(_timing(config))
+        self._agreement.follow(config)
         logs.set_level(config.log.level)
 
     def _create_tls(self, config: EdgeConfig, clock: Clock) -> PublicTls:
@@ -242,6 +245,7 @@ class Edge:
             await self._listeners.open_internal(registry, lambda: self._unready)
             await self._link.start()
             await self._prove_nats()
+            await self._agreement.start()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
             settle()
@@ -282,6 +286,7 @@ class Edge:
         """End every socket and the link."""
         self._unready = "stopped"
         self._reloader.stop()
+        self._agreement.stop()
         self._listeners.close()
         self._ticker.stop()
         for transport in list(self._gate.transports):
@@ -317,6 +322,7 @@ class Edge:
     def _check_mapping(self) -> Coroutine[None, None, None]:
         """After a reconnect: until the node has proved its mapping, this edge treats NATS as away."""
         self._broker.mapped = False
+        self._agreement.look()
         return self._prove_again()
 
     async def _prove_again(self) -> None:

@@ -73,7 +73,7 @@ def call(
 def _arguments(data: bytes, party: Party) -> Arguments | ReplyError:
     clean = clean_json(data)
     if clean is None:
-        return _bad("expected an object of JSON with channel, data, and what else it may have")
+        return _bad("expected an object of JSON with channel and data")
     try:
         arguments = _ARGUMENTS.decode(clean)
     except msgspec.DecodeError as error:  # it may name a field that the client has made up, of any length

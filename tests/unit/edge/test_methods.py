@@ -65,11 +65,11 @@ def test_publication_with_a_key(is_json: bool) -> None:
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (b"", "107 bad request: tw.publish: expected an object of JSON with channel, data and key"),
-        (b"{", "107 bad request: tw.publish: expected an object of JSON with channel, data and key"),
+        (b"", "107 bad request: tw.publish: expected an object of JSON with channel and data"),
+        (b"{", "107 bad request: tw.publish: expected an object of JSON with channel and data"),
         (
             b'{"channel":"chat:a","data":1}x',
-            "107 bad request: tw.publish: expected an object of JSON with channel, data and key",
+            "107 bad request: tw.publish: expected an object of JSON with channel and data",
         ),
         (b"[]", "107 bad request: tw.publish: Expected `object`, got `array`"),
         ({"data": 1}, "107 bad request: tw.publish: Object missing required field `channel`"),
