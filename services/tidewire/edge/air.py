@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,8 @@ PAUSES: Final = (0.5, 1.0, 2.0)
 """Seconds before an attempt without an answer is repeated; the last one again and again."""
 SHORT_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.0)
 """The same after an answer by which nothing was stored."""
+RACE: Final = (0.1,)
+"""The same where somebody else published between question and publication."""
 
 
 class Air:
@@ -33,15 +36,16 @@ class Air:
         """An attempt is on its way."""
         flight.attempts += 1
         flight.sent_at = now
-        flight.due = now + PAUSES[min(flight.attempts, len(PAUSES)) - 1]
-        if flight.attempts == 1 and flight.due < flight.first.started + self._answer_within:
+        flight.due = now + _pause(PAUSES, flight.attempts)
+        soon = flight.due >= flight.first.started + self._answer_within
+        if flight.attempts == 1 and not soon and flight not in self._troubled:
             self._fresh[flight] = None
         else:
             self._watch(flight)
 
-    def rest(self, flight: Flight, now: float) -> None:
+    def rest(self, flight: Flight, now: float, pauses: Sequence[float] = SHORT_PAUSES) -> None:
         """Nothing is on its way: the next attempt comes after a pause."""
-        flight.due = now + SHORT_PAUSES[min(flight.attempts, len(SHORT_PAUSES)) - 1]
+        flight.due = now + _pause(pauses, flight.attempts)
         self._watch(flight)
 
     def landed(self, flight: Flight) -> None:
@@ -58,3 +62,8 @@ class Air:
     def _watch(self, flight: Flight) -> None:
         self._fresh.pop(flight, None)
         self._troubled[flight] = None
+
+
+def _pause(pauses: Sequence[float], attempts: int) -> float:
+    """Return the pause after so many attempts; there is one before the first where that could not go out."""
+    return pauses[min(max(attempts, 1), len(pauses)) - 1]

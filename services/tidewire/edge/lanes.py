@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tidewire.edge import pending
-from tidewire.edge.air import Air
+from tidewire.edge.air import RACE, SHORT_PAUSES, Air
 from tidewire.edge.lane import Lane, LaneLimits, Settled
 from tidewire.edge.pending import Flight, Verdict
 
@@ -112,6 +112,8 @@ class Lanes:
         ):
             return self._end(flight, pending.DROPPED)
         first.expected = last.sequence
+        self._air.landed(flight)
+        flight.attempts = 0
         return self._fly(flight)
 
     def _stored(self, flight: Flight, verdict: Verdict) -> list[Settled]:
@@ -143,6 +145,7 @@ class Lanes:
             first.expected = None
             if first.setbacks > MAX_SETBACKS:
                 return self._end(flight, pending.UNCERTAIN if first.doubtful else pending.CONTENDED)
+            return self._rest(flight, RACE)
         return self._rest(flight)
 
     def _one_by_one(self, flight: Flight) -> list[Settled]:
@@ -159,21 +162,26 @@ class Lanes:
 
     def _launch(self, lane: Lane) -> list[Settled]:
         """Send what waits next on a lane whose air is free; a lane on which nothing waits is forgotten."""
-        settled: list[Settled] = []
+        settled = self._pass_over(lane)
         while lane.waiting:
             flight = lane.flight = Flight(lane, lane.next_group(self.limits))
-            problem = self._late(flight) or self._try(flight)
+            problem = self._try(flight)
             if problem is None:
                 return settled
+            if problem is pending.TOO_LARGE and len(flight.publications) > 1:
+                return settled + self._one_by_one(flight)
             lane.flight = None
             settled += self._settle(lane, flight.publications, problem)
         del self._lanes[lane.owner, lane.channel]
         return settled
 
-    def _late(self, flight: Flight) -> Result | None:
-        first = flight.first
-        over = not first.doubtful and self._monotonic() >= first.started + self.limits.answer_within
-        return pending.LATE if over else None
+    def _pass_over(self, lane: Lane) -> list[Settled]:
+        """Leave out those whose clients could not be answered in time."""
+        began = self._monotonic() - self.limits.answer_within
+        late = []
+        while lane.waiting and lane.waiting[0].started <= began and not lane.waiting[0].doubtful:
+            late.append(lane.waiting.popleft())
+        return self._settle(lane, late, pending.LATE) if late else []
 
     def _try(self, flight: Flight) -> Result | None:
         """Send it. A result says that it is not in the air, and was never stored; one in doubt is tried again instead."""
@@ -198,9 +206,9 @@ class Lanes:
         problem = self._try(flight)
         return [] if problem is None else self._end(flight, problem)
 
-    def _rest(self, flight: Flight) -> list[Settled]:
+    def _rest(self, flight: Flight, pauses: Sequence[float] = SHORT_PAUSES) -> list[Settled]:
         flight.heard = True
-        self._air.rest(flight, self._monotonic())
+        self._air.rest(flight, self._monotonic(), pauses)
         return []
 
     def _land(self, flight: Flight) -> None:
