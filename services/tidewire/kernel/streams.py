@@ -55,9 +55,9 @@ def namespace_of(subject: str) -> str | None:
     return None if found is None else found[1]
 
 
-def vacant(partition: int) -> str:
+def vacant(profile: str, partition: int) -> str:
     """Return what a stream takes that holds no namespace any more: JetStream wants a subject, and nobody publishes here."""
-    return f"tw.in.{partition}._tw.vacant"
+    return f"tw.in.{partition}._tw.vacant.{profile}"
 
 
 def republish(partition: int) -> tuple[str, str]:

@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
+from tidewire.kernel.meta import LOOKS, REFRESH, Held, Meta, MetaError
 from tidewire.platform.jetstream import JetStream, JetStreamError
-from tidewire.platform.meta import LAYOUT_SUBJECT, Held, Meta, MetaError, read_held
+from tidewire.platform.meta import LAYOUT_SUBJECT, read_held
 from tidewire.platform.nats_link import NatsLink
-
-REFRESH: Final = 30.0
-"""Seconds between two looks without a message."""
-LOOKS: Final = (0.0, 0.25, 2.0)
-"""Seconds between looks after a message or a reconnect."""
 
 
 class MetaWatch:

@@ -76,7 +76,7 @@ def stream_config(profile: StorageProfile, partition: int, tokens: Iterable[str]
     source, destination = republish(partition)
     return {
         "name": stream_name(profile.name, partition),
-        "subjects": subjects_of(tokens, partition),
+        "subjects": subjects_of(tokens, profile.name, partition),
         "retention": "limits",
         "storage": profile.storage,
         "num_replicas": profile.replicas,
@@ -87,6 +87,7 @@ def stream_config(profile: StorageProfile, partition: int, tokens: Iterable[str]
         "duplicate_window": _nanoseconds(profile.duplicate_window),
         "discard": "old",
         "republish": {"src": source, "dest": destination},
+        "subject_delete_marker_ttl": 0,
         "allow_direct": True,
         "allow_atomic": True,
         "allow_msg_ttl": profile.message_ttl,
@@ -115,9 +116,9 @@ def bucket_config(replicas: int) -> StreamConfig:
     }
 
 
-def subjects_of(tokens: Iterable[str], partition: int) -> list[str]:
+def subjects_of(tokens: Iterable[str], profile: str, partition: int) -> list[str]:
     """Return what a stream of these namespaces takes."""
-    return [captured(token, partition) for token in sorted(tokens)] or [vacant(partition)]
+    return [captured(token, partition) for token in sorted(tokens)] or [vacant(profile, partition)]
 
 
 def _nanoseconds(seconds: float) -> int:

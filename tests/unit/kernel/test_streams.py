@@ -38,14 +38,21 @@ def test_names_and_subjects_are_read_as_they_are_written() -> None:
     assert parts_of(stream_name("r3-file", 12)) == ("r3-file", 12)
     assert namespace_of(captured("chat", 3)) == "chat"
     assert namespace_of(captured(NO_NAMESPACE, 3)) == NO_NAMESPACE
-    for other in (vacant(3), "tw.in.>", "tw.in.3.*.>", "tw.in.*.chat.>", "tw.out.3.chat.>", "tw.in.3.chat.a"):
+    for other in (
+        vacant("fast", 3),
+        "tw.in.>",
+        "tw.in.3.*.>",
+        "tw.in.*.chat.>",
+        "tw.out.3.chat.>",
+        "tw.in.3.chat.a",
+    ):
         assert namespace_of(other) is None
 
 
 def test_what_a_vacant_stream_takes_is_no_channels() -> None:
     """Nor the probe's."""
-    assert channel_of(vacant(0).encode(), 1) is None
-    assert not vacant(0).startswith(f"tw.in.0.{PROBE}")
+    assert channel_of(vacant("fast", 0).encode(), 1) is None
+    assert not vacant("fast", 0).startswith(f"tw.in.0.{PROBE}")
 
 
 def test_a_stream_captures_what_edges_publish() -> None:

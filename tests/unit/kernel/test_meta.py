@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from tidewire.kernel.meta import Meta, decode_meta, verify
 from tidewire.kernel.streams import LAYOUT
-from tidewire.platform.meta import Meta, decode_meta, verify
 
 META = Meta(partitions=16, namespaces={"chat": "default", "_": "fast"}, secret="5ec4e7")
 
