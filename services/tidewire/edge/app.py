@@ -351,7 +351,7 @@ def _timing(config: EdgeConfig) -> Timing:
 
 def _lane_limits(config: EdgeConfig) -> LaneLimits:
     """A client is answered at a tick, and in time: what is due between two of them is due at the earlier one."""
-    publish = config.publish
+    publish = config.client.publish
     return LaneLimits(
         float(config.nats.publish_timeout) - TICK,
         publish.unconfirmed_limit,

@@ -253,9 +253,6 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     channel: Annotated[ChannelConfig, Meta(description="Channels and namespaces.")] = field(
         default_factory=ChannelConfig
     )
-    publish: Annotated[
-        PublishConfig, Meta(description="Publications of clients to namespaces with history.")
-    ] = field(default_factory=PublishConfig)
     rpc: Annotated[RpcConfig, Meta(description="Calls of clients.")] = field(default_factory=RpcConfig)
     send: Annotated[SendConfig, Meta(description="One-way messages of clients.")] = field(
         default_factory=SendConfig

@@ -92,9 +92,10 @@ class Lanes:
 
     def answered(self, flight: Flight, verdict: Verdict) -> list[Settled]:
         """Take the answer to what was published."""
-        if verdict is Verdict.STORED or verdict is Verdict.DUPLICATE:
+        several = len(flight.publications) > 1
+        if verdict is Verdict.STORED or (verdict is Verdict.DUPLICATE and not several):
             return self._stored(flight, verdict)
-        if len(flight.publications) > 1:
+        if several:
             return self._one_by_one(flight)
         return self._not_stored(flight, verdict)
 
