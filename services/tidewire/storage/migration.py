@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -16,13 +17,15 @@ from tidewire.platform.jetstream import JetStream
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import DeafListener
 from tidewire.storage.apply import Tell, apply
-from tidewire.storage.cluster import read_cluster
+from tidewire.storage.cluster import StorageError, read_cluster
 from tidewire.storage.plan import Orders, make_plan
 from tidewire.storage.steps import Plan
 from tidewire.storage.wanted import Deployment, wanted
 
 ANSWER: Final = 30.0
 """Seconds that JetStream may take for one step: a stream of three replicas needs an election."""
+ENTITLED: Final = "$JS.API.STREAM.LIST"
+"""What only the user of migrations may ask."""
 SECRET_BYTES: Final = 32
 
 
@@ -44,9 +47,21 @@ async def connected(nats: NatsConfig) -> AsyncIterator[JetStream]:
     link = NatsLink(options, DeafListener())
     try:
         await link.start()
+        await _entitled(link, nats.user)
         yield JetStream(link, ANSWER)
     finally:
         await link.close()
+
+
+async def _entitled(link: NatsLink, user: str) -> None:
+    """Raise StorageError where the user lacks the rights: the server would only leave each question without an answer."""
+    verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    link.publish(ENTITLED.encode(), b"")
+    link.barrier(verdict.set_result, ANSWER)
+    if not await verdict and ENTITLED.lower() in str(link.last_error).lower():
+        raise StorageError(
+            f"NATS user {user!r} may not use {ENTITLED}: give that of `tidewire nats-config --migrate-user`"
+        )
 
 
 async def prepare(js: JetStream, config: Deployment, orders: Orders) -> Migration:
