@@ -250,7 +250,7 @@ class Lanes:
         first = flight.first
         if not first.told and now >= first.started + self.limits.answer_within:
             if not flight.doubtful:
-                return self._end(flight, pending.NOBODY)
+                return self._end(flight, pending.UNREAD if flight.asks else pending.NOBODY)
             return self._block(flight)
         if first.sent_at and now >= first.sent_at + flight.lane.place.retry_for:
             return self._give_up(flight)

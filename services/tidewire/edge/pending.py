@@ -39,6 +39,7 @@ UNCERTAIN: Final = Result(
 )
 AWAY: Final = _not_stored("away", "NATS is away")
 NOBODY: Final = _not_stored("nobody", "no stream takes it at this moment")
+UNREAD: Final = _not_stored("unread", "what is held there cannot be read at this moment")
 LATE: Final = _not_stored("late", "its turn did not come in time")
 REFUSED: Final = _not_stored("refused", "JetStream refused it")
 BLOCKED: Final = _not_stored(

@@ -24,7 +24,7 @@ class StreamTelemetry:
         self._ended = Counter(
             "tidewire_stream_publications",
             "Clients' publications to namespaces with history, by what the client was told: stored, duplicate, dropped (its "
-            "version is not newer), uncertain (no answer in time), blocked (behind such a one), nobody (no stream), late, "
+            "version is not newer), uncertain (no answer in time), blocked (behind such a one), nobody (no stream), unread, late, "
             "refused, contended, moving, away, full, too_large.",
             ["outcome"],
         )

@@ -383,7 +383,7 @@ def test_what_can_not_be_told_of_the_last_publication_is_asked_again(stage: Stag
     stage.run(0.3)
     assert len(stage.port.attempts) == 2
     stage.run(3.2)
-    assert stage.ends == {1: "nobody"}
+    assert stage.ends == {1: "unread"}
 
 
 def test_nothing_is_taken_while_nats_is_away_and_what_flies_is_tried_again(stage: Stage) -> None:

@@ -21,7 +21,7 @@ from tidewire.edge.untraced import NO_SPAN
 
 LIMITS = LaneLimits(answer_within=3.4, publications=30, size=2000, queue_size=400, batch=4, batch_size=150)
 WINDOW = 30.0
-CERTAINLY_NOT = {"nobody", "late", "refused", "blocked", "away", "full", "contended", "dropped"}
+CERTAINLY_NOT = {"nobody", "unread", "late", "refused", "blocked", "away", "full", "contended", "dropped"}
 picks = st.integers(0, 1000)
 
 
