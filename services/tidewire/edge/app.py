@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from secrets import token_hex
 from socket import gethostname
@@ -108,7 +108,7 @@ class Edge:
         self._listeners = Listeners(config.http, seat.socket)
         clock = SystemClock()
         self._tls = self._create_tls(config, clock)
-        self._reloader = Reloader(whole, load, self._configure, self._log, clock.wall, self._tls.reading)
+        self._reloader = Reloader(whole, load, self._configure, self._log, clock.wall, self._read_files)
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._sockets = SocketTelemetry(self._log, clock.monotonic)
         self._nats = NatsTelemetry()
@@ -187,6 +187,17 @@ class Edge:
         self._dispatcher.reconfigured(_timing(config))
         self._agreement.follow(config)
         logs.set_level(config.log.level)
+
+    def _read_files(self, config: EdgeConfig) -> Callable[[], Sequence[str]]:
+        """Read what the configuration only names; see `reload.Reloader`."""
+        renew = self._tls.reading(config)
+
+        def put_in_force() -> Sequence[str]:
+            if self._history is not None:
+                self._history.reload()
+            return renew()
+
+        return put_in_force
 
     def _create_tls(self, config: EdgeConfig, clock: Clock) -> PublicTls:
         try:

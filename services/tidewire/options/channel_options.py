@@ -63,6 +63,14 @@ def positions_need_history(options: ChannelOptions) -> Iterator[Problem]:
             yield Problem(name, "needs history: history_size and history_ttl")
 
 
+def positions_need_every_publication(options: ChannelOptions) -> Iterator[Problem]:
+    """Who is sent the latest of each key only, and when behind in another order, cannot be promised to miss nothing."""
+    for name in POSITIONED if options.conflate else ():
+        recovers_latest = name.endswith("recovery") and options.force_recovery_mode == "cache"
+        if getattr(options, name) and not recovers_latest:
+            yield Problem(name, "cannot be combined with conflate, but for recovery in cache mode")
+
+
 class ChannelOptions(Section, frozen=True, kw_only=True):
     """What clients may do in the channels of one namespace."""
 
@@ -72,6 +80,7 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
         deltas_are_for_somebody,
         history_has_both_bounds,
         positions_need_history,
+        positions_need_every_publication,
     )
     hints = centrifugo_names.CHANNEL_OPTIONS
     reloadable = True

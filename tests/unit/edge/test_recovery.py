@@ -29,6 +29,7 @@ NAMESPACES: list[dict[str, Any]] = [
         "allowed_delta_types": ["fossil"],
         "delta_publish": True,
     },
+    {"name": "watched", **OPEN, **KEPT, "force_positioning": True},
     {"name": "plain", **OPEN},
     {"name": "read", **OPEN, **KEPT, "allow_history_for_client": True, "history_max_publication_limit": 6},
     {"name": "members", **OPEN, **KEPT, "allow_history_for_subscriber": True},
@@ -109,6 +110,12 @@ class TestSubscribe:
         assert subscribe(core.client())["offset"] == 1
         assert len(core.history.queries) == asked
 
+    @protocol(
+        "option.allow_positioning",
+        "option.force_positioning",
+        "option.allow_recovery",
+        "option.force_recovery",
+    )
     @pytest.mark.parametrize(
         ("channel", "wishes", "flags"),
         [
@@ -118,6 +125,7 @@ class TestSubscribe:
             ("off:a", {"positioned": True, "recoverable": True, "recover": True}, set()),
             ("plain:a", {"positioned": True, "recoverable": True, "recover": True}, set()),
             ("log:a", {}, {"recoverable"}),
+            ("watched:a", {}, {"positioned"}),
         ],
     )
     def test_wishes_are_granted_where_the_namespace_lets(
@@ -199,6 +207,7 @@ class TestRecover:
         answer = recover(core.client(), 1)
         assert (answer["recovered"], shown(answer), len(core.history.queries)) == (True, [], asked)
 
+    @protocol("error.112", "option.recovery_max_publication_limit", "option.history_size")
     @pytest.mark.parametrize("known", [False, True])
     @pytest.mark.parametrize(
         ("offset", "epoch", "why"),
@@ -437,6 +446,7 @@ class TestGaps:
         sweep(core)
         assert [each["push"]["unsubscribe"]["code"] for each in client.heard()] == [2500]
 
+    @protocol("disconnect.3010")
     def test_server_side_subscription_ends_with_the_connection(self, core: Core) -> None:
         client = Client(core)
         client.say({"id": 1, "connect": {"token": token("alice", channels=["log:a"])}})
@@ -526,7 +536,7 @@ class TestReload:
 
 
 class TestHistoryCommand:
-    @protocol("command.history")
+    @protocol("command.history", "option.history_max_publication_limit", "option.history_ttl")
     @pytest.mark.parametrize(
         ("request_", "offsets_"),
         [
@@ -667,7 +677,7 @@ class TestCache:
 
 
 class TestDeltas:
-    @protocol("delta.recovery")
+    @protocol("subscribe.delta")
     def test_first_is_whole_and_live_goes_on_from_the_last(self, core: Core) -> None:
         texts = [{"text": "a" * 50, "n": number} for number in range(4)]
         for each in texts[:3]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.config import KEY, problems
 from tidewire.edge.config import ChannelOptions, EdgeConfig
-from tidewire.kernel.config import decode
+from tidewire.kernel.config import ConfigError, decode
 from tidewire.kernel.config_fields import settings_of
 from tidewire.options.channel_options import POSITIONED
 
@@ -148,7 +148,8 @@ def test_positions_need_history(name: str, bounds: Mapping[str, object]) -> None
 def test_histories_are_on_where_both_bounds_are_given() -> None:
     """And the rest of the options then mean something."""
     options = {"history_size": 1, "history_ttl": "1s", **dict.fromkeys(POSITIONED, True)}
-    config = decode(EdgeConfig, {**KEY, "channel": {"namespaces": [{"name": "chat", **options}]}})
+    channel = {"namespaces": [{"name": "chat", **options}]}
+    config = decode(EdgeConfig, {**KEY, "channel": channel, "history": {"target": "dns:///history:9443"}})
     assert config.channel.namespaces[0].has_history
     assert not config.channel.without_namespace.has_history
 
@@ -160,3 +161,42 @@ def test_wildcards_and_filters_go_with_everything_else() -> None:
     assert config.channel.namespaces[0].allow_wildcards
     assert not config.channel.without_namespace.allow_wildcards
     assert not config.channel.without_namespace.allow_tags_filter
+
+
+@pytest.mark.parametrize(
+    "name", ["allow_positioning", "force_positioning", "allow_recovery", "force_recovery"]
+)
+@pytest.mark.parametrize("mode", ["stream", "cache"])
+def test_conflated_channels_have_no_positions(name: str, mode: str) -> None:
+    """But the latest publication can be recovered."""
+    options = {
+        "history_size": 1,
+        "history_ttl": "1s",
+        "conflate": True,
+        "force_recovery_mode": mode,
+        name: True,
+    }
+    if mode == "cache" and name.endswith("recovery"):
+        decode(ChannelOptions, options)
+        return
+    with pytest.raises(ConfigError) as caught:
+        decode(ChannelOptions, options)
+    assert [problem.path for problem in caught.value.problems] == [name]
+
+
+@pytest.mark.parametrize(
+    ("history", "line"),
+    [
+        ({}, "history.target: is needed for namespaces with history: where the history service listens"),
+        (
+            {"target": "history"},
+            "history.target: expected dns:///host:port, or ipv4:address:port and more, separated by commas",
+        ),
+    ],
+)
+def test_history_needs_its_service(history: dict[str, str], line: str) -> None:
+    """Without a namespace that has history nothing is needed; what is there must be usable all the same."""
+    kept = {"history_size": 1, "history_ttl": "1s"}
+    channel = {"namespaces": [{"name": "chat", **kept}]}
+    assert line in problems({**KEY, "channel": channel, "history": history})
+    assert bool(history) == bool(problems({**KEY, "history": history}))

@@ -84,9 +84,9 @@ class GrpcHistory:
             POSITION, pb.PositionRequest.SerializeToString, pb.PositionReply.FromString
         )
 
-    async def reload(self) -> None:
-        """Read certificates again."""
-        await self._client.reload()
+    def reload(self) -> None:
+        """Read certificates again, soon."""
+        self._begin(self._client.reload())
 
     async def close(self) -> None:
         """End the calls that are under way, whose `done` never comes then."""

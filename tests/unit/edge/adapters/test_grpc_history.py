@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from tidewire.edge.adapters.grpc_history import AWAY, BUSY, POSITION, READ, GrpcHistory
+from tidewire.edge.ports import Outcome, Page, Publication, Query
+from tidewire.edge.wire.commands import StreamPosition
+from tidewire.kernel import call_errors, errors
+from tidewire.kernel.call_errors import CallError, Reason, refusal
+from tidewire.rpc.history.v1 import history_pb2 as pb
+
+TOP = pb.StreamPosition(offset=9, epoch="e")
+
+
+class FakeClient:
+    """A client whose answers the test gives, by path."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.requests: list[Any] = []
+        self.release = asyncio.Event()
+        self.release.set()
+        self.closed = False
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def unary_unary(self, path: str, _out: object, _in: object) -> Callable[[Any], Any]:
+        async def call(request: Any) -> Any:
+            self.requests.append(request)
+            await self.release.wait()
+            if isinstance(self.answers[path], Exception):
+                raise self.answers[path]
+            return self.answers[path]
+
+        return call
+
+
+def parse(channel: str, headers: bytes, data: bytes) -> Publication | None:
+    """As the broker's: the tags say of which channel and headers it was asked."""
+    return None if headers == b"bad" else Publication(data, tags={channel: headers.decode()})
+
+
+async def asked(answers: dict[str, Any], query: Query | list[str]) -> tuple[Any, FakeClient]:
+    """What the port says, and the client that was called."""
+    client = FakeClient()
+    client.answers = answers
+    history = GrpcHistory(cast("Any", client), parse)
+    await history.start()
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    if isinstance(query, Query):
+        history.read(query, done.set_result)
+    else:
+        history.positions(query, done.set_result)
+    assert not done.done(), "never from inside the call"
+    return await done, client
+
+
+async def test_a_query_and_its_page() -> None:
+    """Publications whose headers cannot be read are left out."""
+    stored = [
+        pb.Publication(offset=8, data=b"x", headers=b"h", time_ns=5),
+        pb.Publication(offset=9, data=b"y", headers=b"bad"),
+    ]
+    reply = pb.ReadReply(top=TOP, publications=stored, outcome=pb.OUTCOME_MORE)
+    since = StreamPosition(offset=3, epoch="e")
+    query = Query(channel="a", since=since, limit=2, max_bytes=7, reverse=True, recover=True, at_least=4)
+    page, client = await asked({READ: reply}, query)
+    publication = Publication(b"x", tags={"a": "h"}, offset=8, time_ns=5)
+    assert page == Page(StreamPosition(offset=9, epoch="e"), [publication], Outcome.MORE)
+    assert client.requests == [
+        pb.ReadRequest(
+            channel="a",
+            since=pb.StreamPosition(offset=3, epoch="e"),
+            limit=2,
+            max_bytes=7,
+            reverse=True,
+            recover=True,
+            at_least=4,
+        )
+    ]
+
+
+async def test_positions_are_in_the_order_asked() -> None:
+    """None for those that have a problem."""
+    reply = pb.PositionReply(
+        positions=[pb.ChannelPosition(top=TOP), pb.ChannelPosition(problem="unavailable")]
+    )
+    found, _ = await asked({POSITION: reply}, ["a", "b"])
+    assert found == [StreamPosition(offset=9, epoch="e"), None]
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (READ, pb.ReadReply(top=TOP)),
+        (READ, pb.ReadReply(top=TOP, outcome=cast("Any", 99))),
+        (READ, pb.ReadReply(outcome=pb.OUTCOME_COMPLETE)),
+        (POSITION, pb.PositionReply(positions=[pb.ChannelPosition(top=TOP)])),
+    ],
+    ids=["no outcome", "a newer outcome", "no epoch", "too few positions"],
+)
+async def test_what_cannot_be_understood_is_no_answer(path: str, answer: Any) -> None:
+    """Least of all proof that nothing is missing."""
+    found, _ = await asked({path: answer}, Query(channel="a") if path == READ else ["a", "b"])
+    assert found == AWAY
+
+
+@pytest.mark.parametrize("path", [READ, POSITION])
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (CallError(call_errors.UNAVAILABLE, "away"), AWAY),
+        (CallError(call_errors.DEADLINE_EXCEEDED, "late"), AWAY),
+        (CallError(call_errors.BUSY, "busy"), BUSY),
+        (CallError(call_errors.BUSY_HERE, "busy"), BUSY),
+        (refusal(errors.UNRECOVERABLE_POSITION), errors.UNRECOVERABLE_POSITION),
+        (refusal(errors.UNKNOWN_CHANNEL), errors.UNKNOWN_CHANNEL),
+        (CallError(Reason("new", "ABORTED"), "?"), AWAY),
+    ],
+    ids=["away", "late", "busy", "busy here", "unrecoverable", "unknown channel", "unknown reason"],
+)
+async def test_errors_are_those_of_clients(path: str, error: CallError, expected: errors.ReplyError) -> None:
+    """Temporary, unless the service has said otherwise."""
+    found, _ = await asked({path: error}, Query(channel="a") if path == READ else ["a"])
+    assert found == expected
+
+
+async def test_close_ends_what_is_under_way() -> None:
+    """Nobody is told."""
+    client = FakeClient()
+    client.release.clear()
+    history = GrpcHistory(cast("Any", client), parse)
+    await history.start()
+    heard: list[Any] = []
+    history.read(Query(channel="a"), heard.append)
+    await asyncio.sleep(0)
+    await history.close()
+    assert (heard, client.closed) == ([], True)
