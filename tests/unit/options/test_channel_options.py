@@ -195,8 +195,12 @@ def test_conflated_channels_have_no_positions(name: str, mode: str) -> None:
     ],
 )
 def test_history_needs_its_service(history: dict[str, str], line: str) -> None:
-    """Without a namespace that has history nothing is needed; what is there must be usable all the same."""
+    """One that can be called."""
     kept = {"history_size": 1, "history_ttl": "1s"}
     channel = {"namespaces": [{"name": "chat", **kept}]}
     assert line in problems({**KEY, "channel": channel, "history": history})
-    assert bool(history) == bool(problems({**KEY, "history": history}))
+
+
+def test_without_history_no_service_is_needed() -> None:
+    """As long as no namespace has any."""
+    assert not decode(EdgeConfig, KEY).history.target

@@ -26,6 +26,7 @@ def config(*namespaces: dict[str, object], **without: object) -> dict[str, objec
         **KEY,
         "storage": PROFILES,
         "channel": {"namespaces": list(namespaces), "without_namespace": without},
+        "history": {"target": "dns:///history:9443"},
     }
 
 
