@@ -179,7 +179,7 @@ class Recovery:
         else:
             for place in places:
                 place.offer(None if key is Want.FILL else result)
-                self._seat(channel, timeline, place)
+                self._seat(channel, timeline, place, key)
             if timeline.tries:
                 self._again.add(channel, STALE_TICKS)
             else:
@@ -194,11 +194,11 @@ class Recovery:
         elif holding and not timeline.holding:
             self._metrics.gap("filled")
 
-    def _seat(self, channel: StoredChannel, timeline: Timeline, place: Place) -> None:
+    def _seat(self, channel: StoredChannel, timeline: Timeline, place: Place, key: Key) -> None:
         if place.timeline is not timeline:  # it has left
             return
         place.tries += 1
-        if place.seated() or _is_ahead(place, timeline):
+        if place.seated() or (key is Want.FILL and _is_ahead(place, timeline)):
             self._admit(channel, place)
         elif place.tries >= MAX_TRIES:
             self._turn_away(channel, place, UNSETTLED)

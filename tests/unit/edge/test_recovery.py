@@ -276,6 +276,26 @@ class TestRecover:
         assert (answer["recovered"], shown(answer)) == (True, [3])
         assert offsets(first.heard()) == [1, 2, 3]
 
+    def test_client_that_is_ahead_of_what_another_read_has_found(self, core: Core) -> None:
+        """Both ask before the channel has a position; the slower replica's answer comes first."""
+        for number in range(3):
+            core.history.publish("log:a", number)
+        first, second = core.client(), core.client()
+        first.say({"id": 2, "subscribe": {"channel": "log:a"}})
+        core.broker.confirm("log:a")
+        core.history.prepare()
+        core.history.publish("log:a", 3)
+        core.history.publish("log:a", 4)
+        second.say(
+            {"id": 2, "subscribe": {"channel": "log:a", "recover": True, "offset": 4, "epoch": "life1"}}
+        )
+        core.history.answer()
+        core.history.settle()
+        [reply] = second.heard()
+        assert (reply["subscribe"].get("recovered"), shown(reply["subscribe"])) == (True, [5])
+        began, *pushes = first.heard()
+        assert (began["subscribe"]["offset"], offsets(pushes)) == (3, [4, 5])
+
     def test_identical_recoveries_are_one_read(self, core: Core) -> None:
         for number in range(5):
             core.history.publish("log:a", number)

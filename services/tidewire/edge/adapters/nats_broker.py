@@ -230,6 +230,10 @@ class NatsBroker:
             return Publication(payload)
         return self._publication(channel, header, payload, dict(_HEADER.findall(header)))
 
+    def parse_kept(self, channel: str, header: bytes, payload: bytes) -> Publication | None:
+        """Return the same of one that history has kept, which belongs to no trace any more."""
+        return self._publication(channel, b"", payload, dict(_HEADER.findall(header)))
+
     def _parse_stored(self, channel: str, header: bytes, payload: bytes) -> Publication | None:
         """Return the same of a message that a stream has published again, None (counted) where it was not the stream."""
         fields = dict(HEADER.findall(header))
@@ -259,7 +263,7 @@ class NatsBroker:
             return None
         sent = fields.get(b"Tw-Time", b"")
         sent_us = int(sent) if sent.isdigit() and len(sent) < 20 else 0
-        span = self._tracer.deliver(channel, header)
+        span = self._tracer.deliver(channel, header) if header else None
         key, delta = self._key(fields), fields.get(b"Tw-Delta") == b"1"
         return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, "", span, key, delta, *stamp)
 
