@@ -219,7 +219,9 @@ class HistoryClient:
         await self.rpc.start()
         self._methods: dict[str, Any] = {
             name: self.rpc.unary_unary(
-                f"/tidewire.rpc.history.v1.History/{name}", lambda request: request.SerializeToString(), reply.FromString
+                f"/tidewire.rpc.history.v1.History/{name}",
+                lambda request: request.SerializeToString(),
+                reply.FromString,
             )
             for name, reply in METHODS.items()
         }

@@ -94,7 +94,10 @@ async def test_honest_errors(client: HistoryClient, nats: Client) -> None:
         with pytest.raises(CallError) as caught:
             await client.read(channel)
         assert caught.value.reason.name == "unknown_channel"
-    assert await client.position("live:a", "chat:a") == ["unknown_channel", (1, (await epoch(client, "chat:a")))]
+    assert await client.position("live:a", "chat:a") == [
+        "unknown_channel",
+        (1, (await epoch(client, "chat:a"))),
+    ]
     for since in ((1, "another"), (1, ""), (99, await epoch(client, "chat:a"))):
         assert await client.recover("chat:a", *since) == ("OTHER_EPOCH", [])
         with pytest.raises(CallError) as caught:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from tests.fakes.history import KEY, STREAM, FakeHistory
 from tidewire.history import follower as following
 from tidewire.history.answers import Answer, Outcome
 from tidewire.history.messages import Message
+from tidewire.history.records import Purges
 from tidewire.kernel.call_errors import UNAVAILABLE, CallError
 
 NAMES = st.sampled_from("abc")
@@ -71,10 +73,11 @@ class History(RuleBasedStateMachine):
     @rule(name=NAMES)
     def purge(self, name: str) -> None:
         """A channel is purged."""
-        key = KEY.format(name).encode()
         with contextlib.suppress(CallError):
             self.run(self.history.reader.purge(f"chat:{name}"))
-            self.purged |= {each.sequence for each in self.history.stream.ever if each.key == key}
+            record = self.history.notebook.records[f"purges.{STREAM}"]
+            _, through = msgspec.json.decode(record.value, type=Purges).recent[-1]
+            self.purged |= {each.sequence for each in self.ever(name) if each.sequence <= through}
 
     @rule()
     def look(self) -> None:
@@ -139,7 +142,7 @@ class History(RuleBasedStateMachine):
             assert not certain
 
     @rule(name=NAMES, limit=st.integers(1, 7), reverse=st.booleans())
-    def page(self, name: str, limit: int, reverse: bool) -> None:  # noqa: FBT001 - drawn
+    def page(self, name: str, limit: int, reverse: bool) -> None:
         """What is stored and can be read, in order; nothing that was purged."""
         quiet = not self.history.store.meanwhile
         stored = [each.sequence for each in self.history.stream.of(KEY.format(name).encode())]
@@ -164,9 +167,7 @@ class History(RuleBasedStateMachine):
             return
         cache = self.history.cache
         costs = {
-            key: line.cost + len(key)
-            for lines in (cache._full, cache._bare)
-            for key, line in lines.items()
+            key: line.cost + len(key) for lines in (cache._full, cache._bare) for key, line in lines.items()
         }
         assert cache._costs.keys() == costs.keys()
         assert cache.bytes == sum(cache._costs.values())
@@ -184,7 +185,7 @@ class History(RuleBasedStateMachine):
         behind = [each.sequence for each in self.ever(name) if each.sequence > since]
         if len(behind) > SIZE or not set(behind) <= set(stream.stored) or self.purged & {*behind}:
             return False
-        if since in stream.stored and stream.stored[since].key == key:
+        if any(each.sequence <= since for each in stream.of(key)):
             return True
         purged = [each for each in self.purged if stream.ever[each - 1].key == key]
         return not purged and stream.first <= since + 1 and len(stream.of(key)) < stream.limit
@@ -195,7 +196,11 @@ class History(RuleBasedStateMachine):
 
 
 History.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
 )
 TestHistory = History.TestCase
 
