@@ -232,7 +232,27 @@ async def test_edge_probes_the_mapping(users: Users) -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", ["tw.out.0.chat.a", "$JS.API.INFO", "$KV.TW_META.a", "_INBOX_app.1", "other"]
+    "subject",
+    [
+        "tw.out.0.chat.a",
+        "$JS.API.INFO",
+        "$JS.API.STREAM.CREATE.X",
+        "$JS.API.STREAM.UPDATE.TW_default_0",
+        "$JS.API.STREAM.DELETE.TW_default_0",
+        "$JS.API.STREAM.PURGE.TW_default_0",
+        "$JS.API.STREAM.INFO.TW_default_0",
+        "$JS.API.STREAM.MSG.GET.KV_TW_META",
+        "$JS.API.DIRECT.GET.TW_default_0",
+        "$JS.API.DIRECT.GET.TW_default_0.tw.in.0.chat.a",
+        "$JS.API.DIRECT.GET.KV_TW_META",
+        "$JS.API.DIRECT.GET.KV_TW_META.$KV.TW_META.notes.TW_default_0",
+        "$JS.API.CONSUMER.CREATE.TW_default_0",
+        "$JS.ACK.TW_default_0.c.1.1.1.1.0",
+        "$KV.TW_META.layout",
+        "$KV.TW_META.a",
+        "_INBOX_app.1",
+        "other",
+    ],
 )
 async def test_edge_may_not_publish_elsewhere(users: Users, subject: str) -> None:
     """Not even an edge forges stored messages, answers of others, or touches JetStream."""
@@ -252,6 +272,8 @@ async def test_edge_may_not_publish_elsewhere(users: Users, subject: str) -> Non
         ("_INBOX_edge.>", "", True),
         ("_INBOX_app.>", "", False),
         ("tw.rpc.echo", "", False),
+        ("$KV.TW_META.layout", "", True),
+        ("$KV.TW_META.>", "", False),
         ("$JS.>", "", False),
         (">", "", False),
     ],
@@ -267,3 +289,65 @@ async def test_client_cannot_widen_a_right_by_case_or_inbox(users: Users) -> Non
     """Subjects are case-sensitive, and a default inbox is refused: the prefix must be the user's own."""
     assert not await users["app"].may_publish("TW.PUB.chat.a")
     assert not await users["app"].may_subscribe("_INBOX.abc.*")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "tw.in.0.chat.a",
+        "tw.pub.chat.a",
+        "tw.out.0.chat.a",
+        "tw.ctl.all",
+        "tw.rpc.echo",
+        "_INBOX_edge.1",
+        "$KV.TW_META.layout",
+        "$JS.API.STREAM.CREATE.X",
+        "$JS.API.STREAM.UPDATE.TW_default_0",
+        "$JS.API.STREAM.DELETE.TW_default_0",
+        "$JS.API.STREAM.PURGE.KV_TW_META",
+        "$JS.API.CONSUMER.CREATE.TW_default_0",
+    ],
+)
+async def test_history_service_speaks_for_nobody(users: Users, subject: str) -> None:
+    """It cannot publish, change what all agree on, or change a stream."""
+    assert not await users["history"].may_publish(subject)
+
+
+@pytest.mark.parametrize(
+    ("subject", "allowed"),
+    [
+        ("tw.out.>", True),
+        ("$KV.TW_META.>", True),
+        ("_INBOX_history.>", True),
+        ("tw.in.>", False),
+        ("tw.ctl.all", False),
+        ("_INBOX_edge.>", False),
+        ("$JS.>", False),
+    ],
+)
+async def test_history_service_hears_what_is_stored(users: Users, subject: str, allowed: bool) -> None:
+    """And nothing that is not."""
+    assert await users["history"].may_subscribe(subject) is allowed
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "tw.in.0.chat.a",
+        "tw.pub.chat.a",
+        "tw.out.0.chat.a",
+        "tw.ctl.all",
+        "_INBOX_edge.1",
+        "$JS.API.CONSUMER.CREATE.X",
+        "$KV.TW_META.notes.TW_default_0",
+    ],
+)
+async def test_migrations_publish_for_nobody(users: Users, subject: str) -> None:
+    """Their user makes streams, and is no client's voice."""
+    assert not await users["migrate"].may_publish(subject)
+
+
+@pytest.mark.parametrize("subject", ["tw.in.>", "tw.out.>", "_INBOX_edge.>", "$KV.TW_META.layout", ">"])
+async def test_migrations_hear_nobody(users: Users, subject: str) -> None:
+    """Not even what they make the streams for."""
+    assert not await users["migrate"].may_subscribe(subject)

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from tidewire.kernel.nats_config import NatsServerConfig, NatsUser, backend_user, edge_user, render
+from tidewire.kernel.nats_config import (
+    NatsServerConfig,
+    NatsUser,
+    backend_user,
+    edge_user,
+    history_user,
+    migrate_user,
+    render,
+)
 from tidewire.kernel.subjects import NAMESPACE, NO_NAMESPACE
 
 _USER = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -44,19 +52,25 @@ def users_of(
     rpc: Sequence[str],
     events: Sequence[str],
     orders: Sequence[str],
+    history: str | None = None,
+    migrate: str | None = None,
 ) -> tuple[NatsUser, ...]:
     """Return the users that the options describe. Raises click.UsageError where they contradict each other."""
-    names = [edge, *(backend.name for backend in backends)]
-    if not _USER.fullmatch(edge):
-        raise click.UsageError(f"{edge!r} is no user name: a letter, then letters, digits, - and _")
-    variables = {edge_user(name).password_variable for name in names}
-    if len(variables) < len(names):
+    named = [backend.name for backend in backends]
+    own = [name for name in (edge, history, migrate) if name is not None]
+    for name in own:
+        if not _USER.fullmatch(name):
+            raise click.UsageError(f"{name!r} is no user name: a letter, then letters, digits, - and _")
+    variables = {edge_user(name).password_variable for name in (*own, *named)}
+    if len(variables) < len(own) + len(named):
         raise click.UsageError("each user needs a name of its own, also when upper case and - as _")
     for name in (*rpc, *events, *orders):
-        if name not in names[1:]:
+        if name not in named:
             raise click.UsageError(f"{name!r} is no --backend")
     return (
         edge_user(edge),
+        *(() if history is None else (history_user(history),)),
+        *(() if migrate is None else (migrate_user(migrate),)),
         *(
             backend_user(
                 backend.name,
@@ -79,6 +93,10 @@ def users_of(
     help="As nats.partitions of the edges: fixed for the life of a deployment.",
 )
 @click.option("--edge-user", default="edge", show_default=True, metavar="NAME", help="The user of all edges.")
+@click.option("--history-user", metavar="NAME", help="The user of all replicas of the history service.")
+@click.option(
+    "--migrate-user", metavar="NAME", help="The user of `tidewire migrate`, which makes the streams."
+)
 @click.option(
     "--backend",
     "backends",
@@ -106,6 +124,8 @@ def users_of(
 def command(
     partitions: int,
     edge_user: str,
+    history_user: str | None,
+    migrate_user: str | None,
     backends: tuple[BackendSpec, ...],
     rpc: tuple[str, ...],
     events: tuple[str, ...],
@@ -116,12 +136,13 @@ def command(
     """Print a nats-server configuration for Tidewire.
 
     It holds the mapping that finds a channel's partition, JetStream, bounds, and users with the least rights: one for
-    all edges and one per --backend. Whoever may publish in a namespace may speak there as anyone, so these rights are
+    all edges, one per --backend, and where channels have history one for its service and one for migrations. Whoever may publish in a namespace may speak there as anyone, so these rights are
     the trust boundary. No password is printed: nats-server reads them from its environment (NATS_PASSWORD_<USER>).
 
     \b
     Example:
       tidewire nats-config --backend app:chat,live --rpc app > nats-server.conf
+      tidewire nats-config --history-user history --migrate-user migrate --backend app:chat
       NATS_PASSWORD_EDGE=... NATS_PASSWORD_APP=... nats-server -c nats-server.conf
     """
     host, _, port = listen.rpartition(":")
@@ -132,6 +153,6 @@ def command(
         port=int(port),
         store_dir=store_dir,
         partitions=partitions,
-        users=users_of(edge_user, backends, rpc, events, orders),
+        users=users_of(edge_user, backends, rpc, events, orders, history_user, migrate_user),
     )
     click.echo(render(config), nl=False)

@@ -14,8 +14,8 @@ Verb = Literal["publish", "subscribe"]
 
 _METHOD: Final = "tw."
 """How names of methods begin that no application can have."""
-_OWN: Final = ("tw.in.", "tw.pub.", "tw.out.", "tw.ctl.")
-"""Where only edges listen: a message for no channel and no node reaches nobody there."""
+_OWN: Final = ("tw.in.", "tw.pub.", "tw.out.", "tw.ctl.", "$JS.")
+"""Where only edges listen, or JetStream: a message for no channel and no node, or without a reply, is nothing there."""
 
 
 class Right(msgspec.Struct, frozen=True):
@@ -36,6 +36,8 @@ class Right(msgspec.Struct, frozen=True):
         A whole wildcard would bring the mesh's traffic here, and a member of `tw-map` would take messages from the edges.
         """
         pattern, _, queue = self.subject.partition(" ")
+        if not pattern.endswith((">", "*")):
+            return pattern, queue
         prefix = pattern.rstrip(">*").removesuffix(".")
         match prefix:
             case "tw.in" | "tw.out":

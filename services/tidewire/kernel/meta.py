@@ -8,11 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from tidewire.kernel.errors import TidewireError
-from tidewire.kernel.streams import LAYOUT, META_BUCKET
+from tidewire.kernel.streams import LAYOUT, META_BUCKET, META_STREAM, META_SUBJECT
 from tidewire.kernel.subjects import NO_NAMESPACE
 
 RECORD: Final = 1
 """The version of the record itself."""
+LAYOUT_SUBJECT: Final = f"{META_SUBJECT}.layout"
+DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{META_STREAM}.{LAYOUT_SUBJECT}"
+"""The one subject of JetStream's API that an edge may use."""
 MIGRATE: Final = "`tidewire migrate`"
 REFRESH: Final = 30.0
 """Seconds between two looks at the record without a message about it."""

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import msgspec
 
+from tidewire.kernel.meta import DIRECT_GET, LAYOUT_SUBJECT
+from tidewire.kernel.streams import META_STREAM, META_SUBJECT
+
 PUBLISH = "tw.pub.>"
 STORED = "tw.out.>"
 UNMAPPED_QUEUE = "tw-map"
@@ -28,6 +31,8 @@ class NatsUser(msgspec.Struct, frozen=True):
     purpose: str
     publish: tuple[tuple[str, str], ...]
     subscribe: tuple[tuple[str, str], ...]
+    denied: tuple[str, ...] = ()
+    """What it may not publish on although a wildcard of `publish` says so."""
 
     @property
     def password_variable(self) -> str:
@@ -62,12 +67,14 @@ def edge_user(name: str) -> NatsUser:
             ("tw.rpc.*", "RPC of clients"),
             ("tw.hook.*", "questions to backends"),
             ("tw.ev.>", "events for backends"),
+            (DIRECT_GET, "what all processes must agree on: no other word of JetStream's API"),
         ),
         subscribe=(
             ("tw.out.>", "what JetStream stored and republished"),
             ("tw.in.>", "publications of namespaces without history"),
             (f"{PUBLISH} {UNMAPPED_QUEUE}", "what a server without the mapping let through"),
             ("tw.ctl.>", "control messages"),
+            (LAYOUT_SUBJECT, "that what all must agree on has changed"),
             (f"{inbox_prefix(name)}.>", "answers to its own requests"),
         ),
     )
@@ -106,6 +113,49 @@ def backend_user(
     )
     purpose = f"backend {name}: whatever it publishes in its namespaces is believed, Tw-* headers too"
     return NatsUser(name=name, purpose=purpose, publish=tuple(publish), subscribe=tuple(subscribe))
+
+
+def history_user(name: str) -> NatsUser:
+    """Return the user that all replicas of the history service share: it reads streams, and purges whole channels."""
+    api = "$JS.API"
+    return NatsUser(
+        name=name,
+        purpose="the history service: it reads what is stored, and publishes for nobody",
+        publish=(
+            (f"{api}.DIRECT.GET.>", "publications by their sequence, and records"),
+            (f"{api}.STREAM.MSG.GET.*", "the same from the stream's leader"),
+            (f"{api}.STREAM.INFO.*", "how far a stream is, and its epoch"),
+            (f"{api}.STREAM.PURGE.*", "the history of a channel goes"),
+            (f"{META_SUBJECT}.notes.*", "how far it has seen a stream"),
+            (f"{META_SUBJECT}.nonce.*", "that a stream has gone back"),
+            (f"{META_SUBJECT}.purges.*", "which channels were purged, and how far"),
+        ),
+        subscribe=(
+            ("tw.out.>", "what JetStream stored and republished"),
+            (f"{META_SUBJECT}.>", "what all must agree on, and what other replicas noted"),
+            (f"{inbox_prefix(name)}.>", "answers to its own requests"),
+        ),
+        denied=(f"{api}.STREAM.PURGE.{META_STREAM}",),
+    )
+
+
+def migrate_user(name: str) -> NatsUser:
+    """Return the user of `tidewire migrate`: whoever has it can delete all history, so no running process should."""
+    api = "$JS.API.STREAM"
+    return NatsUser(
+        name=name,
+        purpose="`tidewire migrate`: it makes, changes and deletes streams, and hears no client",
+        publish=(
+            (f"{api}.LIST", "which streams there are"),
+            (f"{api}.CREATE.*", "a new one"),
+            (f"{api}.UPDATE.*", "namespaces, limits, copies, generations"),
+            (f"{api}.DELETE.*", "one that holds no namespace any more"),
+            (f"{api}.PURGE.*", "what a namespace left behind"),
+            (f"{api}.MSG.GET.*", "whether it left something, and the record"),
+            (LAYOUT_SUBJECT, "what all processes must agree on"),
+        ),
+        subscribe=((f"{inbox_prefix(name)}.>", "answers to its own requests"),),
+    )
 
 
 def render(config: NatsServerConfig) -> str:
@@ -160,7 +210,7 @@ def _users(users: tuple[NatsUser, ...]) -> list[str]:
             "    permissions {",
             "      publish {",
             *_allowed(user.publish),
-            f"        deny: [{_quoted(STORED)}]",
+            f"        deny: [{', '.join(map(_quoted, (STORED, *user.denied)))}]",
             "      }",
             "      subscribe {",
             *_allowed(user.subscribe),

@@ -10,9 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
-from tidewire.kernel.meta import MIGRATE, Held, Meta, MetaError, decode_meta, verify
-from tidewire.kernel.streams import META_BUCKET, META_STREAM, META_SUBJECT
-from tidewire.platform.jetstream import API, JetStream, JetStreamError
+from tidewire.kernel.meta import (
+    DIRECT_GET,
+    LAYOUT_SUBJECT,
+    MIGRATE,
+    Held,
+    Meta,
+    MetaError,
+    decode_meta,
+    verify,
+)
+from tidewire.kernel.streams import META_BUCKET
+from tidewire.platform.jetstream import JetStream, JetStreamError
 
 __all__ = [
     "DIRECT_GET",
@@ -26,10 +35,6 @@ __all__ = [
     "verify",
     "write_meta",
 ]
-
-LAYOUT_SUBJECT: Final = f"{META_SUBJECT}.layout"
-DIRECT_GET: Final = f"{API}DIRECT.GET.{META_STREAM}.{LAYOUT_SUBJECT}"
-"""The one subject of JetStream's API that an edge may use."""
 
 _MISSING: Final = (b"NATS/1.0 404", b"NATS/1.0 503")
 _SEQUENCE: Final = re.compile(rb"\r\nNats-Sequence: (\d+)\r\n")

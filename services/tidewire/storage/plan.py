@@ -207,7 +207,7 @@ class _Planner:
         changes = list(differences(stream.config, config))
         self._judge(profile, stream, changes)
         joining = tokens - stream.tokens
-        renewed = profile in self._orders.renewed or bool(joining & stream.left)
+        renewed = profile in self._orders.renewed or bool(joining & stream.left) or _thinned(stream, changes)
         metadata = self._metadata(stream, tokens, renewed=renewed)
         texts = [*map(str, changes)]
         if joining:
@@ -262,6 +262,13 @@ def _parts(name: str) -> tuple[str, int]:
     if parts is None:
         raise AssertionError(f"{name} is no stream of ours")
     return parts
+
+
+def _thinned(stream: Stream, changes: Iterable[Difference]) -> bool:
+    """Whether channels lose publications from the middle of the stream, which it would not show after the next change."""
+    return bool(stream.messages) and any(
+        change.loses and change.setting == "max_msgs_per_subject" for change in changes
+    )
 
 
 def _forget(stream: str) -> Purge:

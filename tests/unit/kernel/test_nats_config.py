@@ -7,6 +7,8 @@ from tidewire.kernel.nats_config import (
     NatsUser,
     backend_user,
     edge_user,
+    history_user,
+    migrate_user,
     render,
 )
 
@@ -44,8 +46,9 @@ def test_passwords_are_variables() -> None:
 
 def test_every_user_is_denied_what_jetstream_republishes() -> None:
     """A forged message on tw.out would look as if it had been stored."""
-    text = render(server(edge_user("edge"), backend_user("a", ("chat",)), backend_user("b", ("live",))))
-    assert text.count('deny: ["tw.out.>"]') == 3
+    users = (edge_user("edge"), backend_user("a", ("chat",)), backend_user("b", ("live",)), migrate_user("m"))
+    assert render(server(*users)).count('deny: ["tw.out.>"]') == 4
+    assert 'deny: ["tw.out.>", "$JS.API.STREAM.PURGE.KV_TW_META"]' in render(server(history_user("history")))
 
 
 def test_backend_has_rights_on_its_namespaces_only() -> None:
@@ -67,6 +70,32 @@ def test_edge_reads_unmapped_publications_in_the_queue_group_only() -> None:
     """The rescue of publications from unmapped servers must happen once, so the right is tied to the group."""
     assert "tw.pub.> tw-map" in subjects(edge_user("edge").subscribe)
     assert "tw.pub.>" not in subjects(edge_user("edge").publish)
+
+
+def test_only_migrations_make_streams() -> None:
+    """And whoever runs all the time has as few words of JetStream's API as it needs."""
+    users = (edge_user("e"), history_user("h"), migrate_user("m"), backend_user("b", ("chat",), orders=True))
+    words = {
+        user.name: [
+            subject.removeprefix("$JS.API.")
+            for subject in subjects(user.publish)
+            if subject.startswith("$JS")
+        ]
+        for user in users
+    }
+    assert words == {
+        "e": ["DIRECT.GET.KV_TW_META.$KV.TW_META.layout"],
+        "h": ["DIRECT.GET.>", "STREAM.MSG.GET.*", "STREAM.INFO.*", "STREAM.PURGE.*"],
+        "m": [
+            "STREAM.LIST",
+            "STREAM.CREATE.*",
+            "STREAM.UPDATE.*",
+            "STREAM.DELETE.*",
+            "STREAM.PURGE.*",
+            "STREAM.MSG.GET.*",
+        ],
+        "b": [],
+    }
 
 
 def test_text_is_quoted() -> None:

@@ -125,6 +125,17 @@ def test_smaller_limits_need_a_word(streams: FakeStreams, changes: dict[str, obj
     assert refused(empty, wanted) == []
 
 
+def test_fewer_publications_of_a_channel_are_a_new_generation(streams: FakeStreams) -> None:
+    """Were the limit raised again afterwards, a channel that was cut would look as if it were whole."""
+    few = list(lines(planned(streams, target({"chat": "default"}, max_messages=500)).work))
+    assert few[0].endswith("max_msgs_per_subject 1000 -> 500; begins a new generation")
+    for changes in ({"max_messages": 1500}, {"max_age": Duration(3600)}, {"max_bytes": 5}):
+        assert not any(
+            "generation" in line
+            for line in lines(planned(streams, target({"chat": "default"}, **changes)).work)
+        )
+
+
 @pytest.mark.parametrize(
     "changes",
     [
