@@ -17,11 +17,13 @@ from tests.fakes.edge import (
     rules,
     token,
 )
+from tests.fakes.kept import FakeHistory
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.hub import Hub
 from tidewire.edge.pacer import Later, Pacer
 from tidewire.edge.ports import Publication, Tracer
+from tidewire.edge.positions import Positions
 from tidewire.edge.timers import TICK, Timers, Timing
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.ids import ConnectionId
@@ -76,6 +78,8 @@ class Core:
             Pacer(self.clock, later),
             tracer,
         )
+        self.history = FakeHistory()
+        self.positions = Positions(self.history, self.hub, self.rules, self.metrics, lambda: random)
 
     def client(self, user: str | None = "alice", **claims: Any) -> Client:
         """A client on a transport of its own; connected unless `user` is None."""
@@ -90,12 +94,23 @@ class Core:
         for _ in range(round(seconds / TICK)):
             self.clock.advance(TICK)
             self.dispatcher.tick()
+            self.positions.tick()
 
     def deliver(self, channel: str, *data: object) -> None:
         """Publications of one read."""
         for each in data:
             self.broker.sink(channel).receive(Publication(json.dumps(each).encode()))
         self.hub.flush()
+
+    def hear(self, channel: str, *publications: Publication) -> None:
+        """Publications that the channel's stream publishes again, of one read."""
+        for each in publications:
+            self.broker.sink(channel).receive(each)
+        self.hub.flush()
+
+    def store(self, channel: str, *data: object) -> None:
+        """Publish in a channel with history, heard at once."""
+        self.hear(channel, *[self.history.publish(channel, each) for each in data])
 
 
 class Client:
@@ -120,7 +135,7 @@ class Client:
     def frames(self) -> list[str]:
         """Frames written since the last call, without their WebSocket header."""
         frames, self.transport.frames = self.transport.frames, []
-        return [frame[2 if frame[1] < 126 else 4 :].decode() for frame in frames]
+        return [frame[{126: 4, 127: 10}.get(frame[1], 2) :].decode() for frame in frames]
 
     def heard(self) -> list[dict[str, Any]]:
         """The same, as replies and pushes, pings left out."""

@@ -55,6 +55,11 @@ class Balancer:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, "127.0.0.1", 0, backlog=BACKLOG)
 
+    def cut(self) -> None:
+        """Cut every connection; new ones are taken."""
+        for side in list(self._sides):
+            side.abort()
+
     async def stop(self) -> None:
         """Stop listening and cut every connection."""
         if self._server is not None:

@@ -50,7 +50,9 @@ def commands(payloads: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
         "connect": _some(
             token=texts,
             data=payloads,
-            subs=st.dictionaries(texts, subscribe, max_size=2),
+            subs=st.dictionaries(
+                texts, _some(recover=st.booleans(), epoch=texts, offset=offsets), max_size=2
+            ),
             name=texts,
             version=texts,
             headers=st.dictionaries(texts, texts, max_size=2),
@@ -86,6 +88,30 @@ def outgoing(payloads: st.SearchStrategy[Raw]) -> st.SearchStrategy[replies.Repl
         info=st.none() | infos,
         offset=offsets,
         tags=st.dictionaries(texts, texts, max_size=2),
+        delta=st.booleans(),
+    )
+    several = st.lists(publications, max_size=2).map(tuple)
+    subscribed = st.builds(
+        replies.SubscribeResult,
+        expires=st.booleans(),
+        ttl=uint32,
+        data=payloads,
+        delta=st.booleans(),
+        recoverable=st.booleans(),
+        positioned=st.booleans(),
+        epoch=texts,
+        offset=offsets,
+        publications=several,
+        recovered=st.booleans(),
+        was_recovering=st.booleans(),
+    )
+    begun = st.builds(
+        replies.Subscribe,
+        recoverable=st.booleans(),
+        epoch=texts,
+        offset=offsets,
+        positioned=st.booleans(),
+        data=payloads,
     )
     ended = st.builds(replies.Unsubscribe, code=uint32, reason=texts)
     connected = st.builds(
@@ -95,17 +121,18 @@ def outgoing(payloads: st.SearchStrategy[Raw]) -> st.SearchStrategy[replies.Repl
         expires=st.booleans(),
         ttl=uint32,
         data=payloads,
+        subs=st.dictionaries(texts, subscribed, max_size=2),
         ping=uint32,
         pong=st.booleans(),
     )
     results: dict[str, st.SearchStrategy[msgspec.Struct]] = {
         "error": st.builds(ReplyError, code=uint32, message=texts, temporary=st.booleans()),
         "push": st.builds(replies.Push, channel=texts, pub=publications)
-        | st.builds(replies.Push, channel=texts, unsubscribe=ended),
+        | st.builds(replies.Push, channel=texts, unsubscribe=ended)
+        | st.builds(replies.Push, channel=texts, subscribe=begun),
         "connect": connected,
-        "subscribe": st.builds(
-            replies.SubscribeResult, expires=st.booleans(), ttl=uint32, data=payloads, delta=st.booleans()
-        ),
+        "subscribe": subscribed,
+        "history": st.builds(replies.HistoryResult, publications=several, epoch=texts, offset=offsets),
         "unsubscribe": st.just(replies.UnsubscribeResult()),
         "publish": st.just(replies.PublishResult()),
         "rpc": st.builds(replies.RpcResult, data=payloads),
@@ -128,28 +155,47 @@ def plain(value: object, payload: Callable[[bytes], object] = json.loads) -> obj
     return [plain(item, payload) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-NOT_READ = frozenset({"subs", "headers"})
+SEVERAL = frozenset({"nodes", "publications"})
+"""Fields that hold messages."""
+MAPS = frozenset({"tags", "subs"})
+"""Fields that are absent where they are empty."""
+NOT_READ = frozenset({"headers"})
 """Fields of a connect command that the edge skips."""
+
+
+def with_numbers(message: Any) -> Any:
+    """Return a message as the SDK's `MessageToDict` makes it, with numbers where that writes 64-bit ones as text."""
+    if isinstance(message, list):
+        return [with_numbers(each) for each in message]
+    if not isinstance(message, dict):
+        return message
+    return {
+        name: int(value)
+        if name == "offset" and isinstance(value, str)
+        else with_numbers(value)
+        if name != "tags"
+        else value
+        for name, value in message.items()
+    }
 
 
 def without_defaults(message: Plain, *, keep: tuple[str, ...] = ()) -> Plain:
     """Return a message without what is skipped, and what is at its default; payloads named in `keep` stay."""
     found: Plain = {}
     for name, value in message.items():
-        if name in NOT_READ:
-            continue
-        if name in keep:
+        if name in keep or (name == "tags" and value):
             found[name] = value
-        elif name == "tags":
-            if value:
-                found[name] = value
-        elif isinstance(value, dict):
-            found[name] = without_defaults(value, keep=keep)
-        elif name == "nodes" and value:
-            found[name] = [without_defaults(node) for node in value]
-        elif value:
-            found[name] = value
+        elif name not in NOT_READ and (value or (isinstance(value, dict) and name not in MAPS)):
+            found[name] = _inner(name, value, keep)
     return found
+
+
+def _inner(name: str, value: Any, keep: tuple[str, ...]) -> Any:
+    if name in SEVERAL:
+        return [without_defaults(each, keep=keep) for each in value]
+    if name == "subs":
+        return {channel: without_defaults(each, keep=keep) for channel, each in value.items()}
+    return without_defaults(value, keep=keep) if isinstance(value, dict) else value
 
 
 def _some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
+from tidewire.edge.effects import Wish
 from tidewire.edge.policies.capabilities import NONE, Capabilities, Capability
-from tidewire.edge.policies.claims import SubscriptionClaims
+from tidewire.edge.policies.claims import Override, SubscriptionClaims
 from tidewire.edge.policies.filters import FilterError, TagsFilter
 from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
-from tidewire.edge.wire.commands import NO_DATA, SubRefreshRequest, SubscribeRequest
+from tidewire.edge.wire.commands import NO_DATA, Held, StreamPosition, SubRefreshRequest, SubscribeRequest
 from tidewire.kernel import errors
 from tidewire.kernel.channels import is_pattern
 from tidewire.kernel.errors import Disconnect, ReplyError
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
 DELTA_TYPES = frozenset({"", "fossil"})
 COMPACTION = 1
 """The bit of a subscribe command's `flag` that offers channel ids."""
+REJECT_UNRECOVERED = 2
+"""The bit that wants an error where the subscription cannot be recovered."""
 KEYS_AWAY = errors.INTERNAL.saying(
     "temporarily not possible: the keys that tokens are checked with cannot be fetched"
 )
+
+
+AS_CONFIGURED = Override()
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -36,6 +42,7 @@ class Grant(msgspec.Struct, frozen=True):
     expires_at: int = 0
     capabilities: Capabilities = NONE
     data: Raw = NO_DATA
+    override: Override = AS_CONFIGURED
 
 
 PLAIN_GRANT = Grant()
@@ -82,6 +89,58 @@ def tags_filter(node: FilterNode | None, namespace: Namespace, delta: str) -> Ta
         return errors.BAD_REQUEST.saying(f"bad request: tags filter: {error}")
 
 
+def wish(request: SubscribeRequest, namespace: Namespace, override: Override) -> Wish | None:
+    """Return what a subscription gets of what its command wishes: positions as far as the namespace lets clients have them."""
+    options = namespace.options
+    recoverable = options.allow_recovery and (request.recoverable or request.recover)
+    positioned = options.allow_positioning and request.positioned
+    since = StreamPosition(offset=request.offset, epoch=request.epoch) if request.recover else None
+    return _wish(request.channel, namespace, override, (positioned, recoverable), since, request.flag)
+
+
+def wish_of_server(channel: str, namespace: Namespace, override: Override, held: Held | None) -> Wish | None:
+    """Return the same for a subscription of the server's; `held` is what the client says of it."""
+    since = (
+        StreamPosition(offset=held.offset, epoch=held.epoch) if held is not None and held.recover else None
+    )
+    return _wish(channel, namespace, override, (False, False), since, 0)
+
+
+def _wish(
+    channel: str,
+    namespace: Namespace,
+    override: Override,
+    wished: tuple[bool, bool],
+    since: StreamPosition | None,
+    flag: int,
+) -> Wish | None:
+    options = namespace.options
+    if not options.has_history or (options.allow_wildcards and is_pattern(channel)):
+        return None
+    latest = options.force_recovery_mode == "cache"
+    positioned = namespace.provable and (
+        wished[0] or _forced(options.force_positioning, override.force_positioning)
+    )
+    recoverable = (namespace.provable or latest) and (
+        wished[1] or _forced(options.force_recovery, override.force_recovery)
+    )
+    if not (positioned or recoverable):
+        return None
+    return Wish(
+        positioned=positioned,
+        recoverable=recoverable,
+        since=since if recoverable else None,
+        latest=latest,
+        strict=bool(flag & REJECT_UNRECOVERED),
+        limit=options.recovery_max_publication_limit,
+        proven=namespace.provable,
+    )
+
+
+def _forced(option: bool, override: bool | None) -> bool:
+    return option if override is None else override
+
+
 def renew(
     request: SubRefreshRequest, party: Party
 ) -> SubscriptionClaims | ReplyError | Disconnect | KeyWanted:
@@ -96,7 +155,7 @@ def _by_token(request: SubscribeRequest, party: Party) -> Verdict:
     invalid = errors.PERMISSION_DENIED.saying("permission denied: the subscription token is not valid")
     claims = _claims(request, party, errors.TOKEN_EXPIRED, invalid)
     if isinstance(claims, SubscriptionClaims):
-        return Grant(claims.info, claims.expires_at, claims.capabilities)
+        return Grant(claims.info, claims.expires_at, claims.capabilities, override=claims.override)
     return claims
 
 

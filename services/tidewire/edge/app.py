@@ -14,6 +14,7 @@ from tidewire import __version__
 from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
+from tidewire.edge.adapters.stored_messages import StoredMessages
 from tidewire.edge.cache_telemetry import cache_metrics
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
@@ -31,6 +32,7 @@ from tidewire.edge.policies.client_address import TrustedProxies
 from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
+from tidewire.edge.positions import Positions
 from tidewire.edge.public_tls import PublicTls
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
@@ -43,6 +45,7 @@ from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import ConfigError
 from tidewire.options.nats_options import link_options
+from tidewire.options.stored import stored
 from tidewire.platform import logs
 from tidewire.platform.garbage import settle
 from tidewire.platform.http import ListenError, http_protocol
@@ -51,11 +54,13 @@ from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkError, LinkState
 from tidewire.platform.reload import Reloader
+from tidewire.platform.rpc_telemetry import RpcClientMetrics
 from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from tidewire.edge.adapters.grpc_history import GrpcHistory
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.ports import Done
     from tidewire.kernel.clock import Clock
@@ -118,9 +123,15 @@ class Edge:
             self._soon,
             tracer,
         )
+        self._broker.stored = StoredMessages(nats.partitions, stored(config))
         self._keys = JwksFetcher(keys, clock, self._key_telemetry, self._log)
         linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
         self._hub = Hub(self._broker, self._telemetry, clock, linger, _later)
+        self._rpc_metrics = RpcClientMetrics()
+        self._history = self._create_history(config, clock) if stored(config) else None
+        self._positions: Positions | None = None
+        if self._history is not None:
+            self._positions = Positions(self._history, self._hub, self._rules, self._telemetry, random.random)
         self._dispatcher = Dispatcher(
             self._rules,
             self._hub,
@@ -135,7 +146,12 @@ class Edge:
         self._gate = self._create_gate()
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
-            [self._dispatcher.tick, self._gate.tick, self._keys.tick],
+            [
+                self._dispatcher.tick,
+                self._gate.tick,
+                self._keys.tick,
+                *([self._positions.tick] if self._positions is not None else ()),
+            ],
             [self._telemetry.loop_lag, self._gate.shedder.lag.note],
             self._nats,
             self._link,
@@ -178,6 +194,13 @@ class Edge:
         except OSError as error:
             raise StartError(f"tracing.ca_file cannot be used ({error})") from error
 
+    def _create_history(self, config: EdgeConfig, clock: Clock) -> GrpcHistory:
+        # gRPC's library costs a quarter of a second and 21 MiB: only an edge that needs it loads it.
+        from tidewire.edge.adapters.grpc_history import GrpcHistory, client_of  # noqa: PLC0415 - see above
+
+        client = client_of(config.history, self._rpc_metrics, self._log, clock, self._tracing)
+        return GrpcHistory(client, self._broker.parse)
+
     def _create_gate(self) -> Gate:
         config, http = self._config, self._config.http
         pages = Path(http.pages) if http.pages else None
@@ -215,8 +238,13 @@ class Edge:
         registry.add(self._reloader.metrics())
         if self._tracing is not None:
             registry.add([self._tracing.spans])
+        if self._positions is not None:
+            registry.add(self._positions.gauges())
+            registry.add(self._rpc_metrics.all())
         try:
             await self._listeners.open_internal(registry, lambda: self._unready)
+            if self._history is not None:
+                await self._history.start()
             await self._link.start()
             await self._prove_nats()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
@@ -264,6 +292,8 @@ class Edge:
         for transport in list(self._gate.transports):
             transport.abort()
         await self._keys.close()
+        if self._history is not None:
+            await self._history.close()
         await self._link.close()
         if self._tracing is not None:
             await self._tracing.close(self._log)
@@ -302,6 +332,8 @@ class Edge:
             await asyncio.sleep(PROBE_PAUSE)
             found = await probe(self._link, self._config.nats.partitions)
         self._broker.mapped = found is Mapping.RIGHT
+        if self._broker.mapped and self._positions is not None:
+            self._positions.sweep.all()
         if found in {Mapping.MISSING, Mapping.OTHER_PARTITIONS}:
             self._nats.mapping_failed()
             self._log.error(

@@ -60,6 +60,14 @@ class Batches:
             self._put(channel, pace)
             self._arm()
 
+    def send(self, channel: Channel) -> None:
+        """Send what a channel has collected, before its time: somebody enters whose position covers it."""
+        if channel.pace is not None:
+            self._send_now(channel, channel.pace, self._clock.monotonic())
+        else:
+            self._send(channel)
+            self._count(channel)
+
     def send_all(self) -> None:
         """Send what waits, before its time: some of those it is for will not be here then."""
         for _, _, channel in list(self._queue):  # each stays in its place, with nothing to send

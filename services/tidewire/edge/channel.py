@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.deltas import Chain
     from tidewire.edge.framing import Framing
+    from tidewire.edge.places import Place
     from tidewire.edge.policies.filters import TagsFilter
     from tidewire.edge.ports import Publication
+    from tidewire.edge.recovery import Key
     from tidewire.edge.stragglers import Missed
+    from tidewire.edge.timeline import Timeline
 
     Collect = Callable[["Channel", Publication], None]
     Pending = list[Publication] | Batch | Conflated
@@ -37,6 +40,8 @@ class Audience(NamedTuple):
     wanted: TagsFilter | None
     basis: Basis | None = None
     """What the next delta may be made of; None for who asked for none."""
+    positioned: bool = False
+    """Whether they were promised to miss nothing."""
 
 
 class Pace:
@@ -97,8 +102,8 @@ class Channel:
         self.handle = 0
         self.linger_due = 0
         self.members: dict[Audience, dict[Connection, None]] = {}
-        self.waiting: dict[Connection, int] = {}
-        """Connections that have joined and not entered yet, with their attempt."""
+        self.waiting: dict[Connection, int | Place] = {}
+        """Connections that have joined and not entered yet, with their attempt, or their place where they have a position."""
         self.pending: Pending = []
         self.held = 0
         """Bytes of that, as far as `Batches` has counted them."""
@@ -178,3 +183,16 @@ class Channel:
         if self.pace is None:
             return list(publications)
         return Conflated(publications) if self.conflates else Batch(publications)
+
+
+class StoredChannel(Channel):
+    """A channel of a namespace with history."""
+
+    __slots__ = ("reads", "timeline")
+
+    def __init__(self, collect: Collect, name: str, number: int, *, binary: bool) -> None:
+        super().__init__(collect, name, number, binary=binary)
+        self.timeline: Timeline | None = None
+        """Where it stands; None while nobody has wished for a position."""
+        self.reads: dict[Key, list[Place]] = {}
+        """What history has been asked for, and who waits for that."""

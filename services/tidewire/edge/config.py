@@ -13,6 +13,7 @@ from msgspec import Meta, field
 
 from tidewire.edge.client_options import ClientConfig
 from tidewire.edge.dev_options import DevConfig, DevEdge
+from tidewire.edge.history_options import HistoryConfig
 from tidewire.edge.http_options import HttpConfig, TlsConfig
 from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
@@ -23,7 +24,7 @@ from tidewire.options.channel_options import ChannelConfig, ChannelOptions, Name
 from tidewire.options.log_options import LogConfig
 from tidewire.options.nats_options import NatsConfig, NatsTls
 from tidewire.options.storage_options import StorageConfig
-from tidewire.options.stored import histories_fit
+from tidewire.options.stored import histories_fit, stored
 from tidewire.platform.tracing_options import TracingConfig
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "DevEdge",
     "DrainConfig",
     "EdgeConfig",
+    "HistoryConfig",
     "HmacKey",
     "HttpConfig",
     "JwksConfig",
@@ -206,10 +208,18 @@ def node_is_one(config: EdgeConfig) -> Iterator[Problem]:
         yield Problem("node_name", f"{EVERY_NODE} stands for every edge")
 
 
+def history_can_be_read(config: EdgeConfig) -> Iterator[Problem]:
+    """Positions and what was missed come from the history service only."""
+    if stored(config) and not config.history.target:
+        yield Problem(
+            "history.target", "is needed for namespaces with history: where the history service listens"
+        )
+
+
 class EdgeConfig(Section, frozen=True, kw_only=True):
     """Everything that an edge is told."""
 
-    checks = (personal_namespace_exists, node_is_one, histories_fit)
+    checks = (personal_namespace_exists, node_is_one, histories_fit, history_can_be_read)
     others = OTHERS
     hints = centrifugo_names.TOP
 
@@ -244,6 +254,9 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     )
     storage: Annotated[StorageConfig, Meta(description="Where channels with history are stored.")] = field(
         default_factory=StorageConfig
+    )
+    history: Annotated[HistoryConfig, Meta(description="The way to the history service.")] = field(
+        default_factory=HistoryConfig
     )
     websocket: Annotated[WebsocketConfig, Meta(description="The WebSocket transport.")] = field(
         default_factory=WebsocketConfig

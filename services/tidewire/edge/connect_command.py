@@ -11,6 +11,7 @@ from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Protocol
 
     from tidewire.edge.effects import Effect
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tidewire.edge.policies.claims import ConnectionClaims
     from tidewire.edge.rules import Rules
     from tidewire.edge.subscriptions import Subscriptions
+    from tidewire.edge.wire.commands import Held
     from tidewire.edge.wire.replies import SubscribeResult
 
     class Others(Protocol):
@@ -38,11 +40,14 @@ def one_too_many(user: str, others: Others, rules: Rules) -> Disconnect | None:
 
 
 def join_for(
-    claims: ConnectionClaims, subscriptions: Subscriptions, rules: Rules
+    claims: ConnectionClaims, held: Mapping[str, Held], subscriptions: Subscriptions, rules: Rules
 ) -> list[Effect] | ReplyError | Disconnect:
-    """Begin the subscriptions that come with the connection."""
+    """Begin the subscriptions that come with the connection, each from where the client says that it `held` it."""
     # Without an end of their own: what the token gives lives as long as the connection.
-    grants = {channel: Grant(each.info, data=each.data) for channel, each in claims.subs.items()}
+    grants = {
+        channel: Grant(each.info, data=each.data, override=each.override)
+        for channel, each in claims.subs.items()
+    }
     personal = rules.personal_channel(claims.user)
     if isinstance(personal, ReplyError):
         return personal
@@ -52,7 +57,7 @@ def join_for(
         return errors.CHANNEL_LIMIT
     effects: list[Effect] = []
     for channel, grant in grants.items():
-        begun = subscriptions.add(channel, grant)
+        begun = subscriptions.add(channel, grant, held.get(channel))
         if isinstance(begun, ReplyError):
             return begun.saying(f"{begun.message} (the server-side subscription {shown(channel)})")
         effects += begun

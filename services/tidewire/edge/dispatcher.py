@@ -25,6 +25,7 @@ from tidewire.edge.effects import (
     Publish,
     Published,
     Push,
+    ReadHistory,
     Send,
     SubscriptionsExpireIn,
     Throttled,
@@ -83,6 +84,7 @@ class Dispatcher:
             Join: memberships.join,
             Enter: memberships.enter,
             Leave: memberships.leave,
+            ReadHistory: memberships.read,
             FetchKeys: self._fetch,
             Yield: self._yield,
             Identified: self._identify,
@@ -97,6 +99,7 @@ class Dispatcher:
         }
         hub.settled = memberships.joined
         hub.slow = self.slow
+        hub.lost = memberships.lost
 
     # From transports.
 

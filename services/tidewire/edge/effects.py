@@ -7,16 +7,38 @@ from collections.abc import Sequence
 import msgspec
 
 from tidewire.edge.policies.filters import TagsFilter
+from tidewire.edge.ports import Query
+from tidewire.edge.wire.commands import StreamPosition
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel.errors import Disconnect
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """How a membership wants its publications: by channel id or name, which of them, and whether as deltas."""
+    """How a membership wants its publications: by channel id or name, which of them, and whether as deltas.
+
+    A `positioned` one is ended where it cannot be proven that it misses nothing.
+    """
 
     compact: bool = False
     wanted: TagsFilter | None = None
     delta: bool = False
+    positioned: bool = False
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a subscription to a channel with history is granted beyond publications.
+
+    `positioned`, `recoverable`: what the reply says. `since`: recover from there, at most `limit` publications, or the
+    `latest` one only; `strict`: an error where that fails. `proven`: its profile can prove that nothing is missing.
+    """
+
+    positioned: bool = False
+    recoverable: bool = False
+    since: StreamPosition | None = None
+    latest: bool = False
+    strict: bool = False
+    limit: int = 0
+    proven: bool = True
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
@@ -90,13 +112,18 @@ class Join(Effect, frozen=True):
 
     channel: str
     attempt: int
+    wish: Wish | None = None
 
 
 class Enter(Effect, frozen=True):
-    """Make the connection a member of a channel that it has joined: publications are delivered from now on."""
+    """Make the connection a member of a channel that it has joined: publications are delivered from now on.
+
+    `base`: the last publication that it was sent with the reply, for deltas; None for nothing.
+    """
 
     channel: str
     traits: Traits
+    base: bytes | None = None
 
 
 class Leave(Effect, frozen=True):
@@ -127,6 +154,14 @@ class Publish(Effect, frozen=True):
             msgspec.structs.replace(self, ids=(number,), data=(data,))
             for number, data in zip(self.ids, self.data, strict=True)
         ]
+
+
+class ReadHistory(Effect, frozen=True):
+    """Read a channel's history; `Session.history_read` wants the result."""
+
+    id: int
+    query: Query
+    started: float
 
 
 class Call(Effect, frozen=True):

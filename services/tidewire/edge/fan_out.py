@@ -176,10 +176,13 @@ def _encode(
         place = channel.id if audience.compact else channel.name
         if links:
             items = [
-                encode(place, link.data, each.info, each.tags, each.channel, delta=link.is_delta)
+                encode(place, link.data, each.info, each.tags, each.channel, each.offset, delta=link.is_delta)
                 for each, link in zip(publications, links, strict=True)
             ]
         else:
-            items = [encode(place, each.data, each.info, each.tags, each.channel) for each in publications]
+            items = [
+                encode(place, each.data, each.info, each.tags, each.channel, each.offset)
+                for each in publications
+            ]
         encoded[form] = items
     return items

@@ -19,7 +19,8 @@ class FanOutTelemetry:
         self._dropped = Counter(
             "tidewire_publications_dropped",
             "Publications that could not be delivered: not_json (a native publisher's data is not JSON), malformed "
-            "(headers), version (written by a newer release); and what a wildcard heard and must not deliver: "
+            "(headers), version (written by a newer release), forged (on tw.out, but not by the channel's stream); and what a "
+            "wildcard heard and must not deliver: "
             "restricted (a $ or # channel), forged_subject (no channel's, or another partition's).",
             ["reason"],
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING
 
@@ -12,21 +13,27 @@ from tidewire.kernel.errors import ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
-    from tidewire.edge.effects import Effect, Enter, Join, Leave
+    from tidewire.edge.effects import Effect, Enter, Join, Leave, ReadHistory
     from tidewire.edge.hub import Hub
     from tidewire.edge.pacer import Pacer
+    from tidewire.edge.places import Place
+    from tidewire.edge.ports import Page
     from tidewire.edge.rules import Rules
 
 NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace is gone")
 
 
 class Memberships:
-    """Acts on `Join`, `Enter` and `Leave`; `perform` takes what a session makes of a result that comes later."""
+    """Acts on `Join`, `Enter`, `Leave` and `ReadHistory`; `perform` takes what a session makes of a result that comes later."""
 
     __slots__ = ("_deliveries", "_hub", "_namespaces", "_pacer", "_perform", "_rules")
 
     def __init__(
-        self, rules: Rules, hub: Hub, pacer: Pacer, perform: Callable[[Connection, Iterable[Effect]], None]
+        self,
+        rules: Rules,
+        hub: Hub,
+        pacer: Pacer,
+        perform: Callable[[Connection, Iterable[Effect]], None],
     ) -> None:
         self._rules = rules
         self._hub = hub
@@ -50,22 +57,41 @@ class Memberships:
             pattern=pattern,
             deltas=namespace.options.delta_publish,
             delivery=namespace.delivery,
+            wish=effect.wish,
         )
         return () if found is None else connection.session.joined(name, attempt, found)
 
-    def joined(self, connection: Connection, channel: str, attempt: int, outcome: int | ReplyError) -> None:
+    def joined(
+        self, connection: Connection, channel: str, attempt: int, outcome: int | Place | ReplyError
+    ) -> None:
         """Take the hub's result of a `join` that was not known at once."""
         self._perform(connection, connection.session.joined(channel, attempt, outcome))
 
     def enter(self, connection: Connection, effect: Enter) -> Iterable[Effect]:
         """Deliver publications from now on."""
-        self._hub.enter(connection, effect.channel, effect.traits)
+        self._hub.enter(connection, effect.channel, effect.traits, effect.base)
         return ()
 
     def leave(self, connection: Connection, effect: Leave) -> Iterable[Effect]:
         """Deliver none any more."""
         self._hub.leave(connection, effect.channel, effect.traits)
         return ()
+
+    def read(self, connection: Connection, effect: ReadHistory) -> Iterable[Effect]:
+        """Read a channel's history; return what the session makes of a result that is known at once."""
+        error = self._hub.read(effect.query, partial(self._read, connection, effect))
+        return () if error is None else connection.session.history_read(effect, error)
+
+    def _read(self, connection: Connection, effect: ReadHistory, result: Page | ReplyError) -> None:
+        self._perform(connection, connection.session.history_read(effect, result))
+
+    def lost(self, channel: str, connections: Sequence[Connection]) -> None:
+        """End subscriptions whose memberships are over, since it cannot be proven that they miss nothing."""
+        self._pacer.add(map(partial(self._lose, channel), connections))
+
+    def _lose(self, channel: str, connection: Connection) -> None:
+        if not self._hub.has(connection, channel):  # it has not come again meanwhile
+            self._perform(connection, connection.session.lose(channel))
 
     def reconfigured(self) -> None:
         """Follow rules that were replaced.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+from tidewire.edge.wire.commands import StreamPosition
 
 if TYPE_CHECKING:
     from tidewire.edge.framing import Framing
@@ -50,7 +53,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
     `info` is ClientInfo as one line of JSON; `sent_us` Unix microseconds; `channel` is set where a pattern heard it; `key`
     is what it may be conflated by, empty for nothing; `delta` where its publisher wants it sent as a delta to who asked for
-    those.
+    those. With history, `offset` is its place in the channel, `previous` that of the one before it (0: none is stored), and
+    `time_ns` when it was stored, in nanoseconds since 1970.
     """
 
     data: bytes
@@ -61,6 +65,9 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     span: Span | None = None
     key: bytes = b""
     delta: bool = False
+    offset: int = 0
+    previous: int = 0
+    time_ns: int = 0
 
 
 class Sink(Protocol):
@@ -101,7 +108,10 @@ class Broker(Protocol):
         """
 
     def subscribe(self, channel: str, sink: Sink, done: Done) -> int:
-        """Begin to hear a channel and return a handle; `done` once nothing published from then on is missed."""
+        """Begin to hear a channel and return a handle; `done` once nothing published from then on is missed.
+
+        Of a channel with history it is what was stored, each with its offset.
+        """
 
     def subscribe_pattern(self, pattern: str, sink: Sink, done: Done) -> int:
         """Begin to hear each channel that a pattern covers; publications say which, private ones are never among them."""
@@ -125,6 +135,51 @@ class Broker(Protocol):
 
     def send(self, user: str, client: str, data: bytes) -> bool:
         """Pass a one-way message to the application; False when it could not be handed on."""
+
+
+class Outcome(enum.Enum):
+    """What a page of history is, for a recovery: all of it, or none and why. See history.proto."""
+
+    COMPLETE = "complete"
+    MORE = "more"
+    TRIMMED = "trimmed"
+    OTHER_EPOCH = "other_epoch"
+    TOO_MANY = "too_many"
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of a channel's history: publications behind `since` (before it, when `reverse`); `limit` 0: none.
+
+    `recover`: all of them, or none. `at_least`: the greatest offset of the channel that is known here.
+    """
+
+    channel: str
+    since: StreamPosition | None = None
+    limit: int = 0
+    max_bytes: int = 0
+    reverse: bool = False
+    recover: bool = False
+    at_least: int = 0
+
+
+class Page(msgspec.Struct, frozen=True):
+    """What history answers: the channel's position at that moment, and publications in the order asked for."""
+
+    top: StreamPosition
+    publications: Sequence[Publication] = ()
+    outcome: Outcome = Outcome.COMPLETE
+
+
+class History(Protocol):
+    """What channels have kept, and where they stand. Each `done` comes exactly once, never from inside the call."""
+
+    def read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> None:
+        """Read a channel's history; the error is one for clients."""
+
+    def positions(
+        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+    ) -> None:
+        """Ask where channels stand, at most 1,000; None for one of which that cannot be said now."""
 
 
 class KeyFetcher(Protocol):
@@ -216,6 +271,18 @@ class Metrics(Protocol):
 
     def caught_up(self, deliveries: int, size: int) -> None:
         """A connection that was behind was sent this, in publications and bytes."""
+
+    def recovery(self, outcome: str) -> None:
+        """A client that asked for what it had missed was answered; the outcome is a short constant."""
+
+    def gap(self, outcome: str) -> None:
+        """A channel's publications were not proven to follow each other: `found`, `filled`, `lost`."""
+
+    def duplicate_dropped(self) -> None:
+        """A publication came that had been delivered already."""
+
+    def positions_checked(self, count: int, behind: int) -> None:
+        """So many channels were compared with history; so many had not heard all of it yet."""
 
     def key_ignored(self) -> None:
         """A publication came with a key that is none: it is delivered as one without."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidewire.edge import methods, requests
+from tidewire.edge import history_command, methods, requests
 from tidewire.edge.wire.commands import (
     Command,
+    HistoryRequest,
     PublishRequest,
     RefreshRequest,
     RpcRequest,
@@ -46,6 +47,8 @@ def carry_out(
             outcome = subscriptions.subscribe(number, request)
         case UnsubscribeRequest() as request:
             outcome = subscriptions.unsubscribe(number, request)
+        case HistoryRequest() as request:
+            outcome = history_command.read(number, request, party, subscriptions)
         case RpcRequest() as request:
             outcome = methods.call(number, request, party, subscriptions)
         case SendRequest() as request:

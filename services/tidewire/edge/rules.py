@@ -53,7 +53,7 @@ class Rules:
     def configure(self, config: EdgeConfig) -> None:
         """Follow `config` from now on, in sessions that live, too. What raises here has changed nothing."""
         client = config.client
-        namespaces = Namespaces(config.channel)
+        namespaces = Namespaces(config.channel, config.storage)
         rpc = RpcPolicy(config.rpc)
         self.tokens = TokenVerifier(client, self.clock, self._keys)
         self.namespaces = namespaces
@@ -74,6 +74,11 @@ class Rules:
     def may_send(self, user: str) -> bool:
         """Return whether one-way messages of this user are passed on."""
         return self._send.enabled and (bool(user) or self._send.allow_for_anonymous)
+
+    def is_stored(self, channel: str) -> bool:
+        """Return whether publications of a channel are stored."""
+        namespace = self.namespaces.find(channel)
+        return isinstance(namespace, Namespace) and namespace.options.has_history
 
     def delivery(self, channel: str) -> Delivery | None:
         """Return how publications of a channel go out; None: at once, and all."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tidewire.edge import requests
+from tidewire.edge import history_command, requests
 from tidewire.edge.admission import Grant
 from tidewire.edge.backlog import Backlog
 from tidewire.edge.connect_command import greeting, join_for, one_too_many
@@ -27,6 +27,9 @@ from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.connect_command import Others
+    from tidewire.edge.effects import ReadHistory
+    from tidewire.edge.places import Place
+    from tidewire.edge.ports import Page
     from tidewire.edge.rules import Rules
     from tidewire.edge.subscriptions import Outcome
     from tidewire.kernel.errors import Unsubscribe
@@ -80,7 +83,7 @@ class Session(Intake):
         self._become(SessionState.JOINING)
         self._connect = number
         self._backlog = Backlog(self._rules.inflight_limit)
-        joins = join_for(claims, self.subscriptions, self._rules)
+        joins = join_for(claims, request.subs, self.subscriptions, self._rules)
         if not isinstance(joins, list):
             return self._fail(joins)
         return [Identified(claims.user), *expiry, *joins, *self._greet_when_complete()]
@@ -108,8 +111,8 @@ class Session(Intake):
 
     # What comes back from the edge.
 
-    def joined(self, channel: str, attempt: int, outcome: int | ReplyError) -> list[Effect]:
-        """Take the result of `Join`: the channel's id, or the error."""
+    def joined(self, channel: str, attempt: int, outcome: int | Place | ReplyError) -> list[Effect]:
+        """Take the result of `Join`: the channel's id, a place in it, or the error."""
         if self.state is SessionState.CLOSED:
             return []  # the result was known at once, but a command behind it has closed the connection
         effects = self.subscriptions.joined(channel, attempt, outcome)
@@ -127,6 +130,10 @@ class Session(Intake):
     def called(self, number: int, started: float, answer: bytes | ReplyError) -> list[Effect]:
         """Take the result of `Call`."""
         return [requests.called(self.party, number, started, answer), *self._retired()]
+
+    def history_read(self, effect: ReadHistory, result: Page | ReplyError) -> list[Effect]:
+        """Take the result of `ReadHistory`."""
+        return [history_command.answer(self.party, effect, result), *self._retired()]
 
     # What the clock and the operator want.
 
@@ -155,6 +162,15 @@ class Session(Intake):
     def unsubscribe(self, channel: str, why: Unsubscribe) -> list[Effect]:
         """End a subscription, and tell the client why."""
         return [*self.subscriptions.end(channel, why), *self._greet_when_complete()] if self.connected else []
+
+    def lose(self, channel: str) -> list[Effect]:
+        """End a subscription that was promised to miss nothing; the client comes back with its position."""
+        subscription = self.subscriptions.find(channel)
+        if subscription is None:
+            return []
+        if subscription.command:
+            return self.unsubscribe(channel, errors.INSUFFICIENT_STATE)
+        return self.close(errors.INSUFFICIENT_STATE_CLOSE)
 
     @property
     def connected(self) -> bool:

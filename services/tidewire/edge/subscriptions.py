@@ -6,10 +6,23 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from tidewire.edge.admission import COMPACTION, DELTA_TYPES, Grant, admit, admit_by_server, renew, tags_filter
-from tidewire.edge.effects import Effect, Enter, Join, Leave, Push, SubscriptionsExpireIn, Traits
+from tidewire.edge import subscribed
+from tidewire.edge.admission import (
+    COMPACTION,
+    DELTA_TYPES,
+    Grant,
+    admit,
+    admit_by_server,
+    renew,
+    tags_filter,
+    wish,
+    wish_of_server,
+)
+from tidewire.edge.effects import Effect, Enter, Join, Leave, Push, SubscriptionsExpireIn, Traits, Wish
+from tidewire.edge.places import MAX_REPLY, Place
 from tidewire.edge.policies.claims import SubscriptionClaims
 from tidewire.edge.policies.filters import MAX_NODES_OF_CONNECTION
+from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.policies.tokens import KeyWanted
 from tidewire.edge.wire import replies
 from tidewire.edge.wire.replies import Reply, SubRefreshResult, SubscribeResult, UnsubscribeResult
@@ -18,14 +31,21 @@ from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.party import Party
-    from tidewire.edge.policies.permissions import Namespace
-    from tidewire.edge.wire.commands import SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
+    from tidewire.edge.policies.filters import TagsFilter
+    from tidewire.edge.wire.commands import Held, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
     from tidewire.kernel.errors import Unsubscribe
 
-PLAIN = Traits()
-COMPACT = Traits(compact=True)
-DELTA = Traits(delta=True)
-COMPACT_DELTA = Traits(compact=True, delta=True)
+_COMMON = {
+    (compact, delta, positioned): Traits(compact, None, delta, positioned)
+    for compact in (False, True)
+    for delta in (False, True)
+    for positioned in (False, True)
+}
+"""Those without a filter: nearly every subscription has one of them."""
+PLAIN = _COMMON[False, False, False]
+COMPACT = _COMMON[True, False, False]
+DELTA = _COMMON[False, True, False]
+COMPACT_DELTA = _COMMON[True, True, False]
 Outcome = list[Effect] | Disconnect | KeyWanted
 """What a command brings about, or why the connection is to be closed, or the key without which it cannot be judged."""
 
@@ -55,13 +75,14 @@ class Subscription:
 class Subscriptions(Mapping[str, Subscription]):
     """The channels of one connection, by name."""
 
-    __slots__ = ("_attempts", "_by_channel", "_connected", "_party")
+    __slots__ = ("_attempts", "_by_channel", "_party", "_places")
 
     def __init__(self, party: Party) -> None:
         self._party = party
         self._by_channel: dict[str, Subscription] = {}
         self._attempts = 0
-        self._connected = False
+        self._places: dict[str, Place] | None = {}
+        """Where those of the server's have a position that wait for the connect reply; None once it is there."""
 
     def __getitem__(self, channel: str) -> Subscription:
         return self._by_channel[channel]
@@ -85,11 +106,13 @@ class Subscriptions(Mapping[str, Subscription]):
             return [self._party.refuse("subscribe", number, verdict)]
         if not isinstance(verdict, tuple):
             return verdict
-        grant, traits = verdict
+        grant, traits, wished = verdict
         self._party.owed += 1
-        return [self._begin(number, request.channel, grant, traits)]
+        return [self._begin(number, request.channel, grant, traits, wished)]
 
-    def _judge(self, request: SubscribeRequest) -> tuple[Grant, Traits] | ReplyError | Disconnect | KeyWanted:
+    def _judge(
+        self, request: SubscribeRequest
+    ) -> tuple[Grant, Traits, Wish | None] | ReplyError | Disconnect | KeyWanted:
         channel, rules = request.channel, self._party.rules
         if not channel or request.delta not in DELTA_TYPES:
             return errors.BAD_PROTOCOL
@@ -107,23 +130,23 @@ class Subscriptions(Mapping[str, Subscription]):
             return verdict
         if self._party.crowded:
             return errors.TOO_MANY_REQUESTS
-        traits = self._traits(request, namespace)
-        return traits if isinstance(traits, ReplyError) else (verdict, traits)
-
-    def _traits(self, request: SubscribeRequest, namespace: Namespace) -> Traits | ReplyError:
-        wanted = tags_filter(request.tf, namespace, request.delta)
+        wanted = self._filter(request, namespace)
         if isinstance(wanted, ReplyError):
             return wanted
+        wished = wish(request, namespace, verdict.override)
         compact = bool(request.flag & COMPACTION) and self._party.takes_ids
-        if wanted is None:
-            if request.delta and request.delta in namespace.options.allowed_delta_types:
-                return COMPACT_DELTA if compact else DELTA
-            return COMPACT if compact else PLAIN
+        delta = bool(request.delta) and request.delta in namespace.options.allowed_delta_types
+        return verdict, _traits(compact, wanted, delta, wished is not None), wished
+
+    def _filter(self, request: SubscribeRequest, namespace: Namespace) -> TagsFilter | ReplyError | None:
+        wanted = tags_filter(request.tf, namespace, request.delta)
+        if isinstance(wanted, ReplyError) or wanted is None:
+            return wanted
         if wanted.size + self._filter_nodes() > MAX_NODES_OF_CONNECTION:
             return errors.LIMIT_EXCEEDED.saying(
                 f"limit exceeded: {MAX_NODES_OF_CONNECTION} nodes and values in the tags filters of one connection"
             )
-        return Traits(compact, wanted)
+        return wanted
 
     def _filter_nodes(self) -> int:
         return sum(each.traits.wanted.size for each in self.values() if each.traits.wanted is not None)
@@ -136,7 +159,7 @@ class Subscriptions(Mapping[str, Subscription]):
         subscription = self._by_channel.get(request.channel)
         if subscription is not None:
             if subscription.command and subscription.state is SubscriptionState.JOINING:
-                effects.append(self._settle(subscription, self._result(subscription, 0)))
+                effects.append(self._settle(subscription, subscribed.result(self._party, subscription)))
             effects.append(self._forget(request.channel))
         answer = Reply(id=number, unsubscribe=UnsubscribeResult())
         return [*effects, self._party.answer("unsubscribe", answer)]
@@ -163,8 +186,11 @@ class Subscriptions(Mapping[str, Subscription]):
 
     # What the server asks for.
 
-    def add(self, channel: str, grant: Grant) -> list[Effect] | ReplyError:
-        """Subscribe the client to a channel; the error says why that cannot be. Nothing happens where it has it."""
+    def add(self, channel: str, grant: Grant, held: Held | None = None) -> list[Effect] | ReplyError:
+        """Subscribe the client to a channel; the error says why that cannot be. Nothing happens where it has it.
+
+        `held` is where the client says that it stood in this channel.
+        """
         if channel in self._by_channel:
             return []
         problem = admit_by_server(channel, self._party)
@@ -172,7 +198,14 @@ class Subscriptions(Mapping[str, Subscription]):
             return problem
         if len(self) >= self._party.rules.channel_limit:
             return errors.LIMIT_EXCEEDED
-        return [self._begin(0, channel, grant, PLAIN)]
+        namespace = self._party.rules.namespaces.find(channel)
+        wished = (
+            wish_of_server(channel, namespace, grant.override, held)
+            if isinstance(namespace, Namespace)
+            else None
+        )
+        traits = PLAIN if wished is None else _traits(False, None, False, True)
+        return [self._begin(0, channel, grant, traits, wished)]
 
     def end(self, channel: str, why: Unsubscribe) -> list[Effect]:
         """End a subscription and tell the client; nothing happens where there is none."""
@@ -185,7 +218,7 @@ class Subscriptions(Mapping[str, Subscription]):
         if not subscription.command:
             return [self._forget(channel)]
         # The client waits for the answer, and must not be told of an end before the beginning.
-        answer = self._settle(subscription, self._result(subscription, 0))
+        answer = self._settle(subscription, subscribed.result(self._party, subscription))
         return [self._forget(channel), answer, told]
 
     def expire(self) -> list[Effect]:
@@ -201,8 +234,10 @@ class Subscriptions(Mapping[str, Subscription]):
 
     # What comes back from the edge.
 
-    def joined(self, channel: str, attempt: int, outcome: int | ReplyError) -> list[Effect] | ReplyError:
-        """Take the result of `Join`: the channel's id, or an error; one that an unsubscribe overtook is ignored.
+    def joined(
+        self, channel: str, attempt: int, outcome: int | Place | ReplyError
+    ) -> list[Effect] | ReplyError:
+        """Take the result of `Join`: the channel's id, a place, or an error; one that an unsubscribe overtook is ignored.
 
         Returned as an error is what fails the connect command: a subscription of the server's that belongs to it.
         """
@@ -213,19 +248,39 @@ class Subscriptions(Mapping[str, Subscription]):
             del self._by_channel[channel]
             if subscription.command:
                 return [self._settle(subscription, outcome)]
-            return [] if self._connected else outcome
+            return [] if self._places is None else outcome
         subscription.state = SubscriptionState.READY
-        if subscription.command:
-            told: Effect = self._settle(subscription, self._result(subscription, outcome))
-            watch = self._watch_expiry() if subscription.grant.expires_at else []
-            return [told, self._enter(channel, subscription), *watch]
-        if not self._connected:
+        if self._places is not None and not subscription.command:
+            if isinstance(outcome, Place):
+                self._places[channel] = outcome
             return []
-        told = Push(
-            Reply(
-                push=replies.Push(channel=channel, subscribe=replies.Subscribe(data=subscription.grant.data))
-            )
+        return self._enter_told(channel, subscription, outcome)
+
+    def _enter_told(self, channel: str, subscription: Subscription, outcome: int | Place) -> list[Effect]:
+        """Tell the client that its subscription begins, and let it."""
+        begun = subscribed.begin(self._party, channel, subscription, outcome)
+        if not subscription.command:
+            return self._push_begun(channel, subscription, begun)
+        if isinstance(begun, ReplyError):
+            return [self._settle(subscription, begun), self._forget(channel)]
+        told = self._settle(subscription, begun.result)
+        watch = self._watch_expiry() if subscription.grant.expires_at else []
+        return [told, self._enter(channel, subscription, begun.base), *watch]
+
+    def _push_begun(
+        self, channel: str, subscription: Subscription, begun: subscribed.Begun | ReplyError
+    ) -> list[Effect]:
+        if isinstance(begun, ReplyError):
+            return [self._forget(channel)]
+        result = begun.result
+        begins = replies.Subscribe(
+            recoverable=result.recoverable,
+            epoch=result.epoch,
+            offset=result.offset,
+            positioned=result.positioned,
+            data=result.data,
         )
+        told = Push(Reply(push=replies.Push(channel=channel, subscribe=begins)))
         return [told, self._enter(channel, subscription)]
 
     @property
@@ -235,22 +290,31 @@ class Subscriptions(Mapping[str, Subscription]):
 
     def connected(self) -> tuple[dict[str, SubscribeResult], list[Effect]]:
         """Return what the connect reply says of the server's subscriptions, and what makes them live behind it."""
-        self._connected = True
-        results = {channel: self._result(each, 0) for channel, each in self._by_channel.items()}
-        return results, [self._enter(channel, each) for channel, each in self._by_channel.items()]
+        places, self._places = self._places or {}, None
+        results: dict[str, SubscribeResult] = {}
+        room = MAX_REPLY
+        for channel, each in self._by_channel.items():
+            begun = subscribed.begin(self._party, channel, each, places.get(channel, 0), room)
+            if not isinstance(begun, ReplyError):
+                results[channel] = begun.result
+                room -= begun.size
+        gone = [self._forget(channel) for channel in list(self) if channel not in results]
+        return results, [*gone, *[self._enter(channel, each) for channel, each in self._by_channel.items()]]
 
     def abandon(self) -> list[Leave]:
         """Let go of everything, without a word to the client: the connect command has failed."""
         return [self._forget(channel) for channel in list(self)]
 
-    def _begin(self, number: int, channel: str, grant: Grant, traits: Traits) -> Join:
+    def _begin(
+        self, number: int, channel: str, grant: Grant, traits: Traits, wished: Wish | None = None
+    ) -> Join:
         self._attempts += 1
         self._by_channel[channel] = Subscription(number, self._attempts, self._party.started, grant, traits)
-        return Join(channel, self._attempts)
+        return Join(channel, self._attempts, wished)
 
-    def _enter(self, channel: str, subscription: Subscription) -> Enter:
+    def _enter(self, channel: str, subscription: Subscription, base: bytes | None = None) -> Enter:
         subscription.state = SubscriptionState.LIVE
-        return Enter(channel, subscription.traits)
+        return Enter(channel, subscription.traits, base)
 
     def _forget(self, channel: str) -> Leave:
         return Leave(channel, self._by_channel.pop(channel).traits)
@@ -264,16 +328,6 @@ class Subscriptions(Mapping[str, Subscription]):
         )
         return self._party.settle("subscribe", subscription.started, reply)
 
-    def _result(self, subscription: Subscription, channel_id: int) -> SubscribeResult:
-        ttl = self._party.ttl(subscription.grant.expires_at)
-        return SubscribeResult(
-            expires=ttl > 0,
-            ttl=ttl,
-            data=subscription.grant.data,
-            delta=subscription.traits.delta,
-            id=channel_id if subscription.traits.compact else 0,
-        )
-
     def _watch_expiry(self) -> list[Effect]:
         soonest = min(
             (each.grant.expires_at for each in self._by_channel.values() if each.grant.expires_at), default=0
@@ -282,3 +336,9 @@ class Subscriptions(Mapping[str, Subscription]):
             return []
         rules = self._party.rules
         return [SubscriptionsExpireIn(max(0.0, soonest + rules.expired_sub_close_delay - rules.clock.wall()))]
+
+
+def _traits(compact: bool, wanted: TagsFilter | None, delta: bool, positioned: bool) -> Traits:
+    if wanted is not None:
+        return Traits(compact, wanted, delta, positioned)
+    return _COMMON[compact, delta, positioned]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidewire.edge.fan_out_telemetry import FanOutTelemetry
+from tidewire.edge.recovery_telemetry import RecoveryTelemetry
 from tidewire.kernel.seldom import Seldom
 from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, metrics_of
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 APPLICATION_CODES = range(400, 2000)
 
 
-class Telemetry(FanOutTelemetry):
+class Telemetry(FanOutTelemetry, RecoveryTelemetry):
     """Implements ports.Metrics, and hears how late the loop is."""
 
     def __init__(self, log: FilteringBoundLogger, monotonic: Callable[[], float]) -> None:
-        super().__init__()
+        FanOutTelemetry.__init__(self)
+        RecoveryTelemetry.__init__(self)
         self._log = log
         self._seldom = Seldom(monotonic)
         self._commands = Counter(

@@ -102,6 +102,17 @@ def in_subject(channel: str, partitions: int) -> bytes:
     return f"tw.in.{partition_of(tokens, partitions)}.{tokens}".encode()
 
 
+@lru_cache(maxsize=SUBJECT_CACHE)
+def out_subject(channel: str, partitions: int) -> bytes:
+    """Return `tw.out.<p>.<C>`, where what was stored of a channel is heard. Raises InvalidChannelError like `encode_channel`."""
+    return b"tw.out" + in_subject(channel, partitions).removeprefix(b"tw.in")
+
+
+def out_pattern(pattern: str) -> bytes:
+    """Return `tw.out.*.<C>` for a wildcard subscription to channels that are stored; see `in_pattern`."""
+    return b"tw.out" + in_pattern(pattern).removeprefix(b"tw.in")
+
+
 def in_pattern(pattern: str) -> bytes:
     """Return `tw.in.*.<C>` for a wildcard subscription, in which a name's token that is `*` stands for any one token.
 
@@ -116,7 +127,7 @@ def in_pattern(pattern: str) -> bytes:
 
 @lru_cache(maxsize=SUBJECT_CACHE)
 def channel_of(subject: bytes, partitions: int) -> str | None:
-    """Return the channel of a `tw.in` subject; None for one that no publisher of that channel can have used.
+    """Return the channel of a `tw.in` or `tw.out` subject; None for one that no publisher of that channel can have used.
 
     That is a subject which encodes no channel, or names another partition than its channel's. Cached: it costs
     microseconds.

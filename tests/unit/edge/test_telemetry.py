@@ -60,6 +60,14 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
             ("tidewire_delta_saved_bytes_total", ""): 90,
         },
     ),
+    ("recovery", ("trimmed",), {("tidewire_recoveries_total", "outcome=trimmed"): 1}),
+    ("gap", ("filled",), {("tidewire_position_gaps_total", "outcome=filled"): 1}),
+    ("duplicate_dropped", (), {("tidewire_publications_duplicate_total", ""): 1}),
+    (
+        "positions_checked",
+        (7, 2),
+        {("tidewire_positions_checked_total", ""): 7, ("tidewire_positions_behind_total", ""): 2},
+    ),
     ("latency", (0.03,), {("tidewire_publish_to_delivery_seconds_sum", ""): 0.03}),
     (
         "connection_opened",

@@ -276,6 +276,7 @@ BASE: dict[str, Any] = {
         "without_namespace": {**OPEN, **HISTORY, "allowed_delta_types": ["fossil"]},
     },
     "websocket": {"compression": True},
+    "history": {"target": "ipv4:127.0.0.1:1"},
 }
 OTHER_KEYS: dict[str, object] = {
     "hmac_secret_key": "x" * 64,

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from tidewire.edge.adapters.stored_messages import HEADER, NOT_STORED, Stamp, StoredMessages
 from tidewire.edge.policies.publication_keys import key_problem
 from tidewire.edge.ports import Done, Publication, Sink
 from tidewire.edge.untraced import OFF
@@ -66,6 +67,8 @@ class NatsBroker:
         soon: Callable[[Done, ReplyError], None],
         tracer: Tracer = OFF,
     ) -> None:
+        self.stored = StoredMessages(partitions, {})
+        """Which channels have history; may change at any time, for subscriptions to come."""
         self._link = link
         self._partitions = partitions
         self._publish_timeout = publish_timeout
@@ -116,28 +119,39 @@ class NatsBroker:
         """See ports.Broker."""
 
         def receive(_subject: bytes, _reply: bytes, header: bytes, payload: bytes) -> None:
-            publication = self._parse(channel, header, payload) if header else Publication(payload)
+            publication = self.parse(channel, header, payload)
             if publication is not None:
                 sink.receive(publication)
 
-        handle = self._link.subscribe(in_subject(channel, self._partitions), receive)
+        def receive_stored(_subject: bytes, _reply: bytes, header: bytes, payload: bytes) -> None:
+            publication = self._parse_stored(channel, header, payload)
+            if publication is not None:
+                sink.receive(publication)
+
+        subject = self.stored.subject(channel)
+        if subject is None:
+            handle = self._link.subscribe(in_subject(channel, self._partitions), receive)
+        else:
+            handle = self._link.subscribe(subject, receive_stored)
         if not self._confirm(done):
             self._soon(done, AWAY)
         return handle
 
     def subscribe_pattern(self, pattern: str, sink: Sink, done: Done) -> int:
         """See ports.Broker."""
+        subject = self.stored.pattern(pattern)
+        parse = self.parse if subject is None else self._parse_stored
 
         def receive(subject: bytes, _reply: bytes, header: bytes, payload: bytes) -> None:
             channel = channel_of(subject, self._partitions)
             if channel is None or is_restricted(channel):
                 self._metrics.publication_dropped("restricted" if channel else "forged_subject")
                 return
-            publication = self._parse(channel, header, payload) if header else Publication(payload)
+            publication = parse(channel, header, payload)
             if publication is not None:
-                sink.receive(msgspec.structs.replace(publication, channel=channel))
+                sink.receive(msgspec.structs.replace(publication, channel=channel, offset=0))
 
-        handle = self._link.subscribe(in_pattern(pattern), receive)
+        handle = self._link.subscribe(subject or in_pattern(pattern), receive)
         if not self._confirm(done):
             self._soon(done, AWAY)
         return handle
@@ -210,9 +224,29 @@ class NatsBroker:
             return False
         return True
 
-    def _parse(self, channel: str, header: bytes, payload: bytes) -> Publication | None:
+    def parse(self, channel: str, header: bytes, payload: bytes) -> Publication | None:
         """Return the publication, or None (counted) where its headers are not what this version understands."""
-        fields = dict(_HEADER.findall(header))
+        if not header:
+            return Publication(payload)
+        return self._publication(channel, header, payload, dict(_HEADER.findall(header)))
+
+    def _parse_stored(self, channel: str, header: bytes, payload: bytes) -> Publication | None:
+        """Return the same of a message that a stream has published again, None (counted) where it was not the stream."""
+        fields = dict(HEADER.findall(header))
+        stamp = self.stored.stamp(channel, fields)
+        if stamp is None:
+            self._metrics.publication_dropped("forged")
+            return None
+        return self._publication(channel, header, payload, fields, stamp)
+
+    def _publication(
+        self,
+        channel: str,
+        header: bytes,
+        payload: bytes,
+        fields: Mapping[bytes, bytes],
+        stamp: Stamp = NOT_STORED,
+    ) -> Publication | None:
         if fields.get(b"Tw-V", VERSION) != VERSION:
             self._metrics.publication_dropped("version")
             return None
@@ -227,7 +261,7 @@ class NatsBroker:
         sent_us = int(sent) if sent.isdigit() and len(sent) < 20 else 0
         span = self._tracer.deliver(channel, header)
         key, delta = self._key(fields), fields.get(b"Tw-Delta") == b"1"
-        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, "", span, key, delta)
+        return Publication(payload, fields.get(b"Tw-Info"), tags, sent_us, "", span, key, delta, *stamp)
 
     def _key(self, fields: Mapping[bytes, bytes]) -> bytes:
         """Return the key, or nothing (counted) where it is none: the data are delivered, and never conflated."""

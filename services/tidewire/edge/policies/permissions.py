@@ -27,6 +27,7 @@ from tidewire.kernel.channels import (
 if TYPE_CHECKING:
     from tidewire.edge.config import ChannelConfig, ChannelOptions
     from tidewire.kernel.errors import ReplyError
+    from tidewire.options.storage_options import StorageConfig
 
 
 CHANNELS_KNOWN = 8192
@@ -41,10 +42,15 @@ MAX_PARTS = 6
 class Namespace:
     """The options of one namespace, with its pattern compiled by RE2 (linear time on client input)."""
 
-    __slots__ = ("_regex", "binary", "delivery", "options")
+    __slots__ = ("_regex", "binary", "delivery", "options", "provable")
 
-    def __init__(self, options: ChannelOptions) -> None:
+    def __init__(self, options: ChannelOptions, storage: StorageConfig | None = None) -> None:
         self.options = options
+        profile = storage.find(options.storage_profile) if storage is not None else None
+        self.provable = (
+            options.has_history and not options.conflate and profile is not None and profile.recoverable
+        )
+        """Whether it can be proven that a subscriber has missed nothing."""
         self.binary = options.publication_data_format == "binary"
         self.delivery = _delivery(options)
         """How publications go out; None: at once, and all."""
@@ -117,6 +123,18 @@ class Namespace:
                 return None
         return errors.PERMISSION_DENIED
 
+    def may_read_history(self, channel: str, user: str, *, subscribed: bool) -> ReplyError | None:
+        """Judge a reading of the channel's history by a client; None is yes. Closed channels are closed as to publishers."""
+        options = self.options
+        if options.allow_wildcards and is_pattern(channel):
+            return errors.NOT_AVAILABLE.saying("not available: a wildcard has no history of its own")
+        if user or options.allow_history_for_anonymous:
+            if subscribed and (options.allow_history_for_subscriber or options.allow_history_for_client):
+                return None
+            if options.allow_history_for_client and not self._closed_to(channel, user):
+                return None
+        return errors.PERMISSION_DENIED
+
     def _closed_to(self, channel: str, user: str) -> bool:
         if channel.startswith("$"):
             return True
@@ -142,10 +160,11 @@ class Namespaces:
 
     __slots__ = ("_by_name", "_look_up", "_look_up_to_publish", "_max_length", "_without")
 
-    def __init__(self, config: ChannelConfig) -> None:
+    def __init__(self, config: ChannelConfig, storage: StorageConfig | None = None) -> None:
+        """`storage` is for namespaces with history."""
         self._max_length = config.max_length
-        self._without = Namespace(config.without_namespace)
-        self._by_name = {namespace.name: Namespace(namespace) for namespace in config.namespaces}
+        self._without = Namespace(config.without_namespace, storage)
+        self._by_name = {namespace.name: Namespace(namespace, storage) for namespace in config.namespaces}
         self._look_up = lru_cache(CHANNELS_KNOWN)(self._judge)
         self._look_up_to_publish = lru_cache(PUBLISHERS_KNOWN)(self._judge_to_publish)
 

@@ -62,6 +62,7 @@ class Codec(Protocol):
         info: bytes | None,
         tags: Mapping[str, str] | None,
         channel: str = "",
+        offset: int = 0,
         *,
         delta: bool | None = None,
     ) -> bytes:

@@ -14,6 +14,8 @@ from msgspec import Meta, Raw
 Uint32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Uint64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # msgspec bounds end at int64; no offset gets there
 NO_DATA = Raw(b"")
+MAX_SUBS = 512
+"""Server-side subscriptions that a client may speak of: as many as a token can give."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -49,11 +51,20 @@ class SubscribeRequest(msgspec.Struct, frozen=True, kw_only=True):
     type: int = 0
 
 
+class Held(Message, frozen=True):
+    """What a client says of a server-side subscription that it had: where it stood, and whether it wants to recover."""
+
+    recover: bool = False
+    epoch: str = ""
+    offset: Uint64 = 0
+
+
 class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Authenticate. `subs` and `headers`, which nobody reads yet, are not decoded: few bytes of them make many objects."""
+    """Authenticate. `headers`, which nobody reads yet, are not decoded; `subs` are few, since few bytes make many objects."""
 
     token: str = ""
     data: Raw = NO_DATA
+    subs: Annotated[dict[str, Held], Meta(max_length=MAX_SUBS)] = {}
     name: str = ""
     version: str = ""
     flag: int = 0

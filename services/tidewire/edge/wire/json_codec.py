@@ -137,6 +137,7 @@ class JsonCodec:
         info: bytes | None,
         tags: Mapping[str, str] | None,
         channel: str = "",
+        offset: int = 0,
         *,
         delta: bool | None = None,
     ) -> bytes:
@@ -149,6 +150,8 @@ class JsonCodec:
             parts.append(b',"delta":true')
         if info is not None and (sender := _info(info)) is not None:
             parts += b',"info":', sender
+        if offset:
+            parts.append(b',"offset":%d' % offset)
         if tags:
             parts += b',"tags":', _encode(dict(tags))
         if channel:

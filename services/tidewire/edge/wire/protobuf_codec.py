@@ -74,6 +74,7 @@ class ProtobufCodec:
         info: bytes | None,
         tags: Mapping[str, str] | None,
         channel: str = "",
+        offset: int = 0,
         *,
         delta: bool | None = None,
     ) -> bytes:
@@ -84,6 +85,8 @@ class ProtobufCodec:
         publication = _DATA + _delimited(data)
         if info is not None and (sender := _info(info)) is not None:
             publication += _INFO + _delimited(sender)
+        if offset:
+            publication += _OFFSET + _varint(offset)
         if tags:
             publication += pb.Publication(tags=tags).SerializeToString()
         if delta:
@@ -143,6 +146,9 @@ _PUB = _key(pb.Push.PUB_FIELD_NUMBER)
 _DATA = _key(pb.Publication.DATA_FIELD_NUMBER)
 _REAL_CHANNEL = _key(pb.Publication.CHANNEL_FIELD_NUMBER)
 _INFO = _key(pb.Publication.INFO_FIELD_NUMBER)
+_OFFSET = bytes([pb.Publication.OFFSET_FIELD_NUMBER << 3])
+_PUBLICATIONS = _key(pb.SubscribeResult.PUBLICATIONS_FIELD_NUMBER)
+_SUBS = _key(pb.ConnectResult.SUBS_FIELD_NUMBER)
 _DELTA = bytes([pb.Publication.DELTA_FIELD_NUMBER << 3, 1])
 
 
@@ -170,10 +176,20 @@ def _connect(message: pb.ConnectRequest) -> commands.ConnectRequest:
     return commands.ConnectRequest(
         token=message.token,
         data=_raw(message.data),
+        subs=_held(message.subs),
         name=message.name,
         version=message.version,
         flag=message.flag,
     )
+
+
+def _held(subs: Mapping[str, pb.SubscribeRequest]) -> dict[str, commands.Held]:
+    if len(subs) > commands.MAX_SUBS:
+        raise MalformedFrame(f"more than {commands.MAX_SUBS} subscriptions")
+    return {
+        channel: commands.Held(recover=each.recover, epoch=each.epoch, offset=each.offset)
+        for channel, each in subs.items()
+    }
 
 
 def _subscribe(message: pb.SubscribeRequest) -> commands.SubscribeRequest:
@@ -259,8 +275,18 @@ def _push(push: replies.Push) -> bytes:
         channel=push.channel,
         pub=None if pub is None else _publication(pub),
         unsubscribe=None if ended is None else pb.Unsubscribe(code=ended.code, reason=ended.reason),
-        subscribe=None if begun is None else pb.Subscribe(data=bytes(begun.data)),
+        subscribe=None if begun is None else _begun(begun),
     ).SerializeToString()
+
+
+def _begun(begun: replies.Subscribe) -> pb.Subscribe:
+    return pb.Subscribe(
+        recoverable=begun.recoverable,
+        epoch=begun.epoch,
+        offset=begun.offset,
+        positioned=begun.positioned,
+        data=bytes(begun.data),
+    )
 
 
 def _publication(publication: replies.Publication) -> pb.Publication:
@@ -269,6 +295,7 @@ def _publication(publication: replies.Publication) -> pb.Publication:
         info=None if publication.info is None else _client_info(publication.info),
         offset=publication.offset,
         tags=publication.tags,
+        delta=publication.delta,
     )
 
 
@@ -288,20 +315,57 @@ def _connected(result: replies.ConnectResult) -> bytes:
         expires=result.expires,
         ttl=result.ttl,
         data=bytes(result.data),
-        subs={channel: _subscribed(each) for channel, each in result.subs.items()},
         ping=result.ping,
         pong=result.pong,
-    ).SerializeToString()
+    ).SerializeToString() + b"".join([_SUBS + _delimited(_entry(*each)) for each in result.subs.items()])
 
 
-def _subscribed(result: replies.SubscribeResult) -> pb.SubscribeResult:
-    return pb.SubscribeResult(
+def _entry(channel: str, result: replies.SubscribeResult) -> bytes:
+    """Return an entry of a map: its key is field 1, its value field 2."""
+    return _key(1) + _delimited(channel.encode()) + _key(2) + _delimited(_subscribed(result))
+
+
+def _subscribed(result: replies.SubscribeResult) -> bytes:
+    plain: bytes = pb.SubscribeResult(
         expires=result.expires,
         ttl=result.ttl,
         data=bytes(result.data),
         delta=result.delta,
         id=result.id,
-    )
+        recoverable=result.recoverable,
+        positioned=result.positioned,
+        epoch=result.epoch,
+        offset=result.offset,
+        recovered=result.recovered,
+        was_recovering=result.was_recovering,
+    ).SerializeToString()
+    return plain + _recovered(result.publications) if result.publications else plain
+
+
+class _Recovered:
+    """What clients had missed, made once for all that follow each other and missed the same."""
+
+    def __init__(self) -> None:
+        self._publications: Sequence[replies.Publication] = ()
+        self._encoded = b""
+
+    def __call__(self, publications: Sequence[replies.Publication]) -> bytes:
+        if publications is not self._publications:
+            self._publications = publications
+            made = [_publication(each).SerializeToString() for each in publications]
+            self._encoded = b"".join([_PUBLICATIONS + _delimited(each) for each in made])
+        return self._encoded
+
+
+_recovered = _Recovered()
+
+
+def _past(result: replies.HistoryResult) -> bytes:
+    return pb.HistoryResult(
+        publications=[_publication(each) for each in result.publications],
+        epoch=result.epoch,
+        offset=result.offset,
+    ).SerializeToString()
 
 
 def _sub_refreshed(result: replies.SubRefreshResult) -> bytes:
@@ -330,10 +394,11 @@ _WRITERS: tuple[tuple[str, bytes, Callable[[Any], bytes]], ...] = (
     (
         "subscribe",
         _key(pb.Reply.SUBSCRIBE_FIELD_NUMBER),
-        lambda result: _subscribed(result).SerializeToString(),
+        _subscribed,
     ),
     ("unsubscribe", _key(pb.Reply.UNSUBSCRIBE_FIELD_NUMBER), _done),
     ("publish", _key(pb.Reply.PUBLISH_FIELD_NUMBER), _done),
+    ("history", _key(pb.Reply.HISTORY_FIELD_NUMBER), _past),
     ("rpc", _key(pb.Reply.RPC_FIELD_NUMBER), _answered),
     ("refresh", _key(pb.Reply.REFRESH_FIELD_NUMBER), _refreshed),
     ("sub_refresh", _key(pb.Reply.SUB_REFRESH_FIELD_NUMBER), _sub_refreshed),

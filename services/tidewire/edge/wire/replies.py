@@ -6,6 +6,8 @@ Fields without a default are always written; fields at their default are left ou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import Raw
 
@@ -33,11 +35,16 @@ class Publication(Out, frozen=True):
     info: ClientInfo | None = None
     offset: int = 0
     tags: dict[str, str] = {}
+    delta: bool = False
 
 
 class Subscribe(Out, frozen=True):
     """The server began a subscription for the client."""
 
+    recoverable: bool = False
+    epoch: str = ""
+    offset: int = 0
+    positioned: bool = False
     data: Raw = NO_DATA
 
 
@@ -54,7 +61,8 @@ class SubscribeResult(Out, frozen=True):
     """The subscription is live: every publication after this reply belongs to it.
 
     `ttl` in seconds, above 0 whenever `expires` is set; with `delta` publications come as deltas or, in JSON, as strings of
-    JSON text; with an `id` pushes name the channel by it.
+    JSON text; with an `id` pushes name the channel by it. `epoch` and `offset` are its position; where it was recovered the
+    offset is the one that the client sent, and it moves on with the `publications` that it had missed.
     """
 
     expires: bool = False
@@ -62,6 +70,21 @@ class SubscribeResult(Out, frozen=True):
     data: Raw = NO_DATA
     delta: bool = False
     id: int = 0
+    recoverable: bool = False
+    positioned: bool = False
+    epoch: str = ""
+    offset: int = 0
+    publications: Sequence[Publication] = ()
+    recovered: bool = False
+    was_recovering: bool = False
+
+
+class HistoryResult(Out, frozen=True):
+    """A page of a channel's history, and the channel's position. All fields are always written."""
+
+    publications: Sequence[Publication]
+    epoch: str
+    offset: int
 
 
 class ConnectResult(Out, frozen=True):
@@ -117,6 +140,7 @@ class Reply(Out, frozen=True):
     subscribe: SubscribeResult | None = None
     unsubscribe: UnsubscribeResult | None = None
     publish: PublishResult | None = None
+    history: HistoryResult | None = None
     rpc: RpcResult | None = None
     refresh: RefreshResult | None = None
     sub_refresh: SubRefreshResult | None = None

@@ -14,7 +14,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tests.support.wire import Plain, commands, json_values, offsets, outgoing, plain, texts, without_defaults
+from tests.support.wire import (
+    Plain,
+    commands,
+    json_values,
+    offsets,
+    outgoing,
+    plain,
+    texts,
+    with_numbers,
+    without_defaults,
+)
 from tidewire.edge.wire import protobuf_codec
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.commands import (
@@ -237,10 +247,7 @@ class TestEncode:
     @given(st.lists(outgoing(raw_payloads), min_size=1, max_size=4))
     def test_the_sdk_reads_what_is_written(self, replies: list[Reply]) -> None:
         """The official SDK gets every reply of a frame with every field."""
-        received = SdkCodec.decode_replies(PROTOBUF.encode(replies))
-        for reply in received:  # MessageToDict writes 64-bit integers as text
-            if "offset" in (pub := reply.get("push", {}).get("pub", {})):
-                pub["offset"] = int(pub["offset"])
+        received = with_numbers(SdkCodec.decode_replies(PROTOBUF.encode(replies)))
         assert received == [plain(reply, _text) for reply in replies]
 
 

@@ -1,0 +1,160 @@
+"""The history port on gRPC: what this edge asks of the history service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from tidewire.edge.ports import Outcome, Page, Publication, Query
+from tidewire.edge.wire.commands import StreamPosition
+from tidewire.kernel import call_errors, errors
+from tidewire.kernel.call_errors import CallError
+from tidewire.kernel.errors import ReplyError
+from tidewire.platform.rpc_client import RpcClient
+from tidewire.rpc.history.v1 import history_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from tidewire.kernel.clock import Clock
+    from tidewire.platform.rpc_call import Method
+    from tidewire.platform.rpc_client_options import RpcClientConfig
+    from tidewire.platform.rpc_telemetry import RpcClientMetrics
+    from tidewire.platform.tracing import Tracer
+
+    Parse = Callable[[str, bytes, bytes], Publication | None]
+    """A channel, a header block and data; None for what cannot be understood."""
+
+AWAY: Final = errors.INTERNAL.saying("temporarily not possible: the history service is away")
+BUSY: Final = errors.TOO_MANY_REQUESTS.saying("too many requests: the history service is busy")
+_SERVICE: Final = f"/{pb.DESCRIPTOR.services_by_name['History'].full_name}"
+READ: Final = f"{_SERVICE}/Read"
+POSITION: Final = f"{_SERVICE}/Position"
+_OUTCOMES: Final[Mapping[int, Outcome]] = {
+    pb.OUTCOME_COMPLETE: Outcome.COMPLETE,
+    pb.OUTCOME_MORE: Outcome.MORE,
+    pb.OUTCOME_TRIMMED: Outcome.TRIMMED,
+    pb.OUTCOME_OTHER_EPOCH: Outcome.OTHER_EPOCH,
+    pb.OUTCOME_TOO_MANY: Outcome.TOO_MANY,
+}
+
+
+def client_of(
+    config: RpcClientConfig,
+    metrics: RpcClientMetrics,
+    log: FilteringBoundLogger,
+    clock: Clock,
+    tracer: Tracer | None,
+) -> RpcClient:
+    """Return a client of the service, all of whose calls may be repeated."""
+    return RpcClient(config, (READ, POSITION), metrics, log, clock, tracer)
+
+
+class GrpcHistory:
+    """`ports.History` on a client of the service. `parse` reads the headers of stored publications as those of live ones."""
+
+    def __init__(self, client: RpcClient, parse: Parse) -> None:
+        self._client = client
+        self._parse = parse
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> None:
+        """See ports.History."""
+        self._begin(self._read(query, done))
+
+    def positions(
+        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+    ) -> None:
+        """See ports.History."""
+        self._begin(self._positions(channels, done))
+
+    async def start(self) -> None:
+        """Begin to connect. Raises StartError: a certificate cannot be used."""
+        client = self._client
+        await client.start()
+        self._read_method: Method[pb.ReadRequest, pb.ReadReply] = client.unary_unary(
+            READ, pb.ReadRequest.SerializeToString, pb.ReadReply.FromString
+        )
+        self._position_method: Method[pb.PositionRequest, pb.PositionReply] = client.unary_unary(
+            POSITION, pb.PositionRequest.SerializeToString, pb.PositionReply.FromString
+        )
+
+    async def reload(self) -> None:
+        """Read certificates again."""
+        await self._client.reload()
+
+    async def close(self) -> None:
+        """End the calls that are under way, whose `done` never comes then."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.close()
+
+    def _begin(self, call: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(call)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> None:
+        try:
+            reply = await self._read_method(_request(query))
+        except CallError as error:
+            done(_told(error))
+            return
+        done(self._page(query.channel, reply))
+
+    async def _positions(
+        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+    ) -> None:
+        try:
+            reply = await self._position_method(pb.PositionRequest(channels=channels))
+        except CallError as error:
+            done(_told(error))
+            return
+        if len(reply.positions) != len(channels):
+            done(AWAY)
+            return
+        done([None if each.problem else _position(each.top) for each in reply.positions])
+
+    def _page(self, channel: str, reply: pb.ReadReply) -> Page | ReplyError:
+        outcome = _OUTCOMES.get(reply.outcome)
+        if outcome is None or not reply.top.epoch:  # a newer service's, or none at all
+            return AWAY
+        publications = [found for each in reply.publications if (found := self._publication(channel, each))]
+        return Page(_position(reply.top), publications, outcome)
+
+    def _publication(self, channel: str, stored: pb.Publication) -> Publication | None:
+        publication = self._parse(channel, stored.headers, stored.data)
+        if publication is None:
+            return None
+        return msgspec.structs.replace(publication, offset=stored.offset, time_ns=stored.time_ns)
+
+
+def _request(query: Query) -> pb.ReadRequest:
+    since = query.since
+    return pb.ReadRequest(
+        channel=query.channel,
+        since=None if since is None else pb.StreamPosition(offset=since.offset, epoch=since.epoch),
+        limit=query.limit,
+        reverse=query.reverse,
+        max_bytes=query.max_bytes,
+        at_least=query.at_least,
+        recover=query.recover,
+    )
+
+
+def _position(position: pb.StreamPosition) -> StreamPosition:
+    return StreamPosition(offset=position.offset, epoch=position.epoch)
+
+
+def _told(error: CallError) -> ReplyError:
+    """Return what a client is told: that it can try again, unless the service said otherwise itself."""
+    if error.reason in {call_errors.BUSY, call_errors.BUSY_HERE}:
+        return BUSY
+    told = error.reply
+    return AWAY if told == errors.INTERNAL else told
