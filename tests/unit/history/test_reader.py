@@ -316,3 +316,19 @@ async def test_another_replica_serves_other_partitions() -> None:
         await history.read("a")
     assert caught.value.reason is UNAVAILABLE
     assert await history.reader.positions(["chat:a", "live:x"]) == ["unavailable", "unknown_channel"]
+
+
+async def test_what_is_known_to_have_gone_is_not_asked_for_again() -> None:
+    """Neither what was purged, nor what the stream could not prove."""
+    history = FakeHistory()
+    await history.look()
+    sent = [history.publish("a").sequence for _ in range(3)]
+    await history.reader.purge("chat:a")
+    history.store.calls.clear()
+    assert (await history.recover("a", sent[0])).outcome is Outcome.TRIMMED
+    assert not history.store.calls
+    cold = FakeHistory(history.stream, history.notebook)
+    await cold.look()
+    for _ in range(2):
+        assert (await cold.recover("a", sent[0])).outcome is Outcome.TRIMMED
+    assert cold.store.calls["oldest"] == 1
