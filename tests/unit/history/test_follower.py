@@ -190,3 +190,13 @@ async def test_a_notebook_that_is_away() -> None:
     assert history.log.events == ["history.stream_away"]
     with pytest.raises(CallError):
         await history.read("a")
+
+
+async def test_what_was_purged_before_it_was_heard() -> None:
+    """Is gone, though it comes."""
+    history = await begun()
+    late = history.stream.publish(A)
+    await history.reader.purge("chat:a")
+    history.hear(late)
+    assert (await history.read("a")).publications == []
+    assert (await history.recover("a", 3)).outcome is Outcome.TRIMMED

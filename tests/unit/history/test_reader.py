@@ -332,3 +332,28 @@ async def test_what_is_known_to_have_gone_is_not_asked_for_again() -> None:
     for _ in range(2):
         assert (await cold.recover("a", sent[0])).outcome is Outcome.TRIMMED
     assert cold.store.calls["oldest"] == 1
+
+
+async def test_a_channel_at_its_limit_proves_nothing() -> None:
+    """One with fewer has lost none, as long as the limit was never lower and it was not purged."""
+
+    async def cold(limit: int, count: int, *, lower: int = 0, purged: bool = False) -> Outcome:
+        history = FakeHistory(limit=lower or limit)
+        for _ in range(2):  # so that there is room for one that has gone
+            history.stream.publish(KEY.format("b").encode())
+        if purged or lower:
+            await history.look()
+        for _ in range(count):
+            history.stream.publish(KEY.format("a").encode())
+        if purged:
+            await history.reader.purge("chat:a")
+        history.stream.limit = limit
+        other = FakeHistory(history.stream, history.notebook)
+        await other.look()
+        return (await other.recover("a", 1)).outcome
+
+    assert await cold(4, 3) is Outcome.COMPLETE
+    assert await cold(4, 4) is Outcome.TRIMMED
+    assert await cold(4, 5) is Outcome.TRIMMED
+    assert await cold(9, 5, lower=4) is Outcome.TRIMMED
+    assert await cold(4, 3, purged=True) is Outcome.TRIMMED
