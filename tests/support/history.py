@@ -161,10 +161,10 @@ class HistoryProcess:
             self._process.wait(STOP_TIMEOUT)
 
     async def exit_code(self) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait for the end, which may be that of a start, and return the exit code."""
         process = self._process
         assert process is not None
-        await eventually(lambda: process.poll() is not None)
+        await eventually(lambda: process.poll() is not None, START_TIMEOUT)
         return int(process.returncode)
 
     def __enter__(self) -> Self:

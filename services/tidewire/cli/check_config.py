@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tidewire.cli.options import ConfigFailure, config_option, load_config, read_config
+from tidewire.cli.options import ConfigFailure, config_option, load_config, load_section, read_config
 from tidewire.kernel.config import ConfigError, Problem
 from tidewire.kernel.config_changes import changes
 
@@ -35,7 +35,7 @@ def command(
     reference: bool,
     running: Path | None,
 ) -> None:
-    """Check a configuration as `tidewire edge` would, without starting anything.
+    """Check a configuration as `tidewire edge` and `tidewire history` would, without starting anything.
 
     Reads the file, the TIDEWIRE_* environment and the secret files. Prints `ok: FILE`; or every problem, one line each
     with the path of the setting, and exits with 78. Certificates, ports and NATS are for `tidewire doctor` to check.
@@ -59,7 +59,10 @@ def command(
     elif running is not None:
         context.exit(_diff(running, config_file))
     else:
+        from tidewire.history.config import HistoryConfig
+
         load_config(config_file)
+        load_section(HistoryConfig, config_file)
         click.echo(f"ok: {config_file or 'defaults and environment (no file)'}")
 
 
@@ -88,5 +91,6 @@ def _schema() -> str:
 def _reference() -> str:
     from tidewire.cli.config_reference import reference
     from tidewire.edge.config import EdgeConfig
+    from tidewire.history.config import HistoryConfig
 
-    return reference(EdgeConfig)
+    return reference(EdgeConfig, HistoryConfig)

@@ -40,16 +40,21 @@ the JSON Schema for editors. Names are Centrifugo's (v6) where it has the settin
 """
 
 
-def reference(config_type: type[msgspec.Struct]) -> str:
-    """The whole page, ending in one newline."""
+def reference(config_type: type[msgspec.Struct], *more: type[msgspec.Struct]) -> str:
+    """The whole page, ending in one newline; of `more` types the groups that are not in those before."""
     blocks = [_INTRO.strip()]
     top = [setting for setting in settings_of(config_type) if not _is_group(setting)]
     if top:
         blocks.append("## General")
         blocks.extend(_entry((setting.name,), setting) for setting in top)
     documented: dict[type[msgspec.Struct], str] = {}
-    for setting in settings_of(config_type):
-        if _is_group(setting):
+    names: set[str] = set()
+    for each in (config_type, *more):
+        groups = [
+            setting for setting in settings_of(each) if _is_group(setting) and setting.name not in names
+        ]
+        names.update(setting.name for setting in groups)
+        for setting in groups:
             blocks.extend(_group((setting.name,), setting, documented))
     return "\n\n".join(blocks) + "\n"
 

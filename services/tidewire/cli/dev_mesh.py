@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from tidewire.cli.dev_plan import LOOPBACK, NATS, DevPlan, EdgePlan
+from tidewire.cli.dev_plan import HISTORY, LOOPBACK, NATS, DevPlan, EdgePlan, HistoryPlan
 from tidewire.kernel.errors import TidewireError
 from tidewire.platform.child import Child
 from tidewire.platform.nats_server import wait_until_ready
@@ -39,13 +39,21 @@ class Mesh:
     """The processes of one dev mesh."""
 
     def __init__(
-        self, plan: DevPlan, nats_command: Sequence[str], edge_command: Sequence[str], show: Print
+        self,
+        plan: DevPlan,
+        nats_command: Sequence[str],
+        edge_command: Sequence[str],
+        show: Print,
+        make_streams: Callable[[], Coroutine[None, None, None]],
+        history_command: Sequence[str] = (),
     ) -> None:
-        """Prepare; nothing runs before `run`."""
+        """Prepare; nothing runs before `run`. `make_streams` is called whenever NATS has started."""
         self._plan = plan
         self._nats_command = nats_command
         self._edge_command = edge_command
+        self._history_command = history_command
         self._show = show
+        self._make_streams = make_streams
         self._children: dict[str, Child] = {}
 
     @property
@@ -54,7 +62,7 @@ class Mesh:
         return tuple(self._children.values())
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
-        """Start everything, call `on_ready` once every edge is ready, go on until `stop`, then stop all in order.
+        """Start everything, call `on_ready` once all is ready, go on until `stop`, then stop all in order.
 
         Raises MeshError where it cannot go on; everything is stopped then, too.
         """
@@ -71,7 +79,7 @@ class Mesh:
             await self._stop()
 
     def reload(self) -> None:
-        """Have the edges read their configuration again."""
+        """Have edges and history read their configuration again."""
         for child in self.children:
             if child.name != NATS:
                 child.signal(signal.SIGHUP)
@@ -86,10 +94,11 @@ class Mesh:
         try:
             async with asyncio.TaskGroup() as group:
                 await self._start_nats(group)
-                children = [await self._start_edge(edge) for edge in self._plan.edges]
-                for edge, child in zip(self._plan.edges, children, strict=True):
-                    await self._until_ready(child, edge_ready(edge.internal_url))
-                    group.create_task(self._keep_edge(edge, child))
+                plans = self._plan.processes
+                children = [await self._start_one(one) for one in plans]
+                for one, child in zip(plans, children, strict=True):
+                    await self._until_ready(child, process_ready(one.internal_url))
+                    group.create_task(self._keep(one, child))
                 on_ready()
         except* MeshError as errors:
             failed = _first(errors)
@@ -98,11 +107,12 @@ class Mesh:
 
     async def _start_nats(self, group: asyncio.TaskGroup) -> None:
         child = await self._start(NATS, self._nats_command, {})
-        await self._until_ready(child, wait_until_ready(LOOPBACK, self._plan.nats_port, START_SECONDS))
+        await self._serve_nats(child)
         group.create_task(self._keep_nats(child))
 
-    async def _start_edge(self, edge: EdgePlan) -> Child:
-        return await self._start(edge.name, self._edge_command, edge.env)
+    async def _start_one(self, one: EdgePlan | HistoryPlan) -> Child:
+        command = self._edge_command if isinstance(one, EdgePlan) else self._history_command
+        return await self._start(one.name, command, one.env)
 
     async def _start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> Child:
         child = Child(name, command, {**os.environ, **env}, lambda line: self._output(name, line))
@@ -127,14 +137,14 @@ class Mesh:
             ready.cancel()
             ended.cancel()
 
-    async def _keep_edge(self, edge: EdgePlan, child: Child) -> None:
+    async def _keep(self, one: EdgePlan | HistoryPlan, child: Child) -> None:
         failures = 0
         while True:
             failures = await self._ended(child, failures)
             delay = restart_delay(failures)
-            self._show(edge.name, f"starts again in {delay:g} s")
+            self._show(one.name, f"starts again in {delay:g} s")
             await asyncio.sleep(delay)
-            child = await self._start_edge(edge)
+            child = await self._start_one(one)
 
     async def _keep_nats(self, child: Child) -> None:
         failures = 0
@@ -144,6 +154,21 @@ class Mesh:
                 raise MeshError(f"{NATS} ended again{_tail(child)}")
             self._show(NATS, f"starts again{_tail(child)}")
             child = await self._start(NATS, self._nats_command, {})
+            try:
+                await self._serve_nats(child)
+            except MeshError:
+                if child.running:
+                    raise
+
+    async def _serve_nats(self, child: Child) -> None:
+        """Wait until it is ready, and see to its streams: those in memory end with it."""
+        await self._until_ready(child, wait_until_ready(LOOPBACK, self._plan.nats_port, START_SECONDS))
+        try:
+            await self._until_ready(child, self._make_streams())
+        except MeshError:
+            raise
+        except TidewireError as error:
+            raise MeshError(f"{NATS}: {error}") from error
 
     async def _ended(self, child: Child, failures: int) -> int:
         """Wait for a child's end, say how it ended, and count the ends in a row."""
@@ -158,16 +183,18 @@ class Mesh:
             self._show(name, line)
 
     async def _stop(self) -> None:
-        """Edges first, all at once, so that NATS still carries what they owe."""
-        edges = [child for child in self.children if child.name != NATS and child.running]
-        await asyncio.gather(*(child.stop(self._plan.stop_seconds) for child in edges))
+        """Edges first, all at once, so that history and NATS still carry what they owe."""
+        running = [child for child in self.children if child.name != NATS and child.running]
+        for names in ({edge.name for edge in self._plan.edges}, {HISTORY}):
+            ending = [child for child in running if child.name in names]
+            await asyncio.gather(*(child.stop(self._plan.stop_seconds) for child in ending))
         nats = self._children.get(NATS)
         if nats is not None and nats.running:
             await nats.stop(NATS_STOP_SECONDS)
 
 
-async def edge_ready(internal_url: str) -> None:
-    """Return once the edge says that it is ready. Raises TimeoutError after START_SECONDS."""
+async def process_ready(internal_url: str) -> None:
+    """Return once the process says that it is ready. Raises TimeoutError after START_SECONDS."""
     address = urlsplit(internal_url)
     async with asyncio.timeout(START_SECONDS):
         while not await _get_ready(address.hostname or LOOPBACK, address.port or 80):  # noqa: ASYNC110 - another process

@@ -6,9 +6,13 @@ import msgspec
 
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.nats_config import NatsServerConfig, render
+from tidewire.options.stored import stored
 
 LOOPBACK = "127.0.0.1"
 NATS = "nats"
+HISTORY = "history"
+HISTORY_TARGET = "TIDEWIRE_HISTORY_TARGET"
+"""Says to edges where the history service is. The mesh knows, so that no configuration file needs to."""
 TOKEN_USER = "dev"  # noqa: S105 - a user's name
 TOKEN_SECONDS = 24 * 3600
 TOKEN_HOURS = TOKEN_SECONDS // 3600
@@ -34,14 +38,28 @@ class EdgePlan(msgspec.Struct, frozen=True):
     env: dict[str, str]
 
 
+class HistoryPlan(msgspec.Struct, frozen=True):
+    """The history process: its name, its internal base URL, and what its environment adds to the configuration."""
+
+    name: str
+    internal_url: str
+    env: dict[str, str]
+
+
 class DevPlan(msgspec.Struct, frozen=True):
-    """The whole mesh. `stop_seconds` is how long an edge may take to drain."""
+    """The whole mesh. `stop_seconds` is how long an edge may take to drain. No `history`: no namespace has one."""
 
     edges: tuple[EdgePlan, ...]
     listens: tuple[Listen, ...]
     nats_url: str
     nats_port: int
     stop_seconds: float
+    history: HistoryPlan | None = None
+
+    @property
+    def processes(self) -> tuple[EdgePlan | HistoryPlan, ...]:
+        """All that is started but NATS."""
+        return self.edges if self.history is None else (*self.edges, self.history)
 
 
 def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
@@ -62,6 +80,7 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             "TIDEWIRE_NATS_URLS": nats_url,
             "TIDEWIRE_WORKERS": "1",
             "TIDEWIRE_CLIENT_ALLOWED_ORIGINS": origins,
+            HISTORY_TARGET: f"ipv4:{LOOPBACK}:{dev.history.port}",
         }
         if terminal and config.log.format == "auto":
             env["TIDEWIRE_LOG_FORMAT"] = "console"
@@ -74,7 +93,31 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             EdgePlan(name, _url(scheme, public, edge.port), _url("http", internal, edge.internal_port), env)
         )
     stop_seconds = config.drain.delay + config.drain.window + STOP_MARGIN
-    return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds)
+    history = _history(config, nats_url, terminal=terminal) if stored(config) else None
+    if history is not None:
+        listens += [
+            Listen(LOOPBACK, getattr(dev.history, name), HISTORY, f"dev.history.{name}")
+            for name in ("port", "health_port", "internal_port")
+        ]
+    return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds, history)
+
+
+def _history(config: EdgeConfig, nats_url: str, *, terminal: bool) -> HistoryPlan:
+    """Its ports are those of the `dev` block, on the loopback interface."""
+    ports = config.dev.history
+    env = {
+        "TIDEWIRE_NATS_URLS": nats_url,
+        "TIDEWIRE_HISTORY_SERVICE_NODE_NAME": HISTORY,
+        "TIDEWIRE_HISTORY_SERVICE_INTERNAL_ADDRESS": LOOPBACK,
+        "TIDEWIRE_HISTORY_SERVICE_INTERNAL_PORT": str(ports.internal_port),
+        "TIDEWIRE_HISTORY_SERVICE_RPC_ADDRESS": LOOPBACK,
+        "TIDEWIRE_HISTORY_SERVICE_RPC_PORT": str(ports.port),
+        "TIDEWIRE_HISTORY_SERVICE_RPC_HEALTH_ADDRESS": LOOPBACK,
+        "TIDEWIRE_HISTORY_SERVICE_RPC_HEALTH_PORT": str(ports.health_port),
+    }
+    if terminal and config.log.format == "auto":
+        env["TIDEWIRE_LOG_FORMAT"] = "console"
+    return HistoryPlan(HISTORY, _url("http", LOOPBACK, ports.internal_port), env)
 
 
 def nats_server_config(config: EdgeConfig, store_dir: str) -> str:
@@ -97,6 +140,7 @@ def summary(plan: DevPlan, token: str, version: str, data_dir: str) -> str:
     """Return what a person sees when everything runs; `token` is empty where clients are anonymous."""
     rows = [
         *((f"{edge.name}", f"{edge.url}   (internal {edge.internal_url})") for edge in plan.edges),
+        *((one.name, f"internal {one.internal_url}") for one in [plan.history] if one is not None),
         (NATS, plan.nats_url),
         ("data", f"{data_dir} (delete it when stopped to start afresh)"),
     ]

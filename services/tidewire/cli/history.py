@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from tidewire.cli.options import ConfigFailure, config_option
-from tidewire.kernel.config import ConfigError
+from tidewire.cli.options import config_option, load_section
 
 
 @click.command("history")
@@ -37,10 +36,7 @@ def command(config_file: Path | None) -> None:
     def read() -> HistoryConfig:
         return load(HistoryConfig, config_file, os.environ)
 
-    try:
-        config = read()
-    except ConfigError as error:
-        raise ConfigFailure(error) from None
+    config = load_section(HistoryConfig, config_file)
 
     from tidewire.history.app import HistoryService
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from tidewire.kernel.config import PATH, Problem, Section
 
@@ -13,6 +13,11 @@ from tidewire.kernel.config import PATH, Problem, Section
 def dev_ports_differ(dev: DevConfig) -> Iterator[Problem]:
     """Every process of the dev mesh has its own ports."""
     taken = {dev.nats_port: "nats_port"}
+    for name in ("port", "health_port", "internal_port"):
+        port, path = getattr(dev.history, name), f"history.{name}"
+        if port in taken:
+            yield Problem(path, f"{port} is {taken[port]} already")
+        taken.setdefault(port, path)
     for index, edge in enumerate(dev.edges):
         for name, port in (("port", edge.port), ("internal_port", edge.internal_port)):
             path = f"edges[{index}].{name}"
@@ -30,6 +35,22 @@ class DevEdge(Section, frozen=True, kw_only=True):
     ] = 9000
 
 
+class DevHistory(Section, frozen=True, kw_only=True):
+    """Ports of the history process of the dev mesh, which runs where a namespace has history."""
+
+    port: Annotated[
+        int, Meta(ge=1, le=65535, description="Its gRPC port, instead of `history_service.rpc.port`.")
+    ] = 9443
+    health_port: Annotated[
+        int,
+        Meta(ge=1, le=65535, description="Its health port, instead of `history_service.rpc.health_port`."),
+    ] = 9444
+    internal_port: Annotated[
+        int,
+        Meta(ge=1, le=65535, description="Its internal port, instead of `history_service.internal_port`."),
+    ] = 9100
+
+
 class DevConfig(Section, frozen=True, kw_only=True):
     """The mesh that `tidewire dev` (and `make run`) starts on one machine; nothing else reads it."""
 
@@ -38,6 +59,9 @@ class DevConfig(Section, frozen=True, kw_only=True):
     edges: Annotated[tuple[DevEdge, ...], Meta(min_length=1, description="The edges to start.")] = (
         DevEdge(),
         DevEdge(port=8001, internal_port=9001),
+    )
+    history: Annotated[DevHistory, Meta(description="The history process.")] = field(
+        default_factory=DevHistory
     )
     nats_port: Annotated[
         int,

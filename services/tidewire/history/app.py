@@ -24,11 +24,14 @@ from tidewire.history.telemetry import Telemetry
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.nats_config import inbox_prefix
 from tidewire.options.nats_options import link_options
+from tidewire.options.stored import stored
 from tidewire.platform import logs
 from tidewire.platform.garbage import settle
 from tidewire.platform.health import internal_app
 from tidewire.platform.http import Listener, ListenError, http_protocol, listen
+from tidewire.platform.jetstream import JetStream, JetStreamError
 from tidewire.platform.lifecycle import StartError
+from tidewire.platform.meta import MetaError, read_meta, verify
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkError, LinkState
@@ -126,6 +129,7 @@ class HistoryService:
             await self._link.start()
         except (ListenError, LinkError) as error:
             raise StartError(str(error)) from error
+        await self._agree()
         self._followers.subscribe(self._link)
         await self._look_at_all()
         self._tasks.append(asyncio.create_task(self._followers.run()))
@@ -185,6 +189,16 @@ class HistoryService:
         registry.add(self._reloader.metrics())
         if self._tracing is not None:
             registry.add([self._tracing.spans])
+
+    async def _agree(self) -> None:
+        """Raise StartError unless the cluster is as configured: partitions, layout, where namespaces are stored."""
+        config = self._reloader.config
+        try:
+            meta = await read_meta(JetStream(self._link))
+        except (JetStreamError, MetaError) as error:
+            raise StartError(str(error)) from error
+        if problems := verify(meta, config.nats.partitions, stored(config)):
+            raise StartError("; ".join(problems))
 
     async def _look_at_all(self) -> None:
         for _ in range(START_LOOKS):

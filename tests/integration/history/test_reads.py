@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from tests.support.history import HistoryClient, HistoryProcess, client_of, offsets, outcome, publish
+from tests.support.history import FEW, HistoryClient, HistoryProcess, client_of, offsets, outcome, publish
 from tidewire.kernel import call_errors
 from tidewire.kernel.call_errors import CallError
+from tidewire.kernel.subjects import in_subject
 
 
 async def test_what_was_published_is_read(client: HistoryClient, nats: Client) -> None:
@@ -148,9 +149,6 @@ async def test_the_position_of_an_empty_channel_is_where_its_stream_ends(
 
 def same_stream(one: str, two: str) -> bool:
     """Whether two channels are on the same partition."""
-    from tests.support.history import FEW
-    from tidewire.kernel.subjects import in_subject
-
     return in_subject(one, FEW)[:8] == in_subject(two, FEW)[:8]
 
 

@@ -8,6 +8,7 @@ from msgspec import Meta, field
 
 from tidewire.cli.config_reference import reference
 from tidewire.edge.config import EdgeConfig
+from tidewire.history.config import HistoryConfig
 from tidewire.kernel.config import RESTART, Duration, Secret, Section, duration, secret
 from tidewire.kernel.config_fields import walk
 from tidewire.platform.settings import variable
@@ -82,14 +83,15 @@ def test_each_setting_shows_what_a_reader_needs(text: str) -> None:
     assert text in reference(Top)
 
 
-def test_the_page_names_every_setting_of_an_edge() -> None:
-    """With its environment variable."""
-    page = reference(EdgeConfig)
-    for path, _ in walk(EdgeConfig):
+def test_the_page_names_every_setting_of_every_process() -> None:
+    """With its environment variable, and what they share once."""
+    page = reference(EdgeConfig, HistoryConfig)
+    assert page.count("\n## nats\n") == 1
+    for path, _ in [*walk(EdgeConfig), *walk(HistoryConfig)]:
         assert f"`{variable(path)}`" in page
 
 
 def test_the_committed_page_is_the_generated_one() -> None:
     """`tidewire check-config --reference > docs/configuration.md` after a change of the Structs."""
     committed = Path(__file__).parents[3] / "docs" / "configuration.md"
-    assert committed.read_text() == reference(EdgeConfig)
+    assert committed.read_text() == reference(EdgeConfig, HistoryConfig)

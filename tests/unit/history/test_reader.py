@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from tests.fakes.history import KEY, STREAM, FakeHistory
 from tidewire.history import follower as following
 from tidewire.history.answers import Answer, Outcome
 from tidewire.history.messages import Message
+from tidewire.history.records import Purges
 from tidewire.kernel.call_errors import UNAVAILABLE, CallError
 
 NAMES = st.sampled_from("abc")
@@ -71,10 +73,11 @@ class History(RuleBasedStateMachine):
     @rule(name=NAMES)
     def purge(self, name: str) -> None:
         """A channel is purged."""
-        key = KEY.format(name).encode()
         with contextlib.suppress(CallError):
             self.run(self.history.reader.purge(f"chat:{name}"))
-            self.purged |= {each.sequence for each in self.history.stream.ever if each.key == key}
+            record = self.history.notebook.records[f"purges.{STREAM}"]
+            _, through = msgspec.json.decode(record.value, type=Purges).recent[-1]
+            self.purged |= {each.sequence for each in self.ever(name) if each.sequence <= through}
 
     @rule()
     def look(self) -> None:
@@ -123,8 +126,8 @@ class History(RuleBasedStateMachine):
         try:
             answer = self.run(self.history.recover(name, since))
         except CallError as error:
-            assert error.reason is UNAVAILABLE
-            assert not certain, error
+            if certain or error.reason is not UNAVAILABLE:
+                raise
             return
         if answer.outcome is Outcome.COMPLETE:
             ever = [each.sequence for each in self.ever(name) if each.sequence > since]
@@ -182,7 +185,7 @@ class History(RuleBasedStateMachine):
         behind = [each.sequence for each in self.ever(name) if each.sequence > since]
         if len(behind) > SIZE or not set(behind) <= set(stream.stored) or self.purged & {*behind}:
             return False
-        if since in stream.stored and stream.stored[since].key == key:
+        if any(each.sequence <= since for each in stream.of(key)):
             return True
         purged = [each for each in self.purged if stream.ever[each - 1].key == key]
         return not purged and stream.first <= since + 1 and len(stream.of(key)) < stream.limit
@@ -313,3 +316,44 @@ async def test_another_replica_serves_other_partitions() -> None:
         await history.read("a")
     assert caught.value.reason is UNAVAILABLE
     assert await history.reader.positions(["chat:a", "live:x"]) == ["unavailable", "unknown_channel"]
+
+
+async def test_what_is_known_to_have_gone_is_not_asked_for_again() -> None:
+    """Neither what was purged, nor what the stream could not prove."""
+    history = FakeHistory()
+    await history.look()
+    sent = [history.publish("a").sequence for _ in range(3)]
+    await history.reader.purge("chat:a")
+    history.store.calls.clear()
+    assert (await history.recover("a", sent[0])).outcome is Outcome.TRIMMED
+    assert not history.store.calls
+    cold = FakeHistory(history.stream, history.notebook)
+    await cold.look()
+    for _ in range(2):
+        assert (await cold.recover("a", sent[0])).outcome is Outcome.TRIMMED
+    assert cold.store.calls["oldest"] == 1
+
+
+async def test_a_channel_at_its_limit_proves_nothing() -> None:
+    """One with fewer has lost none, as long as the limit was never lower and it was not purged."""
+
+    async def cold(limit: int, count: int, *, lower: int = 0, purged: bool = False) -> Outcome:
+        history = FakeHistory(limit=lower or limit)
+        for _ in range(2):  # so that there is room for one that has gone
+            history.stream.publish(KEY.format("b").encode())
+        if purged or lower:
+            await history.look()
+        for _ in range(count):
+            history.stream.publish(KEY.format("a").encode())
+        if purged:
+            await history.reader.purge("chat:a")
+        history.stream.limit = limit
+        other = FakeHistory(history.stream, history.notebook)
+        await other.look()
+        return (await other.recover("a", 1)).outcome
+
+    assert await cold(4, 3) is Outcome.COMPLETE
+    assert await cold(4, 4) is Outcome.TRIMMED
+    assert await cold(4, 5) is Outcome.TRIMMED
+    assert await cold(9, 5, lower=4) is Outcome.TRIMMED
+    assert await cold(4, 3, purged=True) is Outcome.TRIMMED

@@ -31,15 +31,16 @@ class _Collecting:
 
     def take(self, header: bytes, payload: bytes) -> None:
         """Take an answer. A publication may look like a status, but JetStream says where it is stored."""
+        if self.done.done():
+            return
         message = message_of(header, payload)
         if message is not None:
             self.messages.append(message)
-        elif not self.done.done():
-            if header.startswith((END, NONE)):
-                self.done.set_result(int(up_to[1]) if (up_to := _UP_TO.search(header)) else 0)
-            else:
-                line = header.partition(b"\r\n")[0].decode(errors="replace")
-                self.done.set_exception(StoreAway(f"JetStream answered {line or payload[:80]!r}"))
+        elif header.startswith((END, NONE)):
+            self.done.set_result(int(up_to[1]) if (up_to := _UP_TO.search(header)) else 0)
+        else:
+            line = header.partition(b"\r\n")[0].decode(errors="replace")
+            self.done.set_exception(StoreAway(f"JetStream answered {line or payload[:80]!r}"))
 
 
 class BatchedGets:

@@ -13,9 +13,11 @@ from tests.fakes.nats import FakeLink
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
 from tidewire.edge.adapters.nats_broker import AWAY, TOO_LARGE, UNANSWERED, UNCERTAIN, NatsBroker
+from tidewire.edge.adapters.stored_messages import StoredMessages
 from tidewire.edge.ports import Done, Publication
 from tidewire.kernel import errors
 from tidewire.kernel.errors import ReplyError
+from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import in_subject
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkAway, LinkFull, LinkState, PayloadTooLarge
@@ -534,3 +536,49 @@ def test_a_message_of_a_trace_begins_a_span_for_the_hub_to_end(bench: Bench) -> 
     publication.span.end(subscribers=2)
     assert bench.tracer.ended == [("deliver chat:a subscribers=2", 0)]
     assert bench.metrics.of("publication_dropped") == [("version",)]
+
+
+# Channels with history.
+
+
+STORED = StoredMessages(PARTITIONS, {"chat": "default"})
+STREAM = stream_name("default", int(SUBJECT.split(b".")[2])).encode()
+REPUBLISHED = [
+    b"Nats-Stream: " + STREAM,
+    b"Nats-Subject: " + SUBJECT,
+    b"Nats-Sequence: 7",
+    b"Nats-Time-Stamp: 1970-01-01T00:00:01Z",
+    b"Nats-Last-Sequence: 5",
+]
+
+
+def test_stored_channel_is_heard_where_its_stream_publishes_again(bench: Bench) -> None:
+    """With the place in the channel; what anybody else puts there is dropped and counted."""
+    bench.broker.stored = STORED
+    bench.heard(block(*REPUBLISHED))
+    out = SUBJECT.replace(b"tw.in", b"tw.out")
+    assert [subject for subject, _, _ in bench.link.subscribed.values()] == [out]
+    bench.link.deliver(out, b"1", block(b'Tw-Tags: {"a":"b"}', *REPUBLISHED))
+    bench.link.deliver(out, b"2", block(*REPUBLISHED[1:]))
+    bench.link.deliver(out, b"3")
+    assert bench.results == [Publication(b"1", tags={"a": "b"}, offset=7, previous=5, time_ns=1_000_000_000)]
+    assert bench.metrics.of("publication_dropped") == [("forged",)] * 2
+
+
+def test_pattern_of_stored_channels_is_believed_no_more(bench: Bench) -> None:
+    """And says no offset: a wildcard has no position."""
+    bench.broker.stored = STORED
+    bench.broker.subscribe_pattern("chat:*", bench, lambda _error: None)
+    out = SUBJECT.replace(b"tw.in", b"tw.out")
+    bench.link.deliver(out, b"1", block(*REPUBLISHED))
+    bench.link.deliver(out, b"2", block(*REPUBLISHED[:1]))
+    assert [(each.data, each.channel, each.offset) for each in bench.results] == [(b"1", "chat:a", 0)]
+    assert bench.metrics.of("publication_dropped") == [("forged",)]
+
+
+def test_what_history_has_kept_begins_no_span(bench: Bench) -> None:
+    """Its trace is over."""
+    found = bench.broker.parse_kept("chat:a", block(b"Tw-Info: {}", TRACEPARENT), b"1")
+    assert found == Publication(b"1", info=b"{}")
+    assert bench.broker.parse_kept("chat:a", block(b"Tw-V: 2"), b"1") is None
+    assert bench.tracer.ended == []
