@@ -14,10 +14,16 @@ from tidewire.kernel.call_errors import CallError
 from tidewire.kernel.subjects import in_subject
 
 
+async def heard(client: HistoryClient, channel: str, offset: int) -> None:
+    """Have the process know of a publication, which may be on its way to it."""
+    await client.read(channel, limit=0, at_least=offset)
+
+
 async def test_what_was_published_is_read(client: HistoryClient, nats: Client) -> None:
     """Data, headers of the publisher, time; position and epoch."""
     sent = [await publish(nats, "chat:a", b"%d" % number, Tw_Tags='{"n":"1"}') for number in range(3)]
     await publish(nats, "chat:b", b"x")
+    await heard(client, "chat:a", sent[-1])
     reply = await client.read("chat:a")
     assert offsets(reply) == sent
     assert [each.data for each in reply.publications] == [b"0", b"1", b"2"]
@@ -32,6 +38,7 @@ async def test_what_was_published_is_read(client: HistoryClient, nats: Client) -
 async def test_a_position_in_memory_recovers(client: HistoryClient, nats: Client) -> None:
     """From any offset, with all that came since."""
     sent = [await publish(nats, "chat:a", b"x") for _ in range(5)]
+    await heard(client, "chat:a", sent[-1])
     ((top, epoch),) = await client.position("chat:a")
     assert top == sent[-1]
     for place, offset in enumerate(sent):
@@ -61,6 +68,7 @@ async def test_a_cold_process_answers_from_the_stream(
 async def test_pages(client: HistoryClient, nats: Client) -> None:
     """Forwards and backwards, until the end."""
     sent = [await publish(nats, "chat:a", b"x") for _ in range(5)]
+    await heard(client, "chat:a", sent[-1])
     first = await client.read("chat:a", limit=2)
     assert (offsets(first), outcome(first)) == (sent[:2], "MORE")
     epoch = first.top.epoch
@@ -77,6 +85,7 @@ async def test_pages(client: HistoryClient, nats: Client) -> None:
 async def test_limits_of_count_and_bytes(client: HistoryClient, nats: Client) -> None:
     """A recovery is whole or none; a page ends."""
     sent = [await publish(nats, "chat:a", b"x" * 100) for _ in range(5)]
+    await heard(client, "chat:a", sent[-1])
     ((_, epoch),) = await client.position("chat:a")
     assert await client.recover("chat:a", sent[0], epoch, limit=3) == ("TOO_MANY", [])
     assert await client.recover("chat:a", sent[0], epoch, limit=4) == ("COMPLETE", sent[1:])
@@ -90,7 +99,7 @@ async def test_limits_of_count_and_bytes(client: HistoryClient, nats: Client) ->
 
 async def test_honest_errors(client: HistoryClient, nats: Client) -> None:
     """No history is not an empty history."""
-    await publish(nats, "chat:a", b"x")
+    await heard(client, "chat:a", await publish(nats, "chat:a", b"x"))
     for channel in ("live:a", "nowhere:a", "a", ""):
         with pytest.raises(CallError) as caught:
             await client.read(channel)
@@ -139,11 +148,13 @@ async def test_the_position_of_an_empty_channel_is_where_its_stream_ends(
     """Never 0: a publication that comes and goes in between would be invisible."""
     other = "chat:a"
     sent = [await publish(nats, other, b"x") for _ in range(3)]
+    await heard(client, other, sent[-1])
     empty = next(name for name in map("chat:e{}".format, range(99)) if same_stream(name, other))
     ((offset, found),) = await client.position(empty)
     assert offset == sent[-1]
     assert await client.recover(empty, offset, found) == ("COMPLETE", [])
     first = await publish(nats, empty, b"y")
+    await heard(client, empty, first)
     assert await client.recover(empty, offset, found) == ("COMPLETE", [first])
 
 
@@ -155,15 +166,18 @@ def same_stream(one: str, two: str) -> bool:
 async def test_sizes_and_times_of_a_namespace(client: HistoryClient, nats: Client) -> None:
     """They cut what can be read, and who is behind the cut has missed something."""
     sent = [await publish(nats, "chat:a", b"x") for _ in range(30)]
+    await heard(client, "chat:a", sent[-1])
     found = await epoch(client, "chat:a")
     assert offsets(await client.read("chat:a")) == sent[-20:]
     assert await client.recover("chat:a", sent[-21], found) == ("COMPLETE", sent[-20:])
     assert await client.recover("chat:a", sent[-22], found) == ("TRIMMED", [])
     old = [await publish(nats, "fresh:a", b"x") for _ in range(2)]
+    await heard(client, "fresh:a", old[-1])
     found = await epoch(client, "fresh:a")
     assert await client.recover("fresh:a", old[0], found) == ("COMPLETE", old[1:])
     await asyncio.sleep(1.1)  # history_ttl
     new = await publish(nats, "fresh:a", b"y")
+    await heard(client, "fresh:a", new)
     assert offsets(await client.read("fresh:a")) == [new]
     assert await client.recover("fresh:a", old[1], found) == ("COMPLETE", [new])
     assert await client.recover("fresh:a", old[0], found) == ("TRIMMED", [])
@@ -175,6 +189,8 @@ async def test_a_purge(
     """It empties the channel, and moves nobody's position; who missed what is gone now is told so, by all replicas."""
     sent = [await publish(nats, "chat:a", b"x") for _ in range(3)]
     kept = await publish(nats, "chat:b", b"x")
+    await heard(client, "chat:a", sent[-1])
+    await heard(client, "chat:b", kept)
     found = await epoch(client, "chat:a")
     assert await client.purge("chat:a") == 3
     assert offsets(await client.read("chat:a")) == []
@@ -185,6 +201,8 @@ async def test_a_purge(
         async with client_of(other) as cold:
             assert await cold.recover("chat:a", sent[1], found) == ("TRIMMED", [])
             new = await publish(nats, "chat:a", b"y")
+            await heard(cold, "chat:a", new)
+            await heard(client, "chat:a", new)
             assert await cold.recover("chat:a", sent[0], found) == ("TRIMMED", [])
             assert offsets(await cold.read("chat:a")) == [new]
     assert await client.recover("chat:a", sent[2], found) == ("COMPLETE", [new])
