@@ -12,6 +12,7 @@ from tests.support.storage import (
     PARTITIONS,
     count,
     epoch,
+    headers,
     migrate,
     migrated,
     prepared,
@@ -113,7 +114,8 @@ async def test_copies_of_all_nodes_of_a_cluster_are_put_back(tmp_path: Path) -> 
 
                 async def stored(js: JetStream = js, act: str = act) -> bool:
                     try:
-                        return (await published(js, "chat:a", act.encode())).get("seq") == 2
+                        answer = await published(js, "chat:a", act.encode(), headers(Nats_Msg_Id=act))
+                        return answer.get("seq") == 2
                     except JetStreamError:
                         return False
 
