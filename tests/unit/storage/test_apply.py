@@ -23,7 +23,7 @@ CREATE = Create(stream="TW_default_0", config=CONFIG)
 class Server:
     """Answers in JetStream's place; `passes_over` are settings that it does not know."""
 
-    def __init__(self, sequence: int, passes_over: tuple[str, ...] = (), missing: bool = False) -> None:
+    def __init__(self, sequence: int, passes_over: tuple[str, ...] = (), *, missing: bool = False) -> None:
         self.calls: list[str] = []
         self._sequence = sequence
         self._passes_over = passes_over
