@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.links import started
 from tests.support.nats_server import NatsServer
 from tests.support.storage import (
     HISTORY,
@@ -58,7 +59,7 @@ def test_without_history_nothing_is_touched(nats_server: NatsServer, tmp_path: P
     """Where JetStream is off, too, which is then an error of its own."""
     code, _, errors = migrated(tmp_path, storage_config(nats_server.url, {"chat": NONE}))
     assert code == 69
-    assert errors == "Error: STREAM.LIST: JetStream is not there for this user (503, 0)\n".replace(
+    assert errors == "Error: STREAM.NAMES: JetStream is not there for this user (503, 0)\n".replace(
         " (503, 0)", ""
     )
 
@@ -312,3 +313,15 @@ async def test_a_bucket_without_a_record_and_a_record_of_another_release(
     await js.ask("$KV.TW_META.layout", b'{"version":2}')
     with pytest.raises(MetaError, match="of version 2"):
         await prepared(js, config)
+
+
+async def test_many_streams_are_read_where_messages_must_be_short(tmp_path: Path) -> None:
+    """A list of them all would be longer than this server's max_payload, and end the connection."""
+    with NatsServer(tmp_path / "nats", config="max_payload: 65536\n", jetstream=True) as short:
+        async with started(short.url) as (link, _):
+            js = JetStream(link, 30.0)
+            config = storage_config(short.url, {"chat": {}}, nats={"partitions": 300})
+            migration = await migrate(js, config)
+            assert len(migration.plan.work) == 303
+            assert (await prepared(js, config)).plan.work == ()
+            assert link.stats.reconnects == 0

@@ -110,7 +110,7 @@ async def test_copies_of_all_nodes_of_a_cluster_are_put_back(tmp_path: Path) -> 
                     shutil.copytree(tmp_path / f"copy-{node.folder.name}", node.store)
             start_together(cluster.nodes)
             async with started(*cluster.urls) as (link, _):
-                js = JetStream(link, 30.0)
+                js = JetStream(link, 2.0)
 
                 async def stored(js: JetStream = js, act: str = act) -> bool:
                     try:
@@ -119,7 +119,7 @@ async def test_copies_of_all_nodes_of_a_cluster_are_put_back(tmp_path: Path) -> 
                     except JetStreamError:
                         return False
 
-                await eventually(stored)
+                await eventually(stored, 60.0)
         code, _, errors = migrated(tmp_path, config, "--new-generation")
         assert (code, errors) == (0, "")
         async with started(*cluster.urls) as (link, _):
