@@ -146,7 +146,8 @@ def migrate_user(name: str) -> NatsUser:
         name=name,
         purpose="`tidewire migrate`: it makes, changes and deletes streams, and hears no client",
         publish=(
-            (f"{api}.LIST", "which streams there are"),
+            (f"{api}.NAMES", "which streams there are"),
+            (f"{api}.INFO.*", "how they are"),
             (f"{api}.CREATE.*", "a new one"),
             (f"{api}.UPDATE.*", "namespaces, limits, copies, generations"),
             (f"{api}.DELETE.*", "one that holds no namespace any more"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -15,6 +16,8 @@ from tidewire.storage.found import Found, Stream
 from tidewire.storage.wanted import StreamConfig, Wanted
 
 NO_MESSAGE: Final = 10037
+AT_ONCE: Final = 32
+"""Questions on their way at the same time."""
 
 
 class StorageError(TidewireError):
@@ -27,13 +30,13 @@ async def read_cluster(js: JetStream, wanted: Wanted) -> Found:
     Raises JetStreamError where JetStream does not answer, StorageError where it knows of streams that do not, MetaError
     for a record that cannot be understood.
     """
-    infos = {info["config"]["name"]: info async for info in _streams(js)}
+    infos = {info["config"]["name"]: info for info in await _streams(js)}
     bucket: StreamConfig | None = infos[META_STREAM]["config"] if META_STREAM in infos else None
     held = None if bucket is None else await read_leader(js)
     streams = {
         name: await _stream(js, info, wanted)
         for name, info in sorted(infos.items(), key=lambda item: parts_of(item[0]) or ("", 0))
-        if parts_of(name) is not None
+        if name != META_STREAM
     }
     return Found(streams, bucket, held)
 
@@ -46,21 +49,37 @@ async def read_leader(js: JetStream) -> Held | None:
     return Held(decode_meta(b64decode(message.get("data", ""))), int(message["seq"]))
 
 
-async def _streams(js: JetStream) -> AsyncIterator[dict[str, Any]]:
+async def _streams(js: JetStream) -> list[dict[str, Any]]:
+    """Return what STREAM.INFO says of the bucket and of each stream of ours.
+
+    One by one: STREAM.LIST answers with hundreds of them in one message, which may be longer than max_payload.
+    """
+    names = [name async for name in _names(js) if name == META_STREAM or parts_of(name) is not None]
+    infos: list[dict[str, Any] | None] = []
+    for start in range(0, len(names), AT_ONCE):
+        infos += await asyncio.gather(*(_info(js, name) for name in names[start : start + AT_ONCE]))
+    return [info for info in infos if info is not None]
+
+
+async def _names(js: JetStream) -> AsyncIterator[str]:
     offset = 0
     while True:
-        page = await js.call("STREAM.LIST", {"offset": offset})
-        silent = [*(page.get("missing") or ()), *(page.get("offline") or ())]
-        if silent:
-            raise StorageError(
-                f"{', '.join(sorted(silent)[:3])}: no leader; wait until all NATS servers are up"
-            )
-        streams = page.get("streams") or []
-        for info in streams:
-            yield info
-        offset += len(streams)
-        if not streams or offset >= page["total"]:
+        page = await js.call("STREAM.NAMES", {"offset": offset})
+        names = page.get("streams") or []
+        for name in names:
+            yield name
+        offset += len(names)
+        if not names or offset >= page["total"]:
             return
+
+
+async def _info(js: JetStream, name: str) -> dict[str, Any] | None:
+    try:
+        return await js.call(f"STREAM.INFO.{name}")
+    except JetStreamError as error:
+        if error.err_code == STREAM_NOT_FOUND:
+            return None  # somebody deletes it at this moment
+        raise StorageError(f"{name}: {error}: are all NATS servers up?") from error
 
 
 async def _stream(js: JetStream, info: dict[str, Any], wanted: Wanted) -> Stream:

@@ -24,7 +24,7 @@ from tidewire.storage.wanted import Deployment, wanted
 
 ANSWER: Final = 30.0
 """Seconds that JetStream may take for one step: a stream of three replicas needs an election."""
-ENTITLED: Final = "$JS.API.STREAM.LIST"
+ENTITLED: Final = "$JS.API.STREAM.NAMES"
 """What only the user of migrations may ask."""
 SECRET_BYTES: Final = 32
 

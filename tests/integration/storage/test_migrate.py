@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.links import started
 from tests.support.nats_server import NatsServer
 from tests.support.storage import (
     HISTORY,
@@ -32,6 +33,8 @@ from tidewire.storage.cluster import StorageError, read_leader
 
 CHANNELS = [f"chat:{number}" for number in range(20)]
 NONE = dict.fromkeys(HISTORY, 0)
+READS = 6
+"""A migration asks at least so many questions before it changes anything."""
 
 
 async def total(js: JetStream, profile: str) -> int:
@@ -58,7 +61,7 @@ def test_without_history_nothing_is_touched(nats_server: NatsServer, tmp_path: P
     """Where JetStream is off, too, which is then an error of its own."""
     code, _, errors = migrated(tmp_path, storage_config(nats_server.url, {"chat": NONE}))
     assert code == 69
-    assert errors == "Error: STREAM.LIST: JetStream is not there for this user (503, 0)\n".replace(
+    assert errors == "Error: STREAM.NAMES: JetStream is not there for this user (503, 0)\n".replace(
         " (503, 0)", ""
     )
 
@@ -199,28 +202,28 @@ async def test_edges_hear_of_a_move_before_it_begins(server: NatsServer, js: Jet
     await moved(js, config)
 
 
+@pytest.mark.parametrize("first", range(READS, READS + 4))
 async def test_a_move_that_is_killed_anywhere_is_finished_by_the_next_run(
-    server: NatsServer, js: JetStream, tmp_path: Path
+    server: NatsServer, js: JetStream, tmp_path: Path, first: int
 ) -> None:
-    """After each question that it asks, until one run is not killed any more; nothing acknowledged in `live` goes."""
-    first = storage_config(server.url, {"chat": {}, "live": {}})
-    config = storage_config(server.url, {"chat": {"storage_profile": "fast"}, "live": {}})
-    await migrate(js, first)
+    """After each fourth question that it asks, until one run is not killed any more; what is stored of `live` stays."""
+    here = storage_config(server.url, {"chat": {}, "live": {}})
+    there = storage_config(server.url, {"chat": {"storage_profile": "fast"}, "live": {}})
+    await migrate(js, here)
     await published(js, "live:a")
     epochs = set()
-    for question in range(1, 200):
+    for question in range(first, 200, 4):
         await published(js, "chat:a")
-        if not killed_migration(tmp_path, config, question, "--move", "chat", "--settle", "0"):
+        if not killed_migration(tmp_path, there, question, "--move", "chat", "--settle", "0"):
             break
-        await migrate(js, config, moves=["chat"])
-        await moved(js, config)
+        await migrate(js, there, moves=["chat"])
+        await moved(js, there)
         epochs.add((await epoch(js, "TW_fast_0"), await epoch(js, "TW_fast_1")))
-        await migrate(js, first, moves=["chat"])
+        await migrate(js, here, moves=["chat"])
     else:
         pytest.fail("it asks too much")
-    assert question > 15
-    assert len(epochs) == question - 1
-    await moved(js, config)
+    assert len(epochs) == (question - first) // 4 > 1
+    await moved(js, there)
     assert await total(js, "default") == 1
 
 
@@ -312,3 +315,15 @@ async def test_a_bucket_without_a_record_and_a_record_of_another_release(
     await js.ask("$KV.TW_META.layout", b'{"version":2}')
     with pytest.raises(MetaError, match="of version 2"):
         await prepared(js, config)
+
+
+async def test_many_streams_are_read_where_messages_must_be_short(tmp_path: Path) -> None:
+    """A list of them all would be longer than this server's max_payload, and end the connection."""
+    with NatsServer(tmp_path / "nats", config="max_payload: 65536\n", jetstream=True) as short:
+        async with started(short.url) as (link, _):
+            js = JetStream(link, 30.0)
+            config = storage_config(short.url, {"chat": {}}, nats={"partitions": 300})
+            migration = await migrate(js, config)
+            assert len(migration.plan.work) == 303
+            assert (await prepared(js, config)).plan.work == ()
+            assert link.stats.reconnects == 0

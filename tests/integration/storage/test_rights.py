@@ -64,7 +64,7 @@ def test_nobody_else_migrates(strict: NatsServer, tmp_path: Path, user: str) -> 
     code, _, errors = migrated(tmp_path, as_user(strict, user, chat="default"))
     assert code == 69
     assert errors == (
-        f"Error: NATS user '{user}' may not use $JS.API.STREAM.LIST: give that of `tidewire nats-config --migrate-user`\n"
+        f"Error: NATS user '{user}' may not use $JS.API.STREAM.NAMES: give that of `tidewire nats-config --migrate-user`\n"
     )
 
 

@@ -87,7 +87,8 @@ def test_only_migrations_make_streams() -> None:
         "e": ["DIRECT.GET.KV_TW_META.$KV.TW_META.layout"],
         "h": ["DIRECT.GET.>", "STREAM.MSG.GET.*", "STREAM.INFO.*", "STREAM.PURGE.*"],
         "m": [
-            "STREAM.LIST",
+            "STREAM.NAMES",
+            "STREAM.INFO.*",
             "STREAM.CREATE.*",
             "STREAM.UPDATE.*",
             "STREAM.DELETE.*",
