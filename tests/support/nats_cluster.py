@@ -47,6 +47,12 @@ def nats_cluster(folder: Path, partitions: int) -> Iterator[NatsCluster]:
         yield NatsCluster(nodes)
 
 
+def start_together(nodes: list[NatsServer]) -> None:
+    """Start nodes that were stopped: none of them leads before the others are there."""
+    for node in nodes:
+        node.start()
+
+
 def _until_led(nodes: list[NatsServer]) -> None:
     """A leader of the cluster's own says so in its log."""
     end = time.monotonic() + READY_TIMEOUT
