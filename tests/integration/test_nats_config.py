@@ -216,7 +216,15 @@ async def test_responder_cannot_publish_through_a_reply_subject(users: Users) ->
 
 @pytest.mark.parametrize(
     "subject",
-    ["tw.in.0.chat.a", "tw.ctl.all", "tw.ctl.edge-1", "tw.rpc.echo", "tw.hook.connect", "tw.ev.message"],
+    [
+        "tw.in.0.chat.a",
+        "tw.ctl.all",
+        "tw.ctl.edge-1",
+        "tw.rpc.echo",
+        "tw.hook.connect",
+        "tw.ev.message",
+        "$JS.API.DIRECT.GET.TW_default_0.tw.in.0.chat.a",
+    ],
 )
 async def test_edge_publishes_what_it_needs(users: Users, subject: str) -> None:
     """Publications, control, RPC, hooks and events are the edge's to send."""
@@ -243,7 +251,7 @@ async def test_edge_probes_the_mapping(users: Users) -> None:
         "$JS.API.STREAM.INFO.TW_default_0",
         "$JS.API.STREAM.MSG.GET.KV_TW_META",
         "$JS.API.DIRECT.GET.TW_default_0",
-        "$JS.API.DIRECT.GET.TW_default_0.tw.in.0.chat.a",
+        "$JS.API.DIRECT.GET.TW_default_0.tw.out.0.chat.a",
         "$JS.API.DIRECT.GET.KV_TW_META",
         "$JS.API.DIRECT.GET.KV_TW_META.$KV.TW_META.notes.TW_default_0",
         "$JS.API.CONSUMER.CREATE.TW_default_0",

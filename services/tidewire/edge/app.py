@@ -20,7 +20,7 @@ from tidewire.edge.agreement import Agreement
 from tidewire.edge.cache_telemetry import cache_metrics
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
-from tidewire.edge.drain import retire_all
+from tidewire.edge.drain import retire_all, wait_for
 from tidewire.edge.entrance import Entrance
 from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
@@ -321,6 +321,7 @@ class Edge:
         await retire_all(
             self._dispatcher, drain.window, lambda: not self._gate.transports, grace, send_waiting
         )
+        await wait_for(lambda: not len(self._streams.lanes), self._config.nats.publish_timeout)
         self._log.info("edge.drained", connections=connections, left=len(self._gate.transports))
 
     async def stop(self) -> None:

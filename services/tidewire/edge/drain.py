@@ -51,3 +51,13 @@ async def retire_all(
         ):  # their handshake was under way when the listener closed
             dispatcher.retire(connection, errors.SHUTDOWN)
         await asyncio.sleep(TICK)
+
+
+async def wait_for(emptied: Callable[[], bool], seconds: float) -> None:
+    """Return when `emptied` says so, at the latest after `seconds`."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        if emptied():
+            return
+        await asyncio.sleep(TICK)

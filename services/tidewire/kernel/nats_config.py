@@ -15,6 +15,7 @@ from tidewire.kernel.streams import META_STREAM, META_SUBJECT
 
 PUBLISH = "tw.pub.>"
 STORED = "tw.out.>"
+LAST_STORED = "$JS.API.DIRECT.GET.*.tw.in.>"
 UNMAPPED_QUEUE = "tw-map"
 ACCOUNT = "TIDEWIRE"
 
@@ -67,7 +68,11 @@ def edge_user(name: str) -> NatsUser:
             ("tw.rpc.*", "RPC of clients"),
             ("tw.hook.*", "questions to backends"),
             ("tw.ev.>", "events for backends"),
-            (DIRECT_GET, "what all processes must agree on: no other word of JetStream's API"),
+            (DIRECT_GET, "what all processes must agree on"),
+            (
+                LAST_STORED,
+                "a channel's last publication, whose version is compared: no other word of JetStream's API",
+            ),
         ),
         subscribe=(
             ("tw.out.>", "what JetStream stored and republished"),

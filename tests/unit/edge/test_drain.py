@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.protocol import protocol
 from tidewire.edge.dispatcher import Dispatcher
-from tidewire.edge.drain import retire_all
+from tidewire.edge.drain import retire_all, wait_for
 from tidewire.edge.timers import TICK
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect
@@ -93,3 +93,11 @@ async def test_connection_whose_handshake_was_under_way_is_retired_too() -> None
     asyncio.get_running_loop().call_later(0.05, arrived.__setitem__, 0, True)
     await retire_all(cast("Dispatcher", fake), 0.0, lambda: arrived[0] and fake.empty, 5.0, fake.send_waiting)
     assert [number for _, number in fake.retired] == [0, 7]
+
+
+async def test_waiting_ends_when_there_is_nothing_to_wait_for_or_with_the_time() -> None:
+    """Asked every tick."""
+    answers = iter([False, True])
+    await wait_for(lambda: next(answers), 60)
+    assert next(answers, None) is None
+    await wait_for(lambda: False, 0.15)

@@ -212,6 +212,17 @@ def test_trying_ends_before_the_stream_may_forget_the_id(stage: Stage) -> None:
     assert stage.metrics.of("ended_late") == [("uncertain", 3)]
 
 
+def test_the_time_of_a_batchs_publications_runs_from_when_it_was_sent(stage: Stage) -> None:
+    """Not from their own first attempt by themselves: JetStream may have their ids since the batch."""
+    stage.publish(b"1", b"2")
+    stage.run(13.3)
+    stage.process()
+    assert stage.port.attempts[-1].copies[0].data == b"2"
+    before = len(stage.port.attempts)
+    stage.run(0.3)
+    assert (len(stage.port.attempts), len(stage.lanes)) == (before, 0)
+
+
 def test_publications_of_a_batch_in_doubt_stay_in_doubt_together(stage: Stage) -> None:
     """Those behind the one that is tried may be stored, too; what never went out was not."""
     stage.publish(b"1", b"2")

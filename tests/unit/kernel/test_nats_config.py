@@ -84,7 +84,7 @@ def test_only_migrations_make_streams() -> None:
         for user in users
     }
     assert words == {
-        "e": ["DIRECT.GET.KV_TW_META.$KV.TW_META.layout"],
+        "e": ["DIRECT.GET.KV_TW_META.$KV.TW_META.layout", "DIRECT.GET.*.tw.in.>"],
         "h": ["DIRECT.GET.>", "STREAM.MSG.GET.*", "STREAM.INFO.*", "STREAM.PURGE.*"],
         "m": [
             "STREAM.NAMES",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tidewire.kernel.publication_ids import Minter, keyed_id
@@ -20,6 +20,8 @@ def test_minted_ids_never_come_again_and_share_nothing_that_helps_to_guess() -> 
 
 
 @given(first=st.tuples(text, text, text), second=st.tuples(text, text, text))
+@example(first=("a", "bc", "d"), second=("ab", "c", "d"))
+@example(first=("a", "b", "cd"), second=("a", "bc", "d"))
 def test_a_key_stands_for_one_id_of_one_user_on_one_channel(
     first: tuple[str, str, str], second: tuple[str, str, str]
 ) -> None:
