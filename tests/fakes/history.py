@@ -132,6 +132,11 @@ class FakeStore:
         found = {subject: self.stream.of(subject) for subject in subjects}
         return {key: self._read(left[-1].sequence) if left else None for key, left in found.items()}
 
+    async def oldest(self, stream: str, subject: bytes) -> Message | None:
+        await self._called("oldest")
+        left = self.stream.of(subject)
+        return self._read(left[0].sequence) if left else None
+
     async def scan(self, stream: str, subject: bytes, since: int, until: int, most: int) -> Sequence[Message]:
         await self._called("scan")
         found = [each.sequence for each in self.stream.of(subject) if since < each.sequence <= until]

@@ -74,6 +74,8 @@ class Follower:
         """The greatest position of this life that an edge holds beyond what was heard."""
         self._nonce = ABSENT
         self._purges_revision = 0
+        self._purged: dict[bytes, int] = {}
+        """The purges that may be ahead of what was heard."""
         self._noted_at = -NOTE_SECONDS
 
     # ------------------------------------------------------------------ live
@@ -97,12 +99,9 @@ class Follower:
         """An edge has seen a publication of this life that the stream does not have: it went back, unless it comes yet."""
         self._claimed = max(self._claimed, sequence)
 
-    def line(self, key: bytes) -> Timeline:
+    def line(self) -> Timeline:
         """Return a new timeline for a channel without one: nothing of it was stored since the feed's floor."""
-        floor = self.feed.floor
-        timeline = Timeline(self.feed, floor, self.feed.heard)
-        timeline.hopeless = max(-1, self.purges.through(key.decode()) - 1)
-        return timeline
+        return Timeline(self.feed, self.feed.floor, self.feed.heard)
 
     def _apply_all(self, messages: list[Message]) -> None:
         for message in messages:
@@ -119,7 +118,7 @@ class Follower:
             if not self.namespaces.is_channel(key):
                 self._metrics.dropped("wildcard" if b"*" in key or b">" in key else "no_channel")
                 return
-            timeline = self._unseen(key, message)
+            timeline = self._unseen(message)
             self._cache.insert(key, timeline)
         self._metrics.heard(self.feed.profile)
         timeline.append(
@@ -129,10 +128,12 @@ class Follower:
             message.kept,
             oldest_first=namespace.oldest_first,
         )
+        if message.sequence <= self._purged.get(key, 0):
+            timeline.lose_through(self._purged[key])  # it was purged before it was heard
         self._finish(key, timeline, namespace)
 
-    def _unseen(self, key: bytes, message: Message) -> Timeline:
-        timeline = self.line(key)
+    def _unseen(self, message: Message) -> Timeline:
+        timeline = self.line()
         # The feed has heard this message already, and the timeline has not.
         timeline.newest = message.sequence - 1
         return timeline
@@ -166,6 +167,8 @@ class Follower:
         await self._take_purges(records.get(f"purges.{stream}", ABSENT), facts)
         if not self.feed.proven(facts.last, asked_at):
             await self._catch_up(facts, asked_at)
+        heard = self.feed.heard
+        self._purged = {key: through for key, through in self._purged.items() if through > heard}
         self.problem = ""
         await self._note(facts, notes)
 
@@ -183,6 +186,7 @@ class Follower:
         self.feed.begin(life, epoch, facts.last, facts.last_time_ns)
         self.purges = Purges()
         self._purges_revision = self._claimed = 0
+        self._purged.clear()
         self._verified = False
         self._metrics.life_changed(reason)
         if before is not None:
@@ -281,6 +285,7 @@ class Follower:
 
     def lose(self, key: bytes, through: int) -> None:
         """A channel was purged."""
+        self._purged[key] = max(through, self._purged.get(key, 0))
         timeline = self._cache.get(key)
         if timeline is not None:
             timeline.lose_through(through)

@@ -29,6 +29,9 @@ class Store(Protocol):
     ) -> Mapping[bytes, Message | None]:
         """Return the newest of each of at most 1,000 subjects, as it is where the stream is at `up_to` or later."""
 
+    async def oldest(self, stream: str, subject: bytes) -> Message | None:
+        """Return the oldest of a subject, as the leader has it."""
+
     async def scan(self, stream: str, subject: bytes, since: int, until: int, most: int) -> Sequence[Message]:
         """Return what is stored of a subject in (since, until], oldest first; beyond `most` it may stop.
 

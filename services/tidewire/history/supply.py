@@ -53,17 +53,18 @@ class Supply:
         """`newest` is the newest up to `heard`, or of later."""
         timeline = self._cache.get(place.key)
         if timeline is None:
-            timeline = follower.line(place.key)
+            timeline = follower.line()
             if newest is not None and newest.sequence > timeline.floor:
                 return  # it is on its way to us, and begins the timeline itself
             self._cache.insert(place.key, timeline)
-        oldest_first = place.namespace.oldest_first
         if timeline.indexed <= heard:
             if newest is None:
-                timeline.prepend(0, [], oldest_first=oldest_first)
+                timeline.prepend(0, [])
             elif newest.sequence <= timeline.indexed:
-                timeline.prepend(newest.sequence - 1, [newest], oldest_first=oldest_first)
+                timeline.prepend(newest.sequence - 1, [newest])
                 timeline.newest = timeline.sequences[-1]
+                if place.namespace.oldest_first:
+                    timeline.prove(newest.sequence - 1)
         self._cache.used(place.key, timeline)
 
     async def index(self, place: Place, timeline: Timeline, wanted: int) -> None:
@@ -76,14 +77,19 @@ class Supply:
     async def prove(self, place: Place, timeline: Timeline, since: int) -> None:
         """Ask the stream whether anything behind `since` has ever gone; where it cannot say, note that.
 
-        Nothing has where the publication at `since` is still there; or while the stream's first publication is not behind
-        since + 1, the subject has fewer than the limit, and it was not purged. That is asked after they were read.
+        Publications go oldest first, so none has that is behind one which is still there. Where none is there up to `since`,
+        none has gone while the stream's first publication is not behind since + 1, the subject has fewer than the limit, and
+        it was not purged. All of it is asked of the leader, after the publications were read.
         """
-        if since <= timeline.indexed:
-            room = max(0, place.namespace.size - len(timeline.sequences)) + 1
-            if await self._extend(place, timeline, max(0, since - 1), room) > room:
+        if since < timeline.indexed:
+            room = max(0, place.namespace.size - len(timeline.sequences))
+            if await self._extend(place, timeline, since, room) > room:
                 timeline.hopeless = max(timeline.hopeless, since)
                 return
+        oldest = await self._store.oldest(timeline.feed.stream, place.key)
+        self._check(place, timeline)
+        if oldest is not None:
+            timeline.prove(oldest.sequence - 1)
         if since < timeline.floor:
             if await self._has_all(place, timeline, since):
                 timeline.prove(since)
@@ -129,7 +135,7 @@ class Supply:
         if timeline.indexed != until:
             raise Changed
         if len(found) <= most:
-            timeline.prepend(since, found, oldest_first=place.namespace.oldest_first)
+            timeline.prepend(since, found)
             self._cache.used(place.key, timeline)
         return len(found)
 

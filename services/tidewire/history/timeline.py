@@ -132,11 +132,8 @@ class Timeline:
         """Something at or below `sequence` was never heard and is gone: of which channel, nobody knows."""
         self.floor = max(self.floor, sequence)
 
-    def prepend(self, since: int, found: Sequence[Message], *, oldest_first: bool) -> None:
-        """Take all that the stream has in (since, indexed], oldest first.
-
-        Where publications go oldest first, none has gone that is behind one which is still there.
-        """
+    def prepend(self, since: int, found: Sequence[Message]) -> None:
+        """Take all that the stream has in (since, indexed], oldest first."""
         if found:
             if len(self.bodies) == len(self.sequences):
                 bodies = [message.kept for message in found]
@@ -144,14 +141,11 @@ class Timeline:
                 self.body_bytes += sum(map(_size, bodies))
             self.sequences = array("Q", [message.sequence for message in found]) + self.sequences
             self.times = array("q", [message.time_ns for message in found]) + self.times
-            if oldest_first:
-                self.floor = min(self.floor, self.sequences[0] - 1)
         self.indexed = min(self.indexed, since)
 
     def prove(self, since: int) -> None:
-        """Nothing of (since, floor] has ever gone, says the stream; it is in the index."""
-        if self.indexed <= since:
-            self.floor = min(self.floor, since)
+        """Nothing behind `since` has ever gone, says the stream; what is in the index is thereby all there was."""
+        self.floor = min(self.floor, max(since, self.indexed))
 
     # ------------------------------------------------------------------ what is forgotten
     def keep(self, size: int) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from tests.fakes.history import KEY, STREAM, FakeHistory
 from tidewire.history import follower as following
 from tidewire.history.answers import Answer, Outcome
 from tidewire.history.messages import Message
+from tidewire.history.records import Purges
 from tidewire.kernel.call_errors import UNAVAILABLE, CallError
 
 NAMES = st.sampled_from("abc")
@@ -71,10 +73,11 @@ class History(RuleBasedStateMachine):
     @rule(name=NAMES)
     def purge(self, name: str) -> None:
         """A channel is purged."""
-        key = KEY.format(name).encode()
         with contextlib.suppress(CallError):
             self.run(self.history.reader.purge(f"chat:{name}"))
-            self.purged |= {each.sequence for each in self.history.stream.ever if each.key == key}
+            record = self.history.notebook.records[f"purges.{STREAM}"]
+            _, through = msgspec.json.decode(record.value, type=Purges).recent[-1]
+            self.purged |= {each.sequence for each in self.ever(name) if each.sequence <= through}
 
     @rule()
     def look(self) -> None:
@@ -182,7 +185,7 @@ class History(RuleBasedStateMachine):
         behind = [each.sequence for each in self.ever(name) if each.sequence > since]
         if len(behind) > SIZE or not set(behind) <= set(stream.stored) or self.purged & {*behind}:
             return False
-        if since in stream.stored and stream.stored[since].key == key:
+        if any(each.sequence <= since for each in stream.of(key)):
             return True
         purged = [each for each in self.purged if stream.ever[each - 1].key == key]
         return not purged and stream.first <= since + 1 and len(stream.of(key)) < stream.limit

@@ -68,6 +68,10 @@ class JetStreamStore:
         newest = await asyncio.gather(*(self._newest(stream, subject) for subject in unsure))
         return found | dict(zip(unsure, newest, strict=True))
 
+    async def oldest(self, stream: str, subject: bytes) -> Message | None:
+        """See ports.Store."""
+        return await self._from_leader(stream, {"seq": 1, "next_by_subj": subject.decode()})
+
     async def scan(self, stream: str, subject: bytes, since: int, until: int, most: int) -> Sequence[Message]:
         """See ports.Store."""
         for attempt in range(LAGGING_TRIES):
