@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import nats
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Origin
@@ -126,6 +128,61 @@ async def test_hangup_has_the_edges_reload(dev: Dev) -> None:
         await eventually(lambda: dev.text.count("config.reloaded") == 2)
         await client.send(json.dumps({"id": 3, "subscribe": {"channel": "fresh:a"}}))
         assert json.loads(await client.recv())["error"]["code"] == 103
+
+
+async def stored(url: str) -> set[str]:
+    """The namespaces of which a publication is stored."""
+    async with nats_client.connected(url) as backend:
+        stream = backend.jetstream()
+        found = set()
+        for namespace in ("chat", "fresh"):
+            with contextlib.suppress(nats.errors.Error):
+                await stream.publish(f"tw.pub.{namespace}.a", b"1", timeout=1)
+                found.add(namespace)
+        return found
+
+
+async def test_streams_are_made_by_itself(tmp_path: Path) -> None:
+    """At the start, before a reload, and again when NATS has died with what was in memory."""
+    history = "history_size: 10, history_ttl: 1m, storage_profile: fast"
+    dev = Dev(tmp_path)
+    file = dev.folder / "tidewire.yaml"
+    profiles = "storage: {profiles: [{name: fast, storage: memory}]}\n"
+    file.write_text(profiles + file.read_text().replace("name: chat,", f"name: chat, {history},"))
+    with dev:
+        told = await dev.ready()
+        assert "create  TW_fast_0 to 15" in dev.text
+        assert await stored(told["nats"]) == {"chat"}
+        file.write_text(
+            file.read_text().replace("namespaces:", f"namespaces:\n    - {{name: fresh, {history}}}")
+        )
+        dev.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: "takes fresh" in dev.text)
+        await eventually(lambda: dev.text.count("config.reloaded") == 2)
+        assert await stored(told["nats"]) == {"chat", "fresh"}
+        os.kill(dev.children()["nats"], signal.SIGKILL)
+        await eventually(lambda: dev.text.count("create  TW_fast_0 to 15") == 2)
+
+        async def all_stored() -> bool:
+            return await stored(told["nats"]) == {"chat", "fresh"}
+
+        await eventually(all_stored)
+
+
+async def test_a_history_that_cannot_be_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Such as other partitions than those that its data have."""
+    dev = Dev(tmp_path)
+    file = dev.folder / "tidewire.yaml"
+    file.write_text(file.read_text().replace("name: chat,", "name: chat, history_size: 10, history_ttl: 1m,"))
+    with dev:
+        await dev.ready()
+        dev.process.send_signal(signal.SIGTERM)
+        assert await dev.ended() == 0
+        file.write_text(f"nats: {{partitions: 4}}\n{file.read_text()}")
+        dev.start()
+        assert await dev.ended(PATIENCE) == 1
+        assert "nats.partitions is 4, and the cluster has 16 for its whole life" in dev.text
+        assert "delete .tidewire to start afresh" in dev.text
 
 
 async def test_second_signal_does_not_wait_for_the_drain(tmp_path: Path) -> None:

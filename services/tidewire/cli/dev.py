@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 
 import click
@@ -23,15 +25,17 @@ from tidewire.cli.dev_plan import (
     plan,
     summary,
 )
-from tidewire.cli.options import ConfigFailure, config_option, load_config
+from tidewire.cli.options import ConfigFailure, config_option, load_config, read_config
 from tidewire.edge.config import EdgeConfig, TokenConfig
 from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.kernel.config import ConfigError
+from tidewire.kernel.errors import TidewireError
 from tidewire.platform.nats_server import find_program
 from tidewire.platform.ports import why_not
 from tidewire.platform.settings import secret_files
 
 _COLOURS = ("cyan", "green", "yellow", "blue")
+STREAMS = "streams"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -44,7 +48,9 @@ def command(config_file: Path | None) -> None:
     programs; the file is there while the mesh is ready. A missing token.key that the configuration names is created.
 
     An edge that ends is started again; NATS once. Ctrl-C stops everything in order, a second Ctrl-C at once. SIGHUP has the
-    edges read the configuration again; origins, ports and the `dev` block are read at the start only.
+    edges read the configuration again; origins, ports and the `dev` block are read at the start only. Whenever NATS starts,
+    and before a reload, the streams of namespaces with history are made as configured: `tidewire migrate --force` at a
+    start, so that what is stored there is for trying things only.
 
     \b
     Examples:
@@ -63,15 +69,24 @@ def command(config_file: Path | None) -> None:
     if config_file is not None:
         edge_command += ["-c", str(config_file)]
     token = _token(config.client.token)
-    mesh = Mesh(mesh_plan, nats_command, edge_command, _printer(mesh_plan))
+    show = _printer(mesh_plan)
+    make_streams = partial(_make_streams, config_file, mesh_plan, show)
+    mesh = Mesh(mesh_plan, nats_command, edge_command, show, partial(make_streams, force=True))
     try:
-        asyncio.run(_run(mesh, mesh_plan, folder, token))
+        asyncio.run(_run(mesh, mesh_plan, folder, token, partial(make_streams, force=False)))
     except MeshError as error:
         raise click.ClickException(str(error)) from error
 
 
-async def _run(mesh: Mesh, mesh_plan: DevPlan, folder: Path, token: str) -> None:
+async def _run(
+    mesh: Mesh,
+    mesh_plan: DevPlan,
+    folder: Path,
+    token: str,
+    make_streams: Callable[[], Coroutine[None, None, None]],
+) -> None:
     stop = asyncio.Event()
+    reloads = set[asyncio.Task[None]]()
     marker = folder / DEV_JSON
 
     def interrupted() -> None:
@@ -91,8 +106,16 @@ async def _run(mesh: Mesh, mesh_plan: DevPlan, folder: Path, token: str) -> None
         if at_terminal and not _has_terminal():
             stop.set()  # the window was closed, and nothing can be said there any more
         else:
-            click.echo("the edges read the configuration again")
-            mesh.reload()
+            reloads.add(task := asyncio.create_task(reload()))
+            task.add_done_callback(reloads.discard)
+
+    async def reload() -> None:
+        try:
+            await make_streams()
+        except (TidewireError, ConfigError) as error:
+            click.echo(error)
+        click.echo("the edges read the configuration again")
+        mesh.reload()
 
     loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
@@ -103,6 +126,12 @@ async def _run(mesh: Mesh, mesh_plan: DevPlan, folder: Path, token: str) -> None
         await mesh.run(stop, ready)
     finally:
         marker.unlink(missing_ok=True)
+
+
+async def _make_streams(config_file: Path | None, mesh_plan: DevPlan, show: Print, *, force: bool) -> None:
+    from tidewire.cli.dev_streams import migrate
+
+    await migrate(read_config(config_file), mesh_plan.nats_url, partial(show, STREAMS), force=force)
 
 
 def _has_terminal() -> bool:
@@ -150,9 +179,9 @@ def _check_ports(mesh_plan: DevPlan) -> None:
 
 
 def _printer(mesh_plan: DevPlan) -> Print:
-    names = [NATS, *(edge.name for edge in mesh_plan.edges)]
+    names = [NATS, STREAMS, *(edge.name for edge in mesh_plan.edges)]
     width = max(map(len, names))
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names[1:])}
+    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names[2:])}
 
     def show(name: str, line: str) -> None:
         click.echo(f"{click.style(f'{name:<{width}} |', fg=colours.get(name, 'magenta'))} {line}")

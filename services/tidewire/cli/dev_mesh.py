@@ -39,13 +39,19 @@ class Mesh:
     """The processes of one dev mesh."""
 
     def __init__(
-        self, plan: DevPlan, nats_command: Sequence[str], edge_command: Sequence[str], show: Print
+        self,
+        plan: DevPlan,
+        nats_command: Sequence[str],
+        edge_command: Sequence[str],
+        show: Print,
+        make_streams: Callable[[], Coroutine[None, None, None]],
     ) -> None:
-        """Prepare; nothing runs before `run`."""
+        """Prepare; nothing runs before `run`. `make_streams` is called whenever NATS has started."""
         self._plan = plan
         self._nats_command = nats_command
         self._edge_command = edge_command
         self._show = show
+        self._make_streams = make_streams
         self._children: dict[str, Child] = {}
 
     @property
@@ -98,7 +104,7 @@ class Mesh:
 
     async def _start_nats(self, group: asyncio.TaskGroup) -> None:
         child = await self._start(NATS, self._nats_command, {})
-        await self._until_ready(child, wait_until_ready(LOOPBACK, self._plan.nats_port, START_SECONDS))
+        await self._serve_nats(child)
         group.create_task(self._keep_nats(child))
 
     async def _start_edge(self, edge: EdgePlan) -> Child:
@@ -144,6 +150,21 @@ class Mesh:
                 raise MeshError(f"{NATS} ended again{_tail(child)}")
             self._show(NATS, f"starts again{_tail(child)}")
             child = await self._start(NATS, self._nats_command, {})
+            try:
+                await self._serve_nats(child)
+            except MeshError:
+                if child.running:
+                    raise
+
+    async def _serve_nats(self, child: Child) -> None:
+        """Wait until it is ready, and see to its streams: those in memory end with it."""
+        await self._until_ready(child, wait_until_ready(LOOPBACK, self._plan.nats_port, START_SECONDS))
+        try:
+            await self._until_ready(child, self._make_streams())
+        except MeshError:
+            raise
+        except TidewireError as error:
+            raise MeshError(f"{NATS}: {error}") from error
 
     async def _ended(self, child: Child, failures: int) -> int:
         """Wait for a child's end, say how it ended, and count the ends in a row."""

@@ -8,6 +8,7 @@ from tidewire.doctor.findings import Finding
 from tidewire.doctor.host_advice import advise_host
 from tidewire.doctor.nats_advice import advise_nats
 from tidewire.doctor.network_advice import advise_network
+from tidewire.doctor.storage_advice import advise_storage
 
 
 def advise(facts: Facts, connections: int) -> list[Finding]:
@@ -17,4 +18,5 @@ def advise(facts: Facts, connections: int) -> list[Finding]:
         *advise_network(facts.host, facts.edge.listeners, connections),
         *advise_edge(facts.edge, connections, facts.now),
         *advise_nats(facts.nats, facts.edge, facts.now),
+        *advise_storage(facts.storage),
     ]

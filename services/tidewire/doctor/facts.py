@@ -148,6 +148,18 @@ class EdgeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """None: no TLS on the public port."""
 
 
+class StorageFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What channels with history find in JetStream. With a `problem` it could not be asked."""
+
+    namespaces: tuple[str, ...] = ()
+    """Those with history, by subject token."""
+    problem: str = ""
+    differing: tuple[str, ...] = ()
+    """What keeps an edge from starting: its configuration is not what the cluster has."""
+    work: tuple[str, ...] | None = None
+    """What `tidewire migrate` would do; None: this user may not ask."""
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that is judged; `now` in Unix time."""
 
@@ -155,3 +167,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     host: HostFacts
     edge: EdgeFacts
     nats: tuple[NatsFacts, ...]
+    storage: StorageFacts = StorageFacts()

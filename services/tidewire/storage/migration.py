@@ -41,27 +41,33 @@ class Migration(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def connected(nats: NatsConfig) -> AsyncIterator[JetStream]:
-    """Yield JetStream on a connection of its own. Raises LinkError where NATS cannot be used."""
-    options = msgspec.structs.replace(link_options(nats, ""), name="tidewire-migrate")
-    link = NatsLink(options, DeafListener())
+async def linked(nats: NatsConfig, name: str) -> AsyncIterator[NatsLink]:
+    """Yield a connection of its own. Raises LinkError where NATS cannot be used."""
+    link = NatsLink(msgspec.structs.replace(link_options(nats, ""), name=name), DeafListener())
     try:
         await link.start()
-        await _entitled(link, nats.user)
-        yield JetStream(link, ANSWER)
+        yield link
     finally:
         await link.close()
 
 
-async def _entitled(link: NatsLink, user: str) -> None:
-    """Raise StorageError where the user lacks the rights: the server would only leave each question without an answer."""
+@asynccontextmanager
+async def connected(nats: NatsConfig) -> AsyncIterator[JetStream]:
+    """Yield JetStream for a migration. Raises LinkError, and StorageError for a user who may not migrate."""
+    async with linked(nats, "tidewire-migrate") as link:
+        if not await may_migrate(link):
+            raise StorageError(
+                f"NATS user {nats.user!r} may not use {ENTITLED}: give that of `tidewire nats-config --migrate-user`"
+            )
+        yield JetStream(link, ANSWER)
+
+
+async def may_migrate(link: NatsLink) -> bool:
+    """Return whether the user has the right: the server would only leave its questions without an answer."""
     verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     link.publish(ENTITLED.encode(), b"")
     link.barrier(verdict.set_result, ANSWER)
-    if not await verdict and ENTITLED.lower() in str(link.last_error).lower():
-        raise StorageError(
-            f"NATS user {user!r} may not use {ENTITLED}: give that of `tidewire nats-config --migrate-user`"
-        )
+    return await verdict or ENTITLED.lower() not in str(link.last_error).lower()
 
 
 async def prepare(js: JetStream, config: Deployment, orders: Orders) -> Migration:

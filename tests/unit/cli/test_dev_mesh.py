@@ -15,6 +15,7 @@ import pytest
 from tests.support.ports import free_ports
 from tidewire.cli.dev_mesh import Mesh, MeshError
 from tidewire.cli.dev_plan import DevPlan, EdgePlan
+from tidewire.storage.cluster import StorageError
 
 NATS_SCRIPT = """
 import os, socketserver, sys
@@ -51,7 +52,8 @@ class World:
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
         nats = (sys.executable, "-c", nats_script, str(nats_port))
-        self.mesh = Mesh(plan, nats, (sys.executable, "-c", edge_script), self._show)
+        self.streams_fail: Exception | None = None
+        self.mesh = Mesh(plan, nats, (sys.executable, "-c", edge_script), self._show, self._make_streams)
 
     async def run(self) -> None:
         """Run the mesh until `stop` or its failure."""
@@ -66,6 +68,11 @@ class World:
         async with asyncio.timeout(20), self._spoken:
             await self._spoken.wait_for(lambda: len(found()) >= times)
         return found()
+
+    async def _make_streams(self) -> None:
+        self._show("streams", "made")
+        if self.streams_fail is not None:
+            raise self.streams_fail
 
     def _show(self, name: str, line: str) -> None:
         self.said.append(f"{name}: {line}")
@@ -122,6 +129,29 @@ async def test_an_edge_that_ends_is_started_again() -> None:
         await world.hears(r"^edge-1: was ended by signal 9")
         _, second = await world.hears(r"^edge-1: serving (\d+)", 2)
         assert second[1] != first[1]
+
+
+async def test_streams_are_made_before_edges_start_and_after_nats_comes_back() -> None:
+    """What was in memory has gone with it."""
+    world = World()
+    async with running(world):
+        assert [line.partition(" ")[0] for line in world.said if "nats" not in line][:2] == [
+            "streams:",
+            "edge-1:",
+        ]
+        (first,) = await world.hears(r"^nats: \[WRN\] loud (\d+)")
+        kill(first[1])
+        await world.hears(r"^streams: made", 2)
+
+
+@pytest.mark.parametrize("error", [MeshError("cannot be"), StorageError("cannot be")])
+async def test_streams_that_cannot_be_made_end_the_mesh(error: Exception) -> None:
+    """In one sentence, before any edge has started."""
+    world = World()
+    world.streams_fail = error
+    with pytest.raises(MeshError, match="cannot be"):
+        await world.run()
+    assert not any(line.startswith("edge") for line in world.said)
 
 
 async def test_nats_is_started_again_once() -> None:
