@@ -15,6 +15,8 @@ from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.adapters.stored_messages import StoredMessages
+from tidewire.edge.adapters.stream_publisher import StreamPublisher
+from tidewire.edge.agreement import Agreement
 from tidewire.edge.cache_telemetry import cache_metrics
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
@@ -23,6 +25,7 @@ from tidewire.edge.entrance import Entrance
 from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
+from tidewire.edge.lane import LaneLimits
 from tidewire.edge.link_watch import LinkWatch
 from tidewire.edge.listeners import Listeners
 from tidewire.edge.nats_telemetry import NatsTelemetry
@@ -37,6 +40,8 @@ from tidewire.edge.public_tls import PublicTls
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.socket_telemetry import SocketTelemetry
+from tidewire.edge.stream_telemetry import StreamTelemetry
+from tidewire.edge.stream_upstream import StreamUpstream
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
 from tidewire.edge.timers import TICK, Timers, Timing
@@ -44,7 +49,8 @@ from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import ConfigError
-from tidewire.options.nats_options import link_options
+from tidewire.kernel.nats_config import inbox_prefix
+from tidewire.options.nats_options import ANONYMOUS, link_options
 from tidewire.options.stored import stored
 from tidewire.platform import logs
 from tidewire.platform.garbage import settle
@@ -63,6 +69,7 @@ if TYPE_CHECKING:
     from tidewire.edge.adapters.grpc_history import GrpcHistory
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.ports import Done
+    from tidewire.edge.ports import Tracer as EdgeTracing
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
     from tidewire.platform.tracing import Tracer
@@ -105,6 +112,7 @@ class Edge:
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._sockets = SocketTelemetry(self._log, clock.monotonic)
         self._nats = NatsTelemetry()
+        self._stream_telemetry = StreamTelemetry(self._log, clock.monotonic)
         self._watch = LinkWatch(self._nats, self._log, clock.monotonic)
         self._link = self._create_link(config)
         keys = KeyCache()
@@ -142,12 +150,15 @@ class Edge:
             Pacer(clock, _later),
             tracer,
         )
+        self._streams = self._create_streams(config, clock, tracer)
+        self._agreement = Agreement(self._link, self._streams, config, self._log)
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
         self._gate = self._create_gate()
         self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
             [
                 self._dispatcher.tick,
+                self._streams.tick,
                 self._gate.tick,
                 self._keys.tick,
                 *([self._positions.tick] if self._positions is not None else ()),
@@ -173,6 +184,7 @@ class Edge:
         self._gate.proxies = _proxies(config)
         self._broker.call_timeout = config.rpc.timeout
         self._dispatcher.reconfigured(_timing(config))
+        self._agreement.follow(config)
         logs.set_level(config.log.level)
 
     def _create_tls(self, config: EdgeConfig, clock: Clock) -> PublicTls:
@@ -200,6 +212,20 @@ class Edge:
 
         client = client_of(config.history, self._rpc_metrics, self._log, clock, self._tracing)
         return GrpcHistory(client, self._broker.parse)
+
+    def _create_streams(self, config: EdgeConfig, clock: Clock, tracer: EdgeTracing) -> StreamUpstream:
+        telemetry = self._stream_telemetry
+        windows = {each.name: float(each.duplicate_window) for each in config.storage.profiles}
+        inbox = inbox_prefix(config.nats.user or ANONYMOUS)
+        publisher = StreamPublisher(self._link, config.nats.partitions, inbox, windows, clock, telemetry)
+        publisher.mapped = lambda: self._broker.mapped
+        dispatcher = self._dispatcher
+        streams = StreamUpstream(
+            publisher, _lane_limits(config), clock, telemetry, tracer, dispatcher.pacer, dispatcher.perform
+        )
+        publisher.answered, publisher.found = streams.answered, streams.found
+        dispatcher.store_with(streams.publish)
+        return streams
 
     def _create_gate(self) -> Gate:
         config, http = self._config, self._config.http
@@ -232,6 +258,7 @@ class Edge:
         self._telemetry.register(registry, self._hub, self._dispatcher, __version__)
         self._sockets.register(registry, self._gate)
         self._nats.register(registry, self._link)
+        self._stream_telemetry.register(registry, self._streams.lanes)
         self._key_telemetry.register(registry)
         registry.add(cache_metrics(self._rules))
         registry.add(self._tls.metrics())
@@ -247,6 +274,7 @@ class Edge:
                 await self._history.start()
             await self._link.start()
             await self._prove_nats()
+            await self._agreement.start()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
             settle()
@@ -287,6 +315,7 @@ class Edge:
         """End every socket and the link."""
         self._unready = "stopped"
         self._reloader.stop()
+        self._agreement.stop()
         self._listeners.close()
         self._ticker.stop()
         for transport in list(self._gate.transports):
@@ -324,6 +353,7 @@ class Edge:
     def _check_mapping(self) -> Coroutine[None, None, None]:
         """After a reconnect: until the node has proved its mapping, this edge treats NATS as away."""
         self._broker.mapped = False
+        self._agreement.look()
         return self._prove_again()
 
     async def _prove_again(self) -> None:
@@ -350,6 +380,17 @@ def needed_payload(config: EdgeConfig) -> int:
 def _timing(config: EdgeConfig) -> Timing:
     client = config.client
     return Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
+
+
+def _lane_limits(config: EdgeConfig) -> LaneLimits:
+    """A client is answered at a tick, and in time: what is due between two of them is due at the earlier one."""
+    publish = config.client.publish
+    return LaneLimits(
+        float(config.nats.publish_timeout) - TICK,
+        publish.unconfirmed_limit,
+        publish.unconfirmed_max_size,
+        publish.queue_max_size,
+    )
 
 
 def _proxies(config: EdgeConfig) -> TrustedProxies:

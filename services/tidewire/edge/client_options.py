@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, field
 
 from tidewire.edge.key_options import JwksConfig
+from tidewire.edge.publish_options import PublishConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig
 from tidewire.kernel.config import RESTART, SHARED, Duration, Problem, Section, duration
 from tidewire.options import centrifugo_names
@@ -214,6 +215,9 @@ class ClientConfig(Section, frozen=True, kw_only=True):
             "ones get error 111, which clients may try again.",
         ),
     ] = 128
+    publish: Annotated[PublishConfig, Meta(description="Publications to namespaces with history.")] = field(
+        default_factory=PublishConfig
+    )
     queue_max_size: Annotated[
         int,
         Meta(

@@ -16,6 +16,7 @@ from tidewire.edge.dev_options import DevConfig, DevEdge
 from tidewire.edge.history_options import HistoryConfig
 from tidewire.edge.http_options import HttpConfig, TlsConfig
 from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
+from tidewire.edge.publish_options import PublishConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
 from tidewire.kernel.subjects import EVERY_NODE
@@ -44,6 +45,7 @@ __all__ = [
     "NatsConfig",
     "NatsTls",
     "PublicKeyConfig",
+    "PublishConfig",
     "RpcConfig",
     "RpcMethod",
     "SendConfig",

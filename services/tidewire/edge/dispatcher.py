@@ -101,6 +101,10 @@ class Dispatcher:
         hub.slow = self.slow
         hub.lost = memberships.lost
 
+    def store_with(self, publish: Callable[[Connection, Publish], Iterable[Effect]]) -> None:
+        """Hand publications to namespaces with history to `publish`."""
+        self._upstream.stored = publish
+
     # From transports.
 
     def opened(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tidewire.edge.pending import Demands
 from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Query
 from tidewire.edge.wire.commands import StreamPosition
@@ -137,7 +138,8 @@ class Publish(Effect, frozen=True):
     """Publish for the client, in order; `Session.published` wants the result.
 
     Each of `data` belongs to the command of `ids` in the same place. `info` is ClientInfo as one line of JSON. `method` is
-    that of the commands: `publish`, or `rpc` for `tw.publish`, which may give a `key`.
+    that of the commands: `publish`, or `rpc` for `tw.publish`, which may give a `key` and make `demands`. `profile` is the
+    storage profile, empty where there is no history.
     """
 
     ids: Sequence[int]
@@ -147,6 +149,8 @@ class Publish(Effect, frozen=True):
     started: float
     key: str = ""
     method: str = "publish"
+    profile: str = ""
+    demands: Demands | None = None
 
     def one_by_one(self) -> list[Publish]:
         """Return the same, each publication by itself."""

@@ -12,6 +12,7 @@ from tidewire.edge.wire.commands import StreamPosition
 
 if TYPE_CHECKING:
     from tidewire.edge.framing import Framing
+    from tidewire.edge.pending import Demands, Flight, Place, Result, Verdict
     from tidewire.kernel.errors import Disconnect, ReplyError
 
 Done = Callable[["ReplyError | None"], None]
@@ -295,3 +296,54 @@ class Metrics(Protocol):
 
     def messages_unsent(self, count: int) -> None:
         """One-way messages that could not be handed on."""
+
+
+class StreamPort(Protocol):
+    """Who brings flights to JetStream; what it answers comes to `Lanes.answered` and `Lanes.found`, never from inside."""
+
+    def place(self, channel: str, profile: str) -> Place:
+        """Return where the channel's publications go."""
+
+    def fields(self, info: bytes, key: str, trace: bytes, demands: Demands | None) -> bytes:
+        """Return the lines of a header block for publications that come at this moment."""
+
+    def send(self, flight: Flight) -> Result | None:
+        """Publish; a result says that nothing went out, and why."""
+
+    def ask(self, flight: Flight) -> Result | None:
+        """Ask for the channel's last stored publication; a result says that nothing went out, and why."""
+
+    def forget(self, flight: Flight) -> None:
+        """Hear no more answers to it."""
+
+
+class AnswerMetrics(Protocol):
+    """What JetStream answers that is no acknowledgement, for whoever counts."""
+
+    def ignored(self, reason: str) -> None:
+        """An answer is not believed; a short constant says why."""
+
+    def refused(self, verdict: Verdict, why: str) -> None:
+        """An attempt was not stored; `why` are JetStream's words."""
+
+
+class StreamMetrics(Protocol):
+    """What happens in the lanes, for whoever counts."""
+
+    def acknowledged(self, publications: int, seconds: float) -> None:
+        """JetStream has stored so many with one flight, so long after it was sent last."""
+
+    def ended(self, outcome: str, publications: int) -> None:
+        """So many clients' publications ended like this."""
+
+    def ended_late(self, outcome: str, publications: int) -> None:
+        """So many ended like this after their clients had been told that nobody knows."""
+
+    def repeated(self) -> None:
+        """A flight is tried again."""
+
+    def split(self) -> None:
+        """The publications of a batch go one by one."""
+
+    def id_taken(self) -> None:
+        """Somebody else's message has the id of a publication that was sent for the first time."""

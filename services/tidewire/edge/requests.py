@@ -18,10 +18,16 @@ from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.party import Party
+    from tidewire.edge.pending import Demands
     from tidewire.edge.subscriptions import Subscription, Subscriptions
     from tidewire.edge.wire.commands import Command, PublishRequest, RpcRequest, SendRequest
 
 DONE = RpcResult(data=Raw(b"{}"))
+RESULTS = {
+    "duplicate": RpcResult(data=Raw(b'{"duplicate":true}')),
+    "dropped": RpcResult(data=Raw(b'{"dropped":true}')),
+}
+"""What `tw.publish` answers where nothing was stored anew."""
 NOT_JSON = ReplyError(errors.INTERNAL.code, "the method's answer is not JSON")
 
 
@@ -32,6 +38,7 @@ def publish(
     subscriptions: Subscriptions,
     key: str = "",
     method: str = "publish",
+    demands: Demands | None = None,
 ) -> list[Effect] | Disconnect:
     """Carry out a publish command; its answer comes from `published`, unless it is refused.
 
@@ -43,13 +50,16 @@ def publish(
     subscription = subscriptions.find(channel)
     data = bytes(request.data)
     namespace = _namespace_to_publish_in(channel, party, subscription)
-    problem = _data_problem(data, namespace, party) if isinstance(namespace, Namespace) else namespace
+    if isinstance(namespace, ReplyError):
+        return [party.refuse(method, number, namespace)]
+    problem = _data_problem(data, namespace, party)
     if problem is None and party.crowded:
         problem = errors.TOO_MANY_REQUESTS
     if problem is not None:
         return [party.refuse(method, number, problem)]
     party.owed += 1
-    return [Publish((number,), channel, (data,), _sender(party, subscription), party.started, key, method)]
+    sender, profile = _sender(party, subscription), namespace.profile
+    return [Publish((number,), channel, (data,), sender, party.started, key, method, profile, demands)]
 
 
 def publish_all(
@@ -78,7 +88,8 @@ def publish_all(
             if isinstance(namespace, ReplyError):
                 return None
             must_be_json = _must_be_json(namespace, party)
-            effects.append(Publish(ids, channel, payloads, _sender(party, subscription), party.started))
+            sender = _sender(party, subscription)
+            effects.append(Publish(ids, channel, payloads, sender, party.started, profile=namespace.profile))
         data = bytes(request.data)
         if not data or (must_be_json and clean_json(data) is None):
             return None
@@ -88,13 +99,19 @@ def publish_all(
 
 
 def published(
-    party: Party, numbers: Sequence[int], started: float, error: ReplyError | None, method: str = "publish"
+    party: Party,
+    numbers: Sequence[int],
+    started: float,
+    error: ReplyError | None,
+    method: str = "publish",
+    outcome: str = "stored",
 ) -> list[Effect]:
     """Take the result of `Publish`."""
     if error is not None:
         return [party.settle(method, started, Reply(id=number, error=error)) for number in numbers]
     if method == "rpc":
-        return [party.settle(method, started, Reply(id=number, rpc=DONE)) for number in numbers]
+        result = RESULTS.get(outcome, DONE)
+        return [party.settle(method, started, Reply(id=number, rpc=result)) for number in numbers]
     party.owed -= len(numbers)
     return [Published(numbers, started)]
 

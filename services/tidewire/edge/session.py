@@ -121,10 +121,15 @@ class Session(Intake):
         return [*effects, *self._greet_when_complete(), *self._retired()]
 
     def published(
-        self, numbers: Sequence[int], started: float, error: ReplyError | None, method: str = "publish"
+        self,
+        numbers: Sequence[int],
+        started: float,
+        error: ReplyError | None,
+        method: str = "publish",
+        outcome: str = "stored",
     ) -> list[Effect]:
         """Take the result of `Publish`."""
-        effects = requests.published(self.party, numbers, started, error, method)
+        effects = requests.published(self.party, numbers, started, error, method, outcome)
         return effects + self._retired() if self.state is SessionState.RETIRING else effects
 
     def called(self, number: int, started: float, answer: bytes | ReplyError) -> list[Effect]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tidewire.edge import pending
 from tidewire.edge.untraced import NO_SPAN, OFF
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Upstream:
     """Acts on `Publish`, `Call` and `Send`; `perform` takes what a session makes of a result that comes later."""
 
-    __slots__ = ("_batches", "_broker", "_metrics", "_perform", "_tracer", "_traces", "_turn")
+    __slots__ = ("_batches", "_broker", "_metrics", "_perform", "_tracer", "_traces", "_turn", "stored")
 
     def __init__(
         self,
@@ -37,6 +38,8 @@ class Upstream:
         self._metrics = metrics
         self._tracer = tracer
         self._perform = perform
+        self.stored: Callable[[Connection, Publish], Iterable[Effect]] = _no_streams
+        """Who publishes where there is history."""
         self._turn = 0
         self._batches: dict[Connection, Batch] = {}
         """What was published in that turn of the broker, and is not answered yet. Answered all at once."""
@@ -44,6 +47,8 @@ class Upstream:
 
     def publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
         """Publish for a client; return what its session makes of a result that is known at once."""
+        if effect.profile:
+            return self.stored(connection, effect)
         several = len(effect.ids) > 1
         if several and self._traces:  # each may have a trace of its own
             return self._one_by_one(connection, effect)
@@ -118,3 +123,8 @@ class Upstream:
     def _called(self, connection: Connection, effect: Call, span: Span, answer: bytes | ReplyError) -> None:
         span.end(0 if isinstance(answer, bytes) else answer.code)
         self._perform(connection, connection.session.called(effect.id, effect.started, answer))
+
+
+def _no_streams(connection: Connection, effect: Publish) -> Iterable[Effect]:
+    """Stand in until the edge knows its streams."""
+    return connection.session.published(effect.ids, effect.started, pending.AWAY.error, effect.method)

@@ -10,11 +10,12 @@ from msgspec import Raw
 
 from tests.fakes.clock import ManualClock
 from tests.fakes.core import Core
-from tests.fakes.edge import rules
+from tests.fakes.edge import OPEN, rules
 from tests.support.protocol import protocol
 from tidewire.edge import methods
 from tidewire.edge.effects import Answer, Publish
 from tidewire.edge.party import Party
+from tidewire.edge.pending import Demands
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.wire.commands import RpcRequest
@@ -24,10 +25,12 @@ from tidewire.kernel.ids import ConnectionId
 ANYTHING = {"enabled": True, "methods": [{"name": "*"}]}
 
 
-def call(data: Any, *, method: str = "tw.publish", is_json: bool = True, **config: Any) -> Publish | str:
+def call(
+    data: Any, *, method: str = "tw.publish", is_json: bool = True, user: str = "alice", **config: Any
+) -> Publish | str:
     """What becomes of a call: what goes to the broker, or code and message of the error."""
     party = Party(ConnectionId("c1"), rules(ManualClock(), **config), is_json=is_json)
-    party.identify(ConnectionClaims("alice", Raw(b"{}")))
+    party.identify(ConnectionClaims(user, Raw(b"{}")))
     payload = data if isinstance(data, bytes) else json.dumps(data).encode()
     request = RpcRequest(data=Raw(payload), method=method)
     effects = methods.call(9, request, party, Subscriptions(party))
@@ -65,11 +68,11 @@ def test_publication_with_a_key(is_json: bool) -> None:
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (b"", "107 bad request: tw.publish: expected an object of JSON with channel, data and key"),
-        (b"{", "107 bad request: tw.publish: expected an object of JSON with channel, data and key"),
+        (b"", "107 bad request: tw.publish: expected an object of JSON with channel and data"),
+        (b"{", "107 bad request: tw.publish: expected an object of JSON with channel and data"),
         (
             b'{"channel":"chat:a","data":1}x',
-            "107 bad request: tw.publish: expected an object of JSON with channel, data and key",
+            "107 bad request: tw.publish: expected an object of JSON with channel and data",
         ),
         (b"[]", "107 bad request: tw.publish: Expected `object`, got `array`"),
         ({"data": 1}, "107 bad request: tw.publish: Object missing required field `channel`"),
@@ -162,3 +165,75 @@ def test_any_data_get_a_verdict(data: Any) -> None:
         given = call(data, is_json=is_json)
         if isinstance(given, Publish):
             assert not set(given.key) & {"\r", "\n", "\0"}
+
+
+HISTORY = {"history_size": 10, "history_ttl": "1m"}
+STORAGE = {
+    "channel": {
+        "namespaces": [
+            {"name": "chat", **OPEN},
+            {"name": "kept", **OPEN, **HISTORY, "allow_publish_for_anonymous": True},
+            {"name": "brief", **OPEN, **HISTORY, "storage_profile": "brief"},
+        ]
+    },
+    "storage": {"profiles": [{"name": "default"}, {"name": "brief", "message_ttl": True}]},
+}
+
+
+@protocol("rpc.tw_publish")
+def test_what_it_asks_of_jetstream() -> None:
+    """In namespaces with history; a TTL where the profile has it."""
+    asked = {"idempotency_key": "k \u00e9", "version": 7, "version_epoch": "e-1", "ttl": 60}
+    given = call({"channel": "brief:a", "data": 1, **asked}, **STORAGE)
+    assert isinstance(given, Publish)
+    assert given.demands == Demands("k \u00e9", 7, "e-1", 60)
+    assert given.profile == "brief"
+    plain = call({"channel": "kept:a", "data": 1, "ttl": None}, **STORAGE)
+    assert isinstance(plain, Publish)
+    assert (plain.demands, plain.profile) == (None, "default")
+
+
+NO_HISTORY = "idempotency_key, version and ttl need a namespace with history"
+
+
+@protocol("rpc.tw_publish", "error.107")
+@pytest.mark.parametrize(
+    ("channel", "asked", "why"),
+    [
+        ("chat:a", {"idempotency_key": "k"}, NO_HISTORY),
+        ("chat:a", {"version": 1}, NO_HISTORY),
+        ("chat:a", {"ttl": 1}, NO_HISTORY),
+        ("kept:a", {"idempotency_key": ""}, "an idempotency_key has 1 to 256 bytes"),
+        ("kept:a", {"idempotency_key": "k" * 257}, "an idempotency_key has 1 to 256 bytes"),
+        ("kept:a", {"version": 0}, "version is a whole number from 1 to 2^53 - 1"),
+        ("kept:a", {"version": 2**53}, "version is a whole number from 1 to 2^53 - 1"),
+        ("kept:a", {"version": 1.5}, "Expected `int | null`, got `float` - at `$.version`"),
+        ("kept:a", {"version_epoch": "e"}, "version_epoch needs a version"),
+        (
+            "kept:a",
+            {"version": 1, "version_epoch": "a\r\nNats-Rollup: all"},
+            "a version_epoch has 1 to 64 letters, digits, - and _",
+        ),
+        (
+            "kept:a",
+            {"version": 1, "version_epoch": ""},
+            "a version_epoch has 1 to 64 letters, digits, - and _",
+        ),
+        ("kept:a", {"ttl": 1}, "ttl needs a storage profile with message_ttl, and the namespace's has none"),
+        ("brief:a", {"ttl": 0}, "ttl is a whole number of seconds, 1 to 31536000"),
+        ("brief:a", {"ttl": 31536001}, "ttl is a whole number of seconds, 1 to 31536000"),
+        ("brief:a", {"ttl": True}, "Expected `int | null`, got `bool` - at `$.ttl`"),
+    ],
+    ids=str,
+)
+def test_what_it_cannot_ask_of_jetstream(channel: str, asked: dict[str, Any], why: str) -> None:
+    """Each with its reason."""
+    assert call({"channel": channel, "data": 1, **asked}, **STORAGE) == f"107 bad request: tw.publish: {why}"
+
+
+def test_a_key_needs_a_user() -> None:
+    """Clients without one would swallow each other's publications."""
+    given = call({"channel": "kept:a", "data": 1, "idempotency_key": "k"}, user="", **STORAGE)
+    assert given == (
+        "107 bad request: tw.publish: an idempotency_key belongs to a user, and this client has no user id"
+    )

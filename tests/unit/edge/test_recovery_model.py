@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from tests.fakes.core import Client, Core
+from tests.fakes.core import Core
 from tests.unit.edge.test_recovery import CONFIG
 from tidewire.edge.ports import Publication
 

@@ -42,14 +42,16 @@ MAX_PARTS = 6
 class Namespace:
     """The options of one namespace, with its pattern compiled by RE2 (linear time on client input)."""
 
-    __slots__ = ("_regex", "binary", "delivery", "options", "provable")
+    __slots__ = ("_regex", "binary", "delivery", "options", "profile", "provable", "takes_ttl")
 
     def __init__(self, options: ChannelOptions, storage: StorageConfig | None = None) -> None:
         self.options = options
-        profile = storage.find(options.storage_profile) if storage is not None else None
-        self.provable = (
-            options.has_history and not options.conflate and profile is not None and profile.recoverable
-        )
+        self.profile = options.storage_profile if options.has_history else ""
+        """Where publications are stored; empty: they are not."""
+        profile = storage.find(self.profile) if storage is not None else None
+        self.takes_ttl = profile is not None and profile.message_ttl
+        """Whether a publication may have a lifetime of its own."""
+        self.provable = profile is not None and profile.recoverable and not options.conflate
         """Whether it can be proven that a subscriber has missed nothing."""
         self.binary = options.publication_data_format == "binary"
         self.delivery = _delivery(options)

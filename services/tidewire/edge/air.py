@@ -1,0 +1,69 @@
+"""Flights that wait for JetStream's answer or for another attempt, and when to look after them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tidewire.edge.pending import Flight
+
+PAUSES: Final = (0.5, 1.0, 2.0)
+"""Seconds before an attempt without an answer is repeated; the last one again and again."""
+SHORT_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.0)
+"""The same after an answer by which nothing was stored."""
+RACE: Final = (0.1,)
+"""The same where somebody else published between question and publication."""
+
+
+class Air:
+    """What is in the air. Most flights are answered before anybody looks: those cost one entry each, and no timer."""
+
+    __slots__ = ("_answer_within", "_fresh", "_troubled")
+
+    def __init__(self, answer_within: float) -> None:
+        """Clients are answered within so many seconds."""
+        self._answer_within = answer_within
+        self._fresh: dict[Flight, None] = {}
+        """First attempts, in the order in which they were sent."""
+        self._troubled: dict[Flight, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._troubled)
+
+    def sent(self, flight: Flight, now: float) -> None:
+        """An attempt is on its way."""
+        flight.attempts += 1
+        flight.sent_at = now
+        flight.due = now + _pause(PAUSES, flight.attempts)
+        soon = flight.due >= flight.first.started + self._answer_within
+        if flight.attempts == 1 and not soon and flight not in self._troubled:
+            self._fresh[flight] = None
+        else:
+            self._watch(flight)
+
+    def rest(self, flight: Flight, now: float, pauses: Sequence[float] = SHORT_PAUSES) -> None:
+        """Nothing is on its way: the next attempt comes after a pause."""
+        flight.due = now + _pause(pauses, flight.attempts)
+        self._watch(flight)
+
+    def landed(self, flight: Flight) -> None:
+        """It needs no looking after."""
+        if self._fresh.pop(flight, self) is self:
+            self._troubled.pop(flight, None)
+
+    def restless(self, now: float) -> list[Flight]:
+        """Return those that need a look: all but the first attempts that are not due."""
+        for flight in list(takewhile(lambda each: each.due <= now, self._fresh)):
+            self._watch(flight)
+        return list(self._troubled)
+
+    def _watch(self, flight: Flight) -> None:
+        self._fresh.pop(flight, None)
+        self._troubled[flight] = None
+
+
+def _pause(pauses: Sequence[float], attempts: int) -> float:
+    """Return the pause after so many attempts; there is one before the first where that could not go out."""
+    return pauses[min(max(attempts, 1), len(pauses)) - 1]

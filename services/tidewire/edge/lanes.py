@@ -1,0 +1,287 @@
+"""The order of one connection's publications on a channel with history: one flight in the air, the rest waits. Pure.
+
+Why: JetStream may store what is sent later, though it never stored what was sent before (its leader died in between), so
+with two in the air an acknowledged publication could come behind a later one. What waits goes out together, as an atomic
+batch. An error is never taken for an acknowledgement: where a batch is refused, for whatever reason, its publications go
+one by one, with the ids that they had, and each is answered for itself.
+
+A flight without an answer is repeated with the same ids while JetStream remembers ids for certain. Its client is told in
+time that nobody knows; until it is known, the lane takes nothing more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from tidewire.edge import pending
+from tidewire.edge.air import RACE, SHORT_PAUSES, Air
+from tidewire.edge.lane import Lane, LaneLimits, Settled
+from tidewire.edge.pending import Flight, Verdict
+
+if TYPE_CHECKING:
+    from tidewire.edge.pending import Last, Pending, Place, Result
+    from tidewire.edge.ports import StreamMetrics, StreamPort
+
+MAX_SETBACKS: Final = 8
+"""How often a version is compared anew because somebody else published in between."""
+
+
+class Lanes:
+    """All lanes of an edge. What is settled is returned; `owner` is never looked into."""
+
+    def __init__(
+        self, port: StreamPort, limits: LaneLimits, monotonic: Callable[[], float], metrics: StreamMetrics
+    ) -> None:
+        self.limits = limits
+        self._port = port
+        self._monotonic = monotonic
+        self._metrics = metrics
+        self._lanes: dict[tuple[Hashable, str], Lane] = {}
+        self._air = Air(limits.answer_within)
+        self.publications = 0
+        """Publications that are held, over all lanes."""
+        self.size = 0
+        """Their bytes."""
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def flying(self) -> int:
+        """Flights that wait for their answer, or for another attempt."""
+        return len(self._air)
+
+    # From clients.
+
+    def add(
+        self, owner: Hashable, channel: str, place: Place, publications: Sequence[Pending]
+    ) -> list[Settled]:
+        """Take publications in their order; what is settled at once is returned."""
+        lane = self._lanes.get((owner, channel))
+        if lane is None:
+            lane = self._lanes[owner, channel] = Lane(owner, channel, place)
+        elif lane.blocked:
+            return [self._tell(lane, publications, pending.BLOCKED)]
+        taken = self._admit(lane, publications)
+        settled = self._launch(lane) if lane.flight is None else []
+        if taken < len(publications):
+            settled.append(self._tell(lane, publications[taken:], pending.FULL))
+        return settled
+
+    def _admit(self, lane: Lane, publications: Sequence[Pending]) -> int:
+        """Let publications wait, and return how many there is room for. An idle lane takes one of any size."""
+        limits = self.limits
+        for index, each in enumerate(publications):
+            size = each.size
+            full = self.publications >= limits.publications or self.size + size > limits.size
+            if full or (lane.size and lane.size + size > limits.queue_size):
+                return index
+            lane.waiting.append(each)
+            lane.size += size
+            self.size += size
+            self.publications += 1
+        return len(publications)
+
+    def _tell(self, lane: Lane, publications: Sequence[Pending], result: Result) -> Settled:
+        self._metrics.ended(result.outcome, len(publications))
+        return Settled(lane.owner, publications, result)
+
+    # From JetStream.
+
+    def answered(self, flight: Flight, verdict: Verdict) -> list[Settled]:
+        """Take the answer to what was published."""
+        several = len(flight.publications) > 1
+        if verdict is Verdict.STORED or (verdict is Verdict.DUPLICATE and not several):
+            return self._stored(flight, verdict)
+        if several:
+            return self._one_by_one(flight)
+        return self._not_stored(flight, verdict)
+
+    def found(self, flight: Flight, last: Last | None) -> list[Settled]:
+        """Take the answer to what is held on the channel; None: it cannot be told at this moment."""
+        if last is None:
+            return self._rest(flight)
+        first, demands = flight.first, flight.first.demands
+        if last.id and last.id == first.id:  # an attempt without an answer has got there
+            return self._stored(flight, Verdict.DUPLICATE)
+        if (
+            demands is not None
+            and demands.version_epoch == last.version_epoch
+            and last.version >= demands.version
+        ):
+            return self._end(flight, pending.DROPPED)
+        first.expected = last.sequence
+        self._air.landed(flight)
+        flight.attempts = 0
+        return self._fly(flight)
+
+    def _stored(self, flight: Flight, verdict: Verdict) -> list[Settled]:
+        first = flight.first
+        again = verdict is Verdict.DUPLICATE
+        if again and not (first.keyed or first.doubtful):
+            return self._renew(flight)
+        self._metrics.acknowledged(len(flight.publications), self._monotonic() - flight.sent_at)
+        return self._end(flight, pending.DUPLICATE if again and first.keyed else pending.STORED)
+
+    def _renew(self, flight: Flight) -> list[Settled]:
+        """Use another id: this one was made for the publication, and yet somebody else has used it before."""
+        self._metrics.id_taken()
+        first = flight.first
+        first.setbacks += 1
+        if first.setbacks > MAX_SETBACKS:
+            return self._end(flight, pending.REFUSED)
+        first.id = ""
+        return self._fly(flight)
+
+    def _not_stored(self, flight: Flight, verdict: Verdict) -> list[Settled]:
+        first = flight.first
+        if verdict is Verdict.REFUSED and not first.doubtful:
+            return self._end(flight, pending.REFUSED)
+        if verdict is Verdict.IN_PROCESS:
+            first.doubtful = True
+        if verdict is Verdict.OUTRUN:
+            first.setbacks += 1
+            first.expected = None
+            if first.setbacks > MAX_SETBACKS:
+                return self._end(flight, pending.UNCERTAIN if first.doubtful else pending.CONTENDED)
+            return self._rest(flight, RACE)
+        return self._rest(flight)
+
+    def _one_by_one(self, flight: Flight) -> list[Settled]:
+        """Send the publications of a batch each by itself: whether it is stored, each is told by its own id."""
+        self._metrics.split()
+        self._land(flight)
+        for each in flight.publications:
+            each.alone = True
+            each.sent_at = flight.first.sent_at
+        flight.lane.waiting.extendleft(reversed(flight.publications))
+        return self._launch(flight.lane)
+
+    # In the air.
+
+    def _launch(self, lane: Lane) -> list[Settled]:
+        """Send what waits next on a lane whose air is free; a lane on which nothing waits is forgotten."""
+        settled = self._pass_over(lane)
+        while lane.waiting:
+            flight = lane.flight = Flight(lane, lane.next_group(self.limits))
+            problem = self._try(flight)
+            if problem is None:
+                return settled
+            if problem is pending.TOO_LARGE and len(flight.publications) > 1:
+                return settled + self._one_by_one(flight)
+            lane.flight = None
+            settled += self._settle(lane, flight.publications, problem)
+        del self._lanes[lane.owner, lane.channel]
+        return settled
+
+    def _pass_over(self, lane: Lane) -> list[Settled]:
+        """Leave out those whose clients could not be answered in time."""
+        began = self._monotonic() - self.limits.answer_within
+        late = []
+        while lane.waiting and lane.waiting[0].started <= began and not lane.waiting[0].doubtful:
+            late.append(lane.waiting.popleft())
+        return self._settle(lane, late, pending.LATE) if late else []
+
+    def _try(self, flight: Flight) -> Result | None:
+        """Send it. A result says that it is not in the air, and was never stored; one in doubt is tried again instead."""
+        first = flight.first
+        flight.asks = first.versioned and first.expected is None
+        problem = self._port.ask(flight) if flight.asks else self._port.send(flight)
+        now = self._monotonic()
+        if problem is None:
+            flight.heard = False
+            self._air.sent(flight, now)
+            if not (first.sent_at or flight.asks):
+                first.sent_at = now
+            return None
+        if first.doubtful:
+            flight.heard = True
+            self._air.rest(flight, now)
+            return None
+        return problem
+
+    def _fly(self, flight: Flight) -> list[Settled]:
+        """Send a flight again, or for the first time after its question was answered."""
+        problem = self._try(flight)
+        return [] if problem is None else self._end(flight, problem)
+
+    def _rest(self, flight: Flight, pauses: Sequence[float] = SHORT_PAUSES) -> list[Settled]:
+        flight.heard = True
+        self._air.rest(flight, self._monotonic(), pauses)
+        return []
+
+    def _land(self, flight: Flight) -> None:
+        flight.lane.flight = None
+        self._air.landed(flight)
+        self._port.forget(flight)
+
+    # The end of publications.
+
+    def _end(self, flight: Flight, result: Result) -> list[Settled]:
+        """End a flight and send what comes next."""
+        self._land(flight)
+        settled = self._settle(flight.lane, flight.publications, result)
+        return settled + self._launch(flight.lane)
+
+    def _settle(self, lane: Lane, publications: Sequence[Pending], result: Result) -> list[Settled]:
+        """Let go of publications, and have those clients told that wait to hear it."""
+        for each in publications:
+            lane.size -= each.size
+            self.size -= each.size
+        self.publications -= len(publications)
+        untold = [each for each in publications if not each.told] if lane.blocked else publications
+        if len(untold) < len(publications):
+            self._metrics.ended_late(result.outcome, len(publications) - len(untold))
+        return [self._tell(lane, untold, result)] if untold else []
+
+    # From the clock.
+
+    def tick(self) -> list[Settled]:
+        """Answer clients whose time is over, and repeat what is due."""
+        now = self._monotonic()
+        settled: list[Settled] = []
+        for flight in self._air.restless(now):
+            settled += self._look_after(flight, now)
+        return settled
+
+    def _look_after(self, flight: Flight, now: float) -> list[Settled]:
+        first = flight.first
+        if not first.told and now >= first.started + self.limits.answer_within:
+            if not flight.doubtful:
+                return self._end(flight, pending.UNREAD if flight.asks else pending.NOBODY)
+            return self._block(flight)
+        if first.sent_at and now >= first.sent_at + flight.lane.place.retry_for:
+            return self._give_up(flight)
+        return self._repeat(flight) if now >= flight.due else []
+
+    def _block(self, flight: Flight) -> list[Settled]:
+        """Tell the client that nobody knows; behind that, nothing may be sent before it is known."""
+        lane = flight.lane
+        lane.blocked = True
+        unknown = [*flight.publications, *(each for each in lane.waiting if each.doubtful)]
+        unsent = [each for each in lane.waiting if not each.doubtful]
+        lane.waiting = deque(unknown[len(flight.publications) :])
+        settled = [self._tell(lane, unknown, pending.UNCERTAIN), *self._settle(lane, unsent, pending.BLOCKED)]
+        for each in unknown:
+            each.told = True
+        return settled
+
+    def _give_up(self, flight: Flight) -> list[Settled]:
+        """Try no more, since JetStream may soon have forgotten the ids; its clients have been told. All of a batch is over."""
+        lane = flight.lane
+        self._land(flight)
+        settled = self._settle(lane, [*flight.publications, *lane.waiting], pending.UNCERTAIN)
+        lane.waiting.clear()
+        return settled + self._launch(lane)
+
+    def _repeat(self, flight: Flight) -> list[Settled]:
+        """Try again. What had no answer may have been stored, and may be stored yet."""
+        if not (flight.heard or flight.asks):
+            for each in flight.publications:
+                each.doubtful = True
+        self._metrics.repeated()
+        if len(flight.publications) > 1:
+            return self._one_by_one(flight)
+        return self._fly(flight)

@@ -1,0 +1,125 @@
+"""Publications of clients to namespaces with history: from the session's effect to the lanes, and their ends back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import TYPE_CHECKING, cast
+
+from tidewire.edge import pending
+from tidewire.edge.lanes import Lanes
+from tidewire.edge.pending import Pending
+from tidewire.edge.untraced import NO_SPAN, OFF
+from tidewire.kernel.publication_ids import keyed_id
+
+if TYPE_CHECKING:
+    from tidewire.edge.connection import Connection
+    from tidewire.edge.effects import Effect, Publish
+    from tidewire.edge.lane import LaneLimits, Settled
+    from tidewire.edge.pacer import Pacer
+    from tidewire.edge.pending import Flight, Last, Verdict
+    from tidewire.edge.ports import Span, StreamMetrics, StreamPort, Tracer
+    from tidewire.kernel.clock import Clock
+
+
+class StreamUpstream:
+    """Acts on `Publish` where there is history; `perform` takes what sessions make of what is settled later."""
+
+    __slots__ = (
+        "_metrics",
+        "_pacer",
+        "_perform",
+        "_port",
+        "_secret",
+        "_tracer",
+        "_traces",
+        "lanes",
+        "moving",
+    )
+
+    def __init__(
+        self,
+        port: StreamPort,
+        limits: LaneLimits,
+        clock: Clock,
+        metrics: StreamMetrics,
+        tracer: Tracer,
+        pacer: Pacer,
+        perform: Callable[[Connection, Iterable[Effect]], None],
+    ) -> None:
+        self._port = port
+        self._metrics = metrics
+        self._tracer = tracer
+        self._traces = tracer is not OFF
+        self._pacer = pacer
+        self._perform = perform
+        self.lanes = Lanes(port, limits, clock.monotonic, metrics)
+        self.moving: frozenset[str] = frozenset()
+        """Subject tokens of the namespaces that move between profiles: nothing is published there."""
+        self._secret = b""
+
+    def trust(self, secret: bytes) -> None:
+        """Make the ids of applications' keys with the deployment's secret from now on."""
+        self._secret = secret
+
+    def publish(self, connection: Connection, effect: Publish) -> list[Effect]:
+        """Publish for a client; return what its session makes of results that are known at once."""
+        place = self._port.place(effect.channel, effect.profile)
+        publications = self._publications(connection, effect)
+        if place.namespace in self.moving:
+            self._metrics.ended(pending.MOVING.outcome, len(publications))
+            return _effects(connection, publications, pending.MOVING)
+        settled = self.lanes.add(connection, effect.channel, place, publications)
+        return [each for _, part, result in settled for each in _effects(connection, part, result)]
+
+    def _publications(self, connection: Connection, effect: Publish) -> list[Pending]:
+        span, fields = self._traced(effect)
+        found: list[Pending] = []
+        for number, data in zip(effect.ids, effect.data, strict=True):
+            if found and self._traces:  # each may have a trace of its own
+                span, fields = self._traced(effect)
+            found.append(Pending(number, effect.started, effect.method, span, data, fields, effect.demands))
+        demands = effect.demands
+        if demands is not None and demands.idempotency_key:
+            user = connection.session.party.user
+            found[0].id = keyed_id(self._secret, effect.channel, user, demands.idempotency_key)
+        return found
+
+    def _traced(self, effect: Publish) -> tuple[Span, bytes]:
+        span = self._tracer.publish(effect.channel, effect.started)
+        return span, self._port.fields(effect.info, effect.key, span.header, effect.demands)
+
+    def answered(self, flight: Flight, verdict: Verdict) -> None:
+        """Take JetStream's answer to a publication."""
+        for each in self.lanes.answered(flight, verdict):
+            self._tell(each)
+
+    def found(self, flight: Flight, last: Last | None) -> None:
+        """Take JetStream's answer to the question what a channel holds."""
+        for each in self.lanes.found(flight, last):
+            self._tell(each)
+
+    def tick(self) -> None:
+        """Let time pass. With a stream that does not answer, thousands are to be told so at once."""
+        settled = self.lanes.tick()
+        if settled:
+            self._pacer.add(map(self._tell, settled))
+
+    def _tell(self, settled: Settled) -> None:
+        owner, publications, result = settled
+        connection = cast("Connection", owner)
+        self._perform(connection, _effects(connection, publications, result))
+
+
+def _effects(connection: Connection, publications: Iterable[Pending], result: pending.Result) -> list[Effect]:
+    """Return what the session makes of it: those of one read are answered together."""
+    effects: list[Effect] = []
+    session = connection.session
+    for (started, method), group in groupby(publications, lambda each: (each.started, each.method)):
+        numbers = []
+        for each in group:
+            numbers.append(each.command)
+            if each.span is not NO_SPAN:
+                each.span.end(result.error.code if result.error is not None else 0)
+        effects += session.published(numbers, started, result.error, method, result.outcome)
+    return effects

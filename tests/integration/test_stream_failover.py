@@ -1,0 +1,131 @@
+"""The leader of a stream of three copies dies under load: what was acknowledged is there, once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.checker import Checker, payload, record
+from tests.support.edges import OPEN, EdgeProcess, edge_config, token
+from tests.support.links import started
+from tests.support.nats_cluster import NatsCluster, nats_cluster
+from tests.support.raw_client import RawClient, joined
+from tests.support.streams import create_streams, stored
+from tidewire.kernel.streams import stream_name
+from tidewire.platform.jetstream import JetStream
+
+PARTITIONS = 2
+CHANNELS = ("kept:a", "kept:b", "kept:c")
+CLIENTS = 4
+BURST = 6
+BEFORE, AFTER = 100, 300
+"""Acknowledgements before and after the kill."""
+TIME_LIMIT = 60.0
+IN_TIME = 5.0
+"""Seconds after which the SDKs give a command up."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
+    """Three nodes."""
+    with nats_cluster(tmp_path, PARTITIONS) as running:
+        yield running
+
+
+class Load:
+    """Clients that publish in bursts on every channel, and note how each publication ended."""
+
+    def __init__(self) -> None:
+        self.checker = Checker()
+        self.acknowledged = self.unknown = self.failed = 0
+        self.slowest = 0.0
+        self.over = False
+
+    async def run(self, edge: EdgeProcess, number: int) -> None:
+        """Publish until it is over."""
+        client = await joined(edge.ws_url, token(f"user{number}"))
+        count = itertools.count(1)
+        while not self.over:
+            began = time.monotonic()
+            sent = [
+                (channel, payload(f"{number}", next(count))) for channel in CHANNELS for _ in range(BURST)
+            ]
+            numbers = [client.begin(publish={"channel": channel, "data": data}) for channel, data in sent]
+            for (channel, data), command in zip(sent, numbers, strict=True):
+                await self._note(client, command, channel, data)
+            self.slowest = max(self.slowest, time.monotonic() - began)
+        await client.close()
+
+    async def _note(self, client: RawClient, command: int, channel: str, data: dict[str, object]) -> None:
+        reply = await client.reply(command)
+        entry = record(channel, data)
+        if "publish" in reply:
+            self.acknowledged += 1
+            self.checker.acknowledged(entry)
+        elif "may still be stored" in reply["error"]["message"]:
+            self.unknown += 1
+            self.checker.unknown(entry)
+        else:
+            assert "not stored" in reply["error"]["message"]
+            self.failed += 1
+            self.checker.failed(entry)
+
+    async def until(self, acknowledged: int) -> None:
+        """Wait for so many more acknowledgements."""
+        goal, end = self.acknowledged + acknowledged, time.monotonic() + TIME_LIMIT
+        while self.acknowledged < goal:
+            assert time.monotonic() < end, f"only {self.acknowledged} of {goal} acknowledged"
+            await asyncio.sleep(0.02)
+
+
+async def leader(cluster: NatsCluster, stream: str) -> int:
+    """The node that leads a stream."""
+    async with started(*cluster.urls) as (link, _):
+        found = (await JetStream(link).call(f"STREAM.INFO.{stream}"))["cluster"]["leader"]
+    return int(found.removeprefix("n"))
+
+
+@pytest.mark.timeout(240)
+async def test_acknowledged_publications_survive_their_streams_leader(
+    cluster: NatsCluster, tmp_path: Path
+) -> None:
+    """Nothing that was said not to be stored is there, and every answer came in time."""
+    namespace = {"name": "kept", **OPEN, "history_size": 100_000, "history_ttl": "1h"}
+    config = edge_config(
+        "",
+        {
+            "nats": {"urls": cluster.urls, "partitions": PARTITIONS},
+            "channel": {"namespaces": [namespace]},
+            "storage": {"profiles": [{"replicas": 3, "max_messages": 100_000}]},
+        },
+    )
+    await create_streams(cluster.urls[0], config)
+    load = Load()
+    with EdgeProcess(tmp_path / "edge", config) as edge:
+        tasks = [asyncio.create_task(load.run(edge, number)) for number in range(CLIENTS)]
+        await load.until(BEFORE)
+        node = cluster.nodes[await leader(cluster, stream_name("default", 0))]
+        node.kill()
+        await load.until(AFTER)
+        await asyncio.to_thread(node.start)
+        await load.until(AFTER)
+        load.over = True
+        await asyncio.gather(*tasks)
+        metrics = await edge.metrics()
+    print(
+        f"{load.acknowledged} acknowledged, {load.unknown} unknown, {load.failed} not stored, "
+        f"slowest burst {load.slowest:.2f} s, retries {metrics.value('tidewire_stream_retries_total'):g}"
+    )
+    load.checker.subscribed("stream", CHANNELS)
+    for partition in range(PARTITIONS):
+        for subject, _, data in await stored(cluster.urls[0], stream_name("default", partition)):
+            channel = subject.decode().split(".", 3)[3].replace(".", ":")
+            load.checker.received("stream", record(channel, json.loads(data)))
+    load.checker.check()
+    assert load.slowest < IN_TIME

@@ -1,0 +1,208 @@
+"""Lanes against a stream that does its worst: attempts and answers lost, late, doubled and overtaken, in any order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.edge import CountingMetrics
+from tests.fakes.streams import PLACE, Attempt, ModelPort
+from tidewire.edge import pending
+from tidewire.edge.lane import LaneLimits, Settled
+from tidewire.edge.lanes import Lanes
+from tidewire.edge.pending import Demands, Pending, Verdict
+from tidewire.edge.timers import TICK
+from tidewire.edge.untraced import NO_SPAN
+
+LIMITS = LaneLimits(answer_within=3.4, publications=30, size=2000, queue_size=400, batch=4, batch_size=150)
+WINDOW = 30.0
+CERTAINLY_NOT = {"nobody", "unread", "late", "refused", "blocked", "away", "full", "contended", "dropped"}
+picks = st.integers(0, 1000)
+
+
+class LanesAgainstTheWorst(RuleBasedStateMachine):
+    """Some owners publish on few channels. What the network holds may come to the stream at any time within the window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.port = ModelPort(self.clock)
+        self.metrics: Any = CountingMetrics()
+        self.lanes = Lanes(self.port, LIMITS, self.clock.monotonic, self.metrics)
+        self.commands = 0
+        self.untold: dict[int, Pending] = {}
+        self.told: dict[int, str] = {}
+        self.asked: dict[tuple[object, str], list[int]] = defaultdict(list)
+        self.network: list[Attempt] = []
+        self.answers: list[Attempt] = []
+
+    # What happens.
+
+    @rule(
+        owner=st.integers(1, 2),
+        channel=st.sampled_from("ab"),
+        count=st.integers(1, 6),
+        size=st.integers(1, 60),
+    )
+    def publish(self, owner: int, channel: str, count: int, size: int) -> None:
+        """Publications of one read."""
+        self._add(owner, channel, [self._pending(b"x" * size) for _ in range(count)])
+
+    @rule(owner=st.integers(1, 2), channel=st.sampled_from("ab"), key=st.sampled_from("kl"))
+    def publish_with_key(self, owner: int, channel: str, key: str) -> None:
+        """With an application's key, perhaps one that was used before."""
+        publication = self._pending(b"x", Demands(idempotency_key=key))
+        publication.id = f"{owner}{channel}{key}"
+        self._add(owner, channel, [publication])
+
+    @rule(owner=st.integers(1, 2), channel=st.sampled_from("ab"), version=st.integers(1, 5))
+    def publish_version(self, owner: int, channel: str, version: int) -> None:
+        """With a version, perhaps one that is older than what is held."""
+        self._add(owner, channel, [self._pending(b"x", Demands(version=version))])
+
+    @rule(pick=picks)
+    def process(self, pick: int) -> None:
+        """An attempt gets to the stream."""
+        if self.network:
+            attempt = self.network.pop(pick % len(self.network))
+            self.port.process(attempt)
+            self.answers.append(attempt)
+
+    @rule(pick=picks)
+    def process_first(self, pick: int) -> None:
+        """The usual case, so that runs get somewhere: the oldest one gets there, and its answer back."""
+        if self.network:
+            attempt = self.network.pop(0)
+            self.port.process(attempt)
+            self._answer(attempt)
+
+    @rule(pick=picks)
+    def lose(self, pick: int) -> None:
+        """An attempt gets nowhere."""
+        if self.network:
+            self.network.pop(pick % len(self.network))
+
+    @rule(pick=picks, verdict=st.sampled_from([Verdict.NOBODY, Verdict.REFUSED, Verdict.IN_PROCESS]))
+    def refuse(self, pick: int, verdict: Verdict) -> None:
+        """The stream, or nobody, answers an attempt without storing it."""
+        if self.network:
+            attempt = self.network.pop(pick % len(self.network))
+            attempt.answer = (None,) if attempt.asks else verdict
+            self.answers.append(attempt)
+
+    @rule(pick=picks, again=st.booleans())
+    def answer(self, pick: int, again: bool) -> None:
+        """An answer comes, and perhaps once more later."""
+        if self.answers:
+            at = pick % len(self.answers)
+            attempt = self.answers[at] if again else self.answers.pop(at)
+            self._answer(attempt)
+
+    @rule(pick=picks)
+    def lose_answer(self, pick: int) -> None:
+        """An answer gets nowhere."""
+        if self.answers:
+            self.answers.pop(pick % len(self.answers))
+
+    @rule(away=st.booleans())
+    def link(self, away: bool) -> None:
+        """NATS goes, or comes back."""
+        self.port.away = pending.AWAY if away else None
+
+    @rule(ticks=st.integers(1, 15))
+    def wait(self, ticks: int) -> None:
+        """Time passes."""
+        for _ in range(ticks):
+            self.clock.advance(TICK)
+            self._take(self.lanes.tick())
+        now = self.clock.monotonic()
+        self.network = [each for each in self.network if each.sent_at + WINDOW / 2 > now]
+
+    # What must hold.
+
+    @invariant()
+    def everybody_is_answered_in_time(self) -> None:
+        """By the first tick after the time is over."""
+        late = self.clock.monotonic() - LIMITS.answer_within - TICK - 0.001
+        assert [each.command for each in self.untold.values() if each.started < late] == []
+
+    @invariant()
+    def what_is_acknowledged_is_stored_once_and_in_order(self) -> None:
+        """For each owner and channel; what may or may not be stored is at most stored once, the rest never."""
+        for (_, channel), commands in self.asked.items():
+            stored = [copy.publication.command for copy in self.port.stored.get(channel, ())]
+            mine = [command for command in stored if command in set(commands)]
+            assert len(set(mine)) == len(mine), "stored twice"
+            acknowledged = [command for command in commands if self.told.get(command) == "stored"]
+            assert [command for command in mine if self.told.get(command) == "stored"] == acknowledged
+            never = {command for command in commands if self.told.get(command) in CERTAINLY_NOT}
+            assert not never & set(mine), "stored though it was said not to be"
+
+    @invariant()
+    def versions_only_grow(self) -> None:
+        """Where all have one."""
+        for channel, copies in self.port.stored.items():
+            held = 0
+            for copy in copies:
+                if copy.version:
+                    assert copy.version > held or held == 0, channel
+                held = copy.version
+
+    @invariant()
+    def bounds_are_kept(self) -> None:
+        """And the sums are right."""
+        held = list(self.lanes._lanes.values())
+        counts = sum(
+            len(lane.waiting) + len(lane.flight.publications if lane.flight else ()) for lane in held
+        )
+        assert self.lanes.publications == counts <= LIMITS.publications
+        assert self.lanes.size == sum(lane.size for lane in held) <= LIMITS.size
+        assert len(held) == self.lanes.flying
+
+    def teardown(self) -> None:
+        """With time, nothing is held any more, and everybody has an answer."""
+        self.network.clear()
+        self.answers.clear()
+        for _ in range(200):
+            self.clock.advance(TICK)
+            self._take(self.lanes.tick())
+        assert not self.untold
+        assert len(self.lanes) == self.lanes.publications == self.lanes.size == self.lanes.flying == 0
+
+    # How.
+
+    def _pending(self, data: bytes, demands: Demands | None = None) -> Pending:
+        self.commands += 1
+        return Pending(self.commands, self.clock.monotonic(), "publish", NO_SPAN, data, b"f", demands)
+
+    def _add(self, owner: int, channel: str, publications: list[Pending]) -> None:
+        for each in publications:
+            self.untold[each.command] = each
+            self.asked[owner, channel].append(each.command)
+        self._take(self.lanes.add(owner, channel, PLACE, publications))
+
+    def _answer(self, attempt: Attempt) -> None:
+        if not attempt.expected_by_lanes:
+            return
+        if attempt.asks:
+            self.port.forget(attempt.flight)
+            self._take(self.lanes.found(attempt.flight, attempt.answer[0]))
+        else:
+            self._take(self.lanes.answered(attempt.flight, attempt.answer))
+
+    def _take(self, settled: list[Settled]) -> None:
+        for _, publications, result in settled:
+            for each in publications:
+                del self.untold[each.command]  # raises where one is told twice
+                self.told[each.command] = result.outcome
+        self.network += self.port.attempts
+        self.port.attempts = []
+
+
+LanesAgainstTheWorst.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLanes = LanesAgainstTheWorst.TestCase

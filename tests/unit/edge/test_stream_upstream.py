@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.fakes.core import Client, Core
+from tests.fakes.edge import OPEN
+from tests.fakes.streams import ModelPort
+from tests.fakes.tracing import RecordingTracer
+from tests.support.protocol import protocol
+from tidewire.edge.lane import LaneLimits
+from tidewire.edge.ports import Tracer
+from tidewire.edge.stream_upstream import StreamUpstream
+from tidewire.edge.untraced import OFF
+from tidewire.kernel.publication_ids import keyed_id
+
+SECRET = b"s" * 32
+HISTORY = {"history_size": 10, "history_ttl": "1m"}
+CHANNELS = {"namespaces": [{"name": "kept", **OPEN, **HISTORY}, {"name": "live", **OPEN}]}
+
+
+class Stage:
+    """A core with streams behind it."""
+
+    def __init__(self, tracer: Tracer = OFF) -> None:
+        self.core = Core(channel=CHANNELS, tracer=tracer)
+        self.port = ModelPort(self.core.clock)
+        dispatcher, metrics = self.core.dispatcher, self.core.metrics
+        limits = LaneLimits(answer_within=3.4)
+        self.streams = StreamUpstream(
+            self.port, limits, self.core.clock, metrics, tracer, dispatcher.pacer, dispatcher.perform
+        )
+        self.streams.trust(SECRET)
+        dispatcher.store_with(self.streams.publish)
+
+    def client(self, user: str = "alice") -> Client:
+        """A connected client."""
+        return self.core.client(user)
+
+    def process(self) -> None:
+        """Let JetStream answer the newest attempt."""
+        attempt = self.port.attempts[-1]
+        self.port.process(attempt)
+        if attempt.asks:
+            self.port.forget(attempt.flight)
+            self.streams.found(attempt.flight, attempt.answer[0])
+        else:
+            self.streams.answered(attempt.flight, attempt.answer)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        for _ in range(round(seconds * 10)):
+            self.core.clock.advance(0.1)
+            self.streams.tick()
+
+
+@pytest.fixture
+def stage() -> Stage:
+    """Nobody connected."""
+    return Stage()
+
+
+def publish(number: int, data: Any = 1, channel: str = "kept:a") -> dict[str, Any]:
+    """A publish command."""
+    return {"id": number, "publish": {"channel": channel, "data": data}}
+
+
+def tw_publish(number: int, **arguments: Any) -> dict[str, Any]:
+    """A call of `tw.publish`."""
+    data = {"channel": "kept:a", "data": 1, **arguments}
+    return {"id": number, "rpc": {"method": "tw.publish", "data": data}}
+
+
+@protocol("publish.stored")
+def test_only_namespaces_with_history_go_to_streams(stage: Stage) -> None:
+    """And their clients are answered when JetStream has answered."""
+    client = stage.client()
+    client.say(publish(2))
+    client.say(publish(3, channel="live:a"))
+    assert [copy.data for attempt in stage.port.attempts for copy in attempt.copies] == [b"1"]
+    assert [channel for channel, *_ in stage.core.broker.published] == ["live:a"]
+    assert client.frames() == []
+    stage.process()
+    assert client.heard() == [{"id": 2, "publish": {}}]
+    assert client.connection.session.party.owed == 1
+
+
+def test_publications_of_one_read_are_one_batch_and_one_frame(stage: Stage) -> None:
+    """With the same header."""
+    client = stage.client()
+    client.say(publish(2), publish(3), publish(4))
+    assert [len(attempt.copies) for attempt in stage.port.attempts] == [3]
+    stage.process()
+    assert client.frames() == ['{"id":2,"publish":{}}\n{"id":3,"publish":{}}\n{"id":4,"publish":{}}']
+    assert client.connection.session.party.owed == 0
+
+
+@protocol("rpc.tw_publish")
+def test_results_of_tw_publish(stage: Stage) -> None:
+    """`duplicate` for a key that was used, `dropped` for a version that is not newer."""
+    client = stage.client()
+    client.say(tw_publish(2, idempotency_key="k"))
+    stage.process()
+    assert stage.port.attempts[0].copies[0].id == keyed_id(SECRET, "kept:a", "alice", "k")
+    client.say(tw_publish(3, idempotency_key="k"))
+    stage.process()
+    client.say(tw_publish(4, version=2))
+    stage.process()
+    stage.process()
+    client.say(tw_publish(5, version=1))
+    stage.process()
+    assert [json.loads(json.dumps(reply["rpc"]["data"])) for reply in client.heard()] == [
+        {},
+        {"duplicate": True},
+        {},
+        {"dropped": True},
+    ]
+
+
+@protocol("publish.uncertain", "error.100")
+def test_clients_are_told_in_time(stage: Stage) -> None:
+    """By a temporary error that says what may be."""
+    client = stage.client()
+    client.say(publish(2))
+    client.say(publish(3))
+    stage.run(3.4)
+    errors = [reply["error"] for reply in client.heard()]
+    assert all(error["code"] == 100 and error["temporary"] for error in errors)
+    assert ["may still be stored" in error["message"] for error in errors] == [True, False]
+    assert client.connection.session.party.owed == 0
+
+
+def test_a_namespace_that_moves_takes_nothing(stage: Stage) -> None:
+    """It is a temporary error, and others go on."""
+    stage.streams.moving = frozenset({"kept"})
+    client = stage.client()
+    client.say(publish(2))
+    assert "is being moved" in client.heard()[0]["error"]["message"]
+    assert stage.port.attempts == []
+
+
+def test_a_connection_that_goes_leaves_nothing_behind(stage: Stage) -> None:
+    """What it sent is still stored."""
+    client = stage.client()
+    client.say(publish(2, 2))
+    client.say(publish(3, 3))
+    stage.core.dispatcher.lost(client.connection)
+    stage.process()
+    stage.process()
+    assert [copy.data for copy in stage.port.stored["kept:a"]] == [b"2", b"3"]
+    assert (len(stage.streams.lanes), stage.streams.lanes.size) == (0, 0)
+
+
+def test_without_streams_nothing_is_taken() -> None:
+    """An edge that does not know them says so."""
+    core = Core(channel=CHANNELS)
+    client = core.client()
+    client.say(publish(2))
+    assert client.heard()[0]["error"]["code"] == 100
+
+
+def test_each_publication_has_a_trace_of_its_own() -> None:
+    """Ended with how it ended."""
+    tracer = RecordingTracer()
+    stage = Stage(tracer)
+    client = stage.client()
+    client.say(publish(2), publish(3))
+    stage.process()
+    client.say(publish(4))
+    stage.run(3.4)
+    assert tracer.ended == [("publish kept:a", 0)] * 2 + [("publish kept:a", 100)]
