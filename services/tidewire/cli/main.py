@@ -20,6 +20,12 @@ class Entry(NamedTuple):
 COMMANDS: Final = {
     "dev": Entry("tidewire.cli.dev:command", "Run a whole mesh on this machine: NATS and two edges."),
     "edge": Entry("tidewire.cli.edge:command", "Run one edge: clients on one side, NATS on the other."),
+    "history": Entry(
+        "tidewire.cli.history:command", "Run one history process: what channels with history have kept."
+    ),
+    "migrate": Entry(
+        "tidewire.cli.migrate:command", "Make the streams of channels with history as configured."
+    ),
     "check-config": Entry(
         "tidewire.cli.check_config:command", "Check a configuration and name every problem."
     ),

@@ -11,7 +11,7 @@ from typing import IO, Any, Final, TypeVar
 import click
 
 from tidewire.edge.config import EdgeConfig
-from tidewire.kernel.config import ConfigError, Problem
+from tidewire.kernel.config import ConfigError, Problem, Section
 from tidewire.kernel.config_share import share
 from tidewire.platform.cpus import usable_cpus
 from tidewire.platform.settings import CONFIG_VARIABLE, load
@@ -23,6 +23,7 @@ DEFAULT_FILE: Final = Path("tidewire.yaml")
 NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=Section)
 
 
 class ConfigFailure(click.ClickException):
@@ -80,6 +81,14 @@ def load_config(config_file: Path | None, options: Mapping[str, str] = NO_OPTION
     """The checked configuration, for the start of a command. Raises ConfigFailure with every problem."""
     try:
         return read_config(config_file, options)
+    except ConfigError as error:
+        raise ConfigFailure(error) from None
+
+
+def load_section(config_type: type[S], config_file: Path | None) -> S:
+    """The checked configuration of another process than an edge. Raises ConfigFailure with every problem."""
+    try:
+        return load(config_type, config_file, os.environ)
     except ConfigError as error:
         raise ConfigFailure(error) from None
 

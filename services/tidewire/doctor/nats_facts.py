@@ -20,7 +20,7 @@ from tidewire.edge.config import NatsConfig
 from tidewire.options.nats_options import ANONYMOUS, link_options
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_server import ServerInfo
-from tidewire.platform.nats_types import LinkError
+from tidewire.platform.nats_types import DeafListener, LinkError
 
 T = TypeVar("T")
 
@@ -42,22 +42,6 @@ async def read_nats(config: NatsConfig) -> tuple[NatsFacts, ...]:
     return tuple(await asyncio.gather(*(_read_server(config, url) for url in config.urls)))
 
 
-class _Deaf:
-    """Implements LinkListener: what matters here is asked for."""
-
-    def link_away(self) -> None:
-        """Questions fail by themselves."""
-
-    def link_back(self) -> None:
-        """Questions that were asked have failed."""
-
-    def chunk_end(self) -> None:
-        """Nothing is fanned out."""
-
-    def link_error(self, kind: str) -> None:
-        """A refusal is found in `last_error`."""
-
-
 async def _read_server(config: NatsConfig, url: str) -> NatsFacts:
     options = msgspec.structs.replace(
         link_options(config, "doctor"),
@@ -66,7 +50,7 @@ async def _read_server(config: NatsConfig, url: str) -> NatsFacts:
         connect_timeout=min(config.connect_timeout, CONNECT_TIMEOUT),
     )
     try:
-        link = NatsLink(options, _Deaf())
+        link = NatsLink(options, DeafListener())
     except LinkError as error:
         return NatsFacts(server=url, problem=str(error))
     try:

@@ -32,7 +32,6 @@ from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.public_tls import PublicTls
-from tidewire.edge.reload import Reloader
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.socket_telemetry import SocketTelemetry
@@ -51,6 +50,7 @@ from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkError, LinkState
+from tidewire.platform.reload import Reloader
 from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:

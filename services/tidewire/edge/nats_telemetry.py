@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidewire.edge.link_metrics import link_metrics
 from tidewire.platform.metrics import Counter, Histogram, Registry, metrics_of
+from tidewire.platform.nats_metrics import link_metrics
 
 if TYPE_CHECKING:
     from tidewire.platform.nats_link import NatsLink

@@ -15,8 +15,9 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 def json_schema(config_type: type[msgspec.Struct]) -> dict[str, Any]:
     """The schema of the configuration file that `decode(config_type, ...)` takes.
 
-    Unknown keys are refused, a setting that does not work yet allows only its default, and a secret `x` may also be
-    given as `x_file`. Rules between fields (`checks`) are not in it.
+    Unknown keys are refused, those of other processes in the same file may hold anything, a setting that does not
+    work yet allows only its default, and a secret `x` may also be given as `x_file`. Rules between fields (`checks`)
+    are not in it.
     """
     (root,), components = msgspec.json.schema_components(
         [config_type], schema_hook=_custom_type, ref_template="#/$defs/{name}"
@@ -24,6 +25,7 @@ def json_schema(config_type: type[msgspec.Struct]) -> dict[str, Any]:
     structs = _structs(config_type, {})
     for name, component in components.items():
         _complete(component, settings_of(structs[name]))
+        component["properties"] |= dict.fromkeys(getattr(structs[name], "others", ()), True)
     return {"$schema": _DIALECT, "title": "Tidewire configuration", **root, "$defs": components}
 
 

@@ -7,16 +7,30 @@ offsets of its channels: they grow, and are not dense. What it has stored, JetSt
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 LAYOUT: Final = 1
 """The version of everything in this module, stored in the cluster: a process that knows another one refuses to start."""
 META_BUCKET: Final = "TW_META"
 """The key-value bucket that holds what all processes must agree on (`tidewire migrate` makes it)."""
+META_STREAM: Final = f"KV_{META_BUCKET}"
+"""The stream behind the bucket."""
+META_SUBJECT: Final = f"$KV.{META_BUCKET}"
 GENERATION: Final = "tw_gen"
-"""Of a stream's metadata: how often it was said to begin a new life, as a decimal number; absent = 0."""
+"""Of a stream's metadata: the life that it was said to begin, as a decimal number that grows; absent = 0.
+
+It holds the milliseconds since 1970 of when that was said: a counter that was restored with its stream would give an
+epoch a second time.
+"""
+LEFT: Final = "tw_left"
+"""Of a stream's metadata: namespaces that it held once, separated by spaces. One that comes back begins a new generation:
+what was published to it meanwhile is not in this stream, and nothing there would show it."""
 
 EPOCH_BYTES: Final = 6
+
+_NAME: Final = re.compile(r"TW_([-a-z0-9]+)_(0|[1-9][0-9]*)")
+_CAPTURED: Final = re.compile(r"tw\.in\.[0-9]+\.([-a-zA-Z0-9_]+)\.>")
 
 
 def stream_name(profile: str, partition: int) -> str:
@@ -24,9 +38,26 @@ def stream_name(profile: str, partition: int) -> str:
     return f"TW_{profile}_{partition}"
 
 
+def parts_of(stream: str) -> tuple[str, int] | None:
+    """Return profile and partition of a stream's name; None where it is not one of ours."""
+    found = _NAME.fullmatch(stream)
+    return None if found is None else (found[1], int(found[2]))
+
+
 def captured(namespace: str, partition: int) -> str:
     """Return `tw.in.<p>.<namespace>.>`, what the stream takes of a namespace (`_`: channels without one)."""
     return f"tw.in.{partition}.{namespace}.>"
+
+
+def namespace_of(subject: str) -> str | None:
+    """Return the namespace of what `captured` returned; None for any other subject."""
+    found = _CAPTURED.fullmatch(subject)
+    return None if found is None else found[1]
+
+
+def vacant(profile: str, partition: int) -> str:
+    """Return what a stream takes that holds no namespace any more: JetStream wants a subject, and nobody publishes here."""
+    return f"tw.in.{partition}._tw.vacant.{profile}"
 
 
 def republish(partition: int) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Final
 _NATS_ONLY: Final = "there is no HTTP or gRPC API: backends publish and give orders over NATS"
 _NO_PROXY: Final = "no proxies yet: tokens say who may do what, and rpc is answered over NATS"
 _PRESENCE: Final = "not yet: it comes with the presence service"
-_HISTORY: Final = "not yet: it comes with the history service"
+_META_TTL: Final = "positions are those of the streams and do not expire: see storage.profiles"
 _WEBSOCKET_ONLY: Final = "WebSocket is the only transport"
 
 TOP: Final = {
@@ -55,8 +55,8 @@ CLIENT: Final = {
     "rate_limit": "here it is client.command_rate_limit, for all commands of a connection together",
     "user_id_http_header": "show a token in the header Authorization, or in a cookie: here it is client.token.cookie",
     "presence_update_interval": _PRESENCE,
-    "history_max_publication_limit": _HISTORY,
-    "recovery_max_publication_limit": _HISTORY,
+    "history_max_publication_limit": "here it is channel.namespaces[].history_max_publication_limit",
+    "recovery_max_publication_limit": "here it is channel.namespaces[].recovery_max_publication_limit",
     "allowed_delta_types": "here it is channel.namespaces[].allowed_delta_types",
 }
 PERSONAL_CHANNEL: Final = {
@@ -86,12 +86,12 @@ CHANNEL: Final = {
     "namespace_boundary": "it is always :",
     "user_boundary": "it is always #",
     "user_separator": "it is always a comma",
-    "history_meta_ttl": _HISTORY,
+    "history_meta_ttl": _META_TTL,
     "proxy": _NO_PROXY,
 }
 CHANNEL_OPTIONS: Final = {
     "batch_flush_latest": "here it is channel.namespaces[].conflate, for publications with a key",
-    "history_meta_ttl": _HISTORY,
+    "history_meta_ttl": _META_TTL,
     **{
         f"{event}_proxy_{what}": _NO_PROXY
         for event in ("subscribe", "publish", "sub_refresh", "subscribe_stream")

@@ -13,8 +13,16 @@ DEFAULT_PROFILE: Final = "default"
 LEAST_MESSAGES: Final = 100
 
 
+def window_is_within_age(profile: StorageProfile) -> Iterator[Problem]:
+    """JetStream refuses to remember ids for longer than their publications."""
+    if profile.duplicate_window > profile.max_age:
+        yield Problem("duplicate_window", "may not be longer than max_age")
+
+
 class StorageProfile(Section, frozen=True, kw_only=True):
     """What the streams of a profile promise. `tidewire migrate` makes them so; a change takes effect by it."""
+
+    checks = (window_is_within_age,)
 
     name: Annotated[
         str,

@@ -117,6 +117,22 @@ class LinkListener(Protocol):
         """
 
 
+class DeafListener:
+    """Implements LinkListener for who only asks questions: they fail by themselves."""
+
+    def link_away(self) -> None:
+        """Questions that were asked have failed."""
+
+    def link_back(self) -> None:
+        """New ones can be asked."""
+
+    def chunk_end(self) -> None:
+        """Nothing is fanned out."""
+
+    def link_error(self, kind: str) -> None:
+        """A refusal is found in `last_error`."""
+
+
 class RawSubscription:
     """One subscription that the link's own parser serves: its callback and the line that asks for it."""
 

@@ -56,6 +56,7 @@ def never_thirteen(example: Example) -> Iterator[Problem]:
 
 class Example(Section, frozen=True, kw_only=True):
     checks = (names_differ, never_thirteen)
+    others = frozenset({"neighbour"})
 
     number: int = 0
     flag: bool = False
@@ -142,6 +143,15 @@ def test_an_unknown_name_without_a_close_one_is_just_unknown() -> None:
 def test_a_name_from_elsewhere_has_its_hint_and_no_suggestion() -> None:
     """The hint is certain, likeness is a guess."""
     assert problems({"limits": {"hihg": 1}}) == ["limits.hihg: unknown setting; here it is limits.high"]
+
+
+def test_settings_of_other_processes_are_passed_over_at_the_top_alone() -> None:
+    """They may be anything: their own process checks them."""
+    assert decode(Example, {"number": 2, "neighbour": {"port": "x"}}) == Example(number=2)
+    assert problems({"neighbours": 1, "limits": {"neighbour": 1}}) == [
+        "neighbours: unknown setting",
+        "limits.neighbour: unknown setting",
+    ]
 
 
 def test_a_name_that_is_no_text_is_refused() -> None:

@@ -15,6 +15,8 @@ class Part(Section, frozen=True, kw_only=True):
 
 
 class Whole(Section, frozen=True, kw_only=True):
+    others = frozenset({"neighbour"})
+
     port: Annotated[int, Meta(ge=1, le=9, description="A port.")] = 5
     pause: Annotated[Duration, Meta(description="A pause.", extra={"at_least": "1s", "below": "4s"})] = (
         duration("2s")
@@ -40,6 +42,7 @@ def validator() -> Draft202012Validator:
         {"port": 9, "pause": "3s", "key": "k", "part": {"name": "ab"}, "parts": [{"name": "cd"}]},
         {"pause": 3.5, "later": False},
         {"key_file": "some/file"},
+        {"neighbour": {"port": "x"}},
     ],
 )
 def test_what_the_loader_takes_is_valid(validator: Draft202012Validator, good: object) -> None:

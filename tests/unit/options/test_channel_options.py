@@ -8,24 +8,15 @@ from tests.support.config import KEY, problems
 from tidewire.edge.config import ChannelOptions, EdgeConfig
 from tidewire.kernel.config import decode
 from tidewire.kernel.config_fields import settings_of
+from tidewire.options.channel_options import POSITIONED
 
 NOT_YET = {
     "presence": True,
     "join_leave": True,
     "force_push_join_leave": True,
-    "history_size": 10,
-    "history_ttl": "60s",
-    "allow_history_for_client": True,
-    "allow_history_for_subscriber": True,
-    "allow_history_for_anonymous": True,
     "allow_presence_for_client": True,
     "allow_presence_for_subscriber": True,
     "allow_presence_for_anonymous": True,
-    "allow_positioning": True,
-    "force_positioning": True,
-    "allow_recovery": True,
-    "force_recovery": True,
-    "force_recovery_mode": "cache",
 }
 
 BATCH_FLUSH_LATEST = (
@@ -117,12 +108,49 @@ def test_a_good_pattern_passes() -> None:
             {**KEY, "channel": {"without_namespace": {"allowed_delta_types": ["xdelta"]}}},
             "channel.without_namespace.allowed_delta_types[0]: expected one of fossil, got 'xdelta'",
         ),
+        (
+            {**KEY, "channel": {"without_namespace": {"history_size": 10}}},
+            "channel.without_namespace.history_ttl: history needs history_size and history_ttl",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"history_ttl": "1m"}}},
+            "channel.without_namespace.history_size: history needs history_size and history_ttl",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"history_max_publication_limit": 0}}},
+            "channel.without_namespace.history_max_publication_limit: expected int >= 1",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"recovery_max_publication_limit": 10_001}}},
+            "channel.without_namespace.recovery_max_publication_limit: expected int <= 10000",
+        ),
+        (
+            {**KEY, "channel": {"without_namespace": {"force_recovery_mode": "both"}}},
+            "channel.without_namespace.force_recovery_mode: expected one of stream, cache, got 'both'",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_rules_are_checked(config: Mapping[str, object], line: str) -> None:
     """Limits of channels, each with the path of its setting."""
     assert line in problems(config)
+
+
+@pytest.mark.parametrize("name", POSITIONED)
+@pytest.mark.parametrize("bounds", [{}, {"history_size": 10}, {"history_ttl": "1m"}])
+def test_positions_need_history(name: str, bounds: Mapping[str, object]) -> None:
+    """Half a history is none."""
+    namespace = {"name": "chat", name: True, **bounds}
+    lines = problems({**KEY, "channel": {"namespaces": [namespace]}})
+    assert f"channel.namespaces[0].{name}: needs history: history_size and history_ttl" in lines
+
+
+def test_histories_are_on_where_both_bounds_are_given() -> None:
+    """And the rest of the options then mean something."""
+    options = {"history_size": 1, "history_ttl": "1s", **dict.fromkeys(POSITIONED, True)}
+    config = decode(EdgeConfig, {**KEY, "channel": {"namespaces": [{"name": "chat", **options}]}})
+    assert config.channel.namespaces[0].has_history
+    assert not config.channel.without_namespace.has_history
 
 
 def test_wildcards_and_filters_go_with_everything_else() -> None:

@@ -104,6 +104,18 @@ def test_unknown_variables_are_problems() -> None:
     ]
 
 
+def test_variables_of_other_processes_in_the_same_file_are_passed_over(file: Path) -> None:
+    """They share the environment as they share the file; a name that only begins alike is none of theirs."""
+
+    class Shared(Example, frozen=True, kw_only=True):
+        others = frozenset({"far_end"})
+
+    file.write_text("far_end: {port: 7}\nnumber: 3\n")
+    assert load(Shared, file, {"TIDEWIRE_FAR_END_PORT": "8"}).number == 3
+    with pytest.raises(ConfigError, match="TIDEWIRE_FAR_ENDING: unknown variable"):
+        load(Shared, None, {"TIDEWIRE_FAR_ENDING": "8"})
+
+
 def test_problems_of_all_places_come_together(file: Path) -> None:
     """Environment, secret files and the file itself, in one run."""
     file.write_text("numbr: 1\nflag: 7\nlogin: {password_file: gone, keys: [{kid: 1}]}\n")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from tidewire.kernel.config import ConfigError, Problem
+from tidewire.kernel.config import ConfigError, Problem, Section
 from tidewire.kernel.config_changes import Change, changes, fingerprint
 from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge
@@ -14,11 +14,8 @@ from tidewire.platform.metrics import Counter, Gauge
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from tidewire.edge.config import EdgeConfig
-
-    Load = Callable[[], EdgeConfig]
-    Apply = Callable[[EdgeConfig], None]
-    Renew = Callable[[], Sequence[str]]
+C = TypeVar("C", bound=Section)
+Renew = Callable[[], Sequence[str]]
 
 PAUSE = 1.0
 """Seconds between the end of one reload and the start of the next."""
@@ -30,17 +27,17 @@ OUTCOMES = ("done", "unchanged", "refused")
 class _Reading(NamedTuple):
     """A good configuration, and how it differs from the one in force."""
 
-    config: EdgeConfig
+    config: Any
     changes: tuple[Change, ...]
     fingerprint: str
     renew: Renew
 
 
-def _nothing(_config: EdgeConfig) -> Renew:
+def _nothing(_config: Section) -> Renew:
     return tuple
 
 
-class Reloader:
+class Reloader(Generic[C]):
     """Holds the configuration in force, and replaces it on request.
 
     However many requests come, one reload runs, one waits, and they are `PAUSE` seconds apart. `load` reads and checks
@@ -51,12 +48,12 @@ class Reloader:
 
     def __init__(
         self,
-        config: EdgeConfig,
-        load: Load,
-        apply: Apply,
+        config: C,
+        load: Callable[[], C],
+        apply: Callable[[C], None],
         log: FilteringBoundLogger,
         wall: Callable[[], float],
-        read_files: Callable[[EdgeConfig], Renew] = _nothing,
+        read_files: Callable[[C], Renew] = _nothing,
     ) -> None:
         self.config = config
         self._load = load
@@ -98,7 +95,7 @@ class Reloader:
             Gauge(
                 "tidewire_config_info",
                 "Always 1; the label is a hash of all settings in force that a reload can change, secrets left out: "
-                "edges with equal ones agree.",
+                "processes of a kind with equal ones agree.",
                 lambda: {(self._fingerprint,): 1.0},
                 ["hash"],
                 Merge.MAX,
@@ -135,7 +132,7 @@ class Reloader:
             self._judge(await asyncio.to_thread(self._read))
         except ConfigError as error:
             self._refuse(error.problems)
-        except Exception:  # noqa: BLE001 - a mistake of ours must not cost the edge its clients
+        except Exception:  # noqa: BLE001 - a mistake of ours must not cost a process its clients
             self._log.exception("config.reload_failed")
             self._count("refused")
 

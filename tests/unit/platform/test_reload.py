@@ -19,16 +19,16 @@ from tests.support.certificates import write_certificate
 from tests.support.edges import merged
 from tests.support.keys import pem
 from tests.support.wait import eventually
-from tidewire.edge import app, reload
+from tidewire.edge import app
 from tidewire.edge.app import Edge
 from tidewire.edge.config import EdgeConfig
 from tidewire.edge.policies.key_cache import KeyCache, KeySource
 from tidewire.edge.policies.tokens import TokenVerifier
-from tidewire.edge.reload import Reloader
+from tidewire.platform.reload import Reloader
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import ConfigError, Duration, Problem, Secret, decode
 from tidewire.kernel.config_fields import Setting, walk
-from tidewire.platform import logs
+from tidewire.platform import logs, reload
 from tidewire.platform.metrics import Registry
 
 PAUSE = 0.05
@@ -268,9 +268,13 @@ async def test_stop_forgets_what_waits(desk: Desk) -> None:
 
 # The edge: each setting that is said to be reloadable takes effect.
 
+HISTORY: dict[str, object] = {"history_size": 10, "history_ttl": "1m"}
 BASE: dict[str, Any] = {
     "client": {"token": {"hmac_secret_key": KEY}, "subscription_token": {"hmac_secret_key": KEY}},
-    "channel": {"namespaces": NAMESPACES, "without_namespace": {**OPEN, "allowed_delta_types": ["fossil"]}},
+    "channel": {
+        "namespaces": NAMESPACES,
+        "without_namespace": {**OPEN, **HISTORY, "allowed_delta_types": ["fossil"]},
+    },
     "websocket": {"compression": True},
 }
 OTHER_KEYS: dict[str, object] = {
@@ -297,6 +301,7 @@ OTHER_VALUES: dict[str, object] = {
     "channel.max_length": 100,
     "channel.namespaces": [{"name": "fresh"}],
     "channel.without_namespace.allowed_delta_types": [],
+    "channel.without_namespace.force_recovery_mode": "cache",
     "rpc.methods": [{"name": "add"}],
 }
 RELOADABLE = {

@@ -1,0 +1,197 @@
+"""What may be answered from a timeline: the publications to show, or what must be asked of the stream first. Pure."""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from tidewire.history.messages import Kept
+
+if TYPE_CHECKING:
+    from tidewire.history.timeline import Timeline
+
+
+class Since(NamedTuple):
+    """A position as a caller gives it."""
+
+    offset: int
+    epoch: str
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it stands before everything, in any life."""
+        return not self.offset and not self.epoch
+
+
+class Query(NamedTuple):
+    """What is read. `since` is None for the whole history."""
+
+    channel: str
+    since: Since | None
+    limit: int
+    reverse: bool
+    max_bytes: int
+    at_least: int
+    recover: bool
+
+
+class Publication(NamedTuple):
+    """One publication of an answer."""
+
+    offset: int
+    time_ns: int
+    kept: Kept
+
+
+class Answer(NamedTuple):
+    """A channel's position and some of its publications."""
+
+    offset: int
+    epoch: str
+    publications: Sequence[Publication]
+    outcome: Outcome
+
+
+class Outcome(enum.Enum):
+    """How a read ends; the names are those of the protocol."""
+
+    COMPLETE = 1
+    MORE = 2
+    TRIMMED = 3
+    OTHER_EPOCH = 4
+    TOO_MANY = 5
+
+
+class Need(enum.Enum):
+    """What the timeline lacks. PROOF: that nothing behind the position has gone. INDEX: what is stored before it begins."""
+
+    PROOF = "proof"
+    INDEX = "index"
+
+
+class Shown(NamedTuple):
+    """The sequences of an answer, in its order, and how it ends."""
+
+    sequences: list[int]
+    outcome: Outcome
+
+
+class Window(NamedTuple):
+    """What a namespace lets be read: the newest `size` that were stored at or after `oldest_ns`."""
+
+    size: int
+    oldest_ns: int
+
+
+NOTHING_SHOWN = {outcome: Shown([], outcome) for outcome in Outcome}
+
+
+def decide(timeline: Timeline, query: Query, window: Window, *, oldest_first: bool) -> Shown | Need:
+    """Return what a query is shown. `oldest_first`: the stream loses publications of a channel in no other order."""
+    feed, since = timeline.feed, query.since
+    offset = None
+    if since is not None and not since.is_start:
+        if since.epoch != feed.epoch or since.offset > feed.heard:
+            return NOTHING_SHOWN[Outcome.OTHER_EPOCH]
+        offset = since.offset
+    if query.recover:
+        if not oldest_first:
+            return NOTHING_SHOWN[Outcome.TRIMMED]
+        return recovery(timeline, offset or 0, query.limit, window)
+    if not query.limit:
+        return NOTHING_SHOWN[Outcome.COMPLETE]
+    if query.reverse:
+        return page_back(timeline, offset, query.limit, window)
+    return page(timeline, offset, query.limit, window)
+
+
+def recovery(timeline: Timeline, since: int, limit: int, window: Window) -> Shown | Need:
+    """Return all of (since, newest], or why it is not to be had; never more than `limit`."""
+    behind = continuation(timeline, since, window)
+    if not isinstance(behind, int):
+        return behind
+    found = timeline.sequences[behind:]
+    if len(found) > limit:
+        return NOTHING_SHOWN[Outcome.TOO_MANY]
+    return Shown(found.tolist(), Outcome.COMPLETE)
+
+
+def continuation(timeline: Timeline, since: int, window: Window) -> int | Shown | Need:
+    """Return the place in the index from which on is all that was ever stored behind `since`, and can be read."""
+    trimmed = NOTHING_SHOWN[Outcome.TRIMMED]
+    if since < timeline.cut:
+        return trimmed
+    behind = bisect_right(timeline.sequences, since)
+    count = len(timeline.sequences) - behind
+    if since < timeline.floor:
+        gone = since < timeline.gone and (count >= window.size or timeline.gone_time < window.oldest_ns)
+        return trimmed if gone or since <= timeline.hopeless else Need.PROOF
+    if count > window.size or (count and min(timeline.times[behind:]) < window.oldest_ns):
+        return trimmed
+    return behind
+
+
+def page(timeline: Timeline, since: int | None, limit: int, window: Window) -> Shown | Need:
+    """Return up to `limit` publications behind `since` (None: from the oldest on), oldest first."""
+    first, certain = visible(timeline, window)
+    if since is not None:
+        behind = continuation(timeline, since, window)
+        if not isinstance(behind, int):
+            return behind
+        first = behind
+    elif not certain:
+        return Need.INDEX
+    found = timeline.sequences[first : first + limit].tolist()
+    return Shown(found, Outcome.MORE if len(timeline.sequences) - first > limit else Outcome.COMPLETE)
+
+
+def page_back(timeline: Timeline, before: int | None, limit: int, window: Window) -> Shown | Need:
+    """Return up to `limit` publications before `before` (None: from the newest on), newest first."""
+    first, certain = visible(timeline, window)
+    end = len(timeline.sequences) if before is None else bisect_left(timeline.sequences, before)
+    end = max(first, end)
+    if end - first <= limit and not certain:
+        return Need.INDEX
+    found = timeline.sequences[max(first, end - limit) : end].tolist()
+    return Shown(found[::-1], Outcome.MORE if end - first > limit else Outcome.COMPLETE)
+
+
+def visible(timeline: Timeline, window: Window) -> tuple[int, bool]:
+    """Return the place in the index of the oldest publication that can be read, and whether none is missing before it."""
+    total = len(timeline.sequences)
+    first = newest = max(0, total - window.size)
+    while first < total and timeline.times[first] < window.oldest_ns:
+        first += 1
+    certain = timeline.indexed == 0 or total >= window.size or first > newest
+    return first, certain or bool(timeline.gone and timeline.gone_time < window.oldest_ns)
+
+
+def held(timeline: Timeline, shown: Shown) -> tuple[dict[int, Publication], list[int]]:
+    """Return the publications of an answer that memory has, and the sequences of those that it lacks."""
+    found, missing = {}, []
+    for sequence in shown.sequences:
+        place = timeline.place_of(sequence)
+        kept = timeline.body(place)
+        if kept is None:
+            missing.append(sequence)
+        else:
+            found[sequence] = Publication(sequence, timeline.times[place], kept)
+    return found, missing
+
+
+def answer(timeline: Timeline, query: Query, shown: Shown, publications: Mapping[int, Publication]) -> Answer:
+    """Return the answer within `max_bytes`: a page ends there, after its first publication, and a recovery is none."""
+    taken: list[Publication] = []
+    size, outcome = 0, shown.outcome
+    for sequence in shown.sequences:
+        publication = publications[sequence]
+        size += len(publication.kept.data) + len(publication.kept.header)
+        if size > query.max_bytes and (taken or query.recover):
+            outcome = Outcome.TOO_MANY if query.recover else Outcome.MORE
+            break
+        taken.append(publication)
+    if outcome is Outcome.TOO_MANY:
+        taken = []
+    return Answer(timeline.newest, timeline.feed.epoch, taken, outcome)

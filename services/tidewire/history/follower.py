@@ -1,0 +1,305 @@
+"""Follows one stream: hears what it publishes, finds what was not heard, and notices when it is not the stream it was."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from tidewire.history.feed import MOST_MISSING, Facts, Feed, Life
+from tidewire.history.messages import Message
+from tidewire.history.ports import StoreAway
+from tidewire.history.records import (
+    ABSENT,
+    Purges,
+    Record,
+    Records,
+    notes_of,
+    purges_of,
+    went_back,
+    with_note,
+)
+from tidewire.history.timeline import Timeline
+from tidewire.kernel.streams import epoch_of
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from tidewire.history.cache import Cache
+    from tidewire.history.namespaces import Namespace, Namespaces
+    from tidewire.history.ports import Metrics, Notebook, Store
+    from tidewire.kernel.clock import Clock
+
+REPAIR_AT_ONCE: Final = 128
+NOTE_SECONDS: Final = 5.0
+WRITE_TRIES: Final = 8
+CONFIRM_SECONDS: Final = 3.0
+"""How long a stream must look like an older one before its epoch is changed."""
+ON_ITS_WAY: Final = 0.1
+"""Seconds that a publication may be on its way to us after its stream said that it is stored."""
+
+
+class Follower:
+    """One stream and its timelines. `namespaces` may change at any time."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        namespaces: Namespaces,
+        cache: Cache,
+        store: Store,
+        notebook: Notebook,
+        metrics: Metrics,
+        log: FilteringBoundLogger,
+        clock: Clock,
+    ) -> None:
+        self.feed = feed
+        self.namespaces = namespaces
+        self.purges = Purges()
+        self.problem = "it was not looked at yet"
+        """Why it cannot be served; "" where it can."""
+        self._cache = cache
+        self._store = store
+        self._notebook = notebook
+        self._metrics = metrics
+        self._log = log.bind(stream=feed.stream)
+        self._clock = clock
+        self._verified = False
+        """Whether the notes were compared with the stream since the last time that it was out of sight."""
+        self._suspected_at = math.inf
+        self._claimed = 0
+        """The greatest position of this life that an edge holds beyond what was heard."""
+        self._nonce = ABSENT
+        self._purges_revision = 0
+        self._noted_at = -NOTE_SECONDS
+
+    # ------------------------------------------------------------------ live
+    def hear(self, message: Message) -> bool:
+        """Take a publication of the stream; return whether it says that the stream should be looked at now."""
+        feed = self.feed
+        if not feed.epoch:
+            return False
+        if message.sequence <= feed.heard:
+            return feed.is_other(message)
+        ready = feed.take(message)
+        self._apply_all(ready)
+        return not ready
+
+    def doubt(self) -> None:
+        """The stream was out of sight."""
+        self._verified = False
+        self.feed.doubt()
+
+    def claim(self, sequence: int) -> None:
+        """An edge has seen a publication of this life that the stream does not have: it went back, unless it comes yet."""
+        self._claimed = max(self._claimed, sequence)
+
+    def line(self, key: bytes) -> Timeline:
+        """Return a new timeline for a channel without one: nothing of it was stored since the feed's floor."""
+        floor = self.feed.floor
+        timeline = Timeline(self.feed, floor, self.feed.heard)
+        timeline.hopeless = max(-1, self.purges.through(key.decode()) - 1)
+        return timeline
+
+    def _apply_all(self, messages: list[Message]) -> None:
+        for message in messages:
+            self._apply(message)
+
+    def _apply(self, message: Message) -> None:
+        key = message.key
+        namespace = self.namespaces.of_key(key)
+        timeline = self._cache.get(key)
+        if namespace is None or namespace.profile != self.feed.profile:
+            self._metrics.dropped("no_history")
+            return
+        if timeline is None:
+            if not self.namespaces.is_channel(key):
+                self._metrics.dropped("wildcard" if b"*" in key or b">" in key else "no_channel")
+                return
+            timeline = self._unseen(key, message)
+            self._cache.insert(key, timeline)
+        self._metrics.heard(self.feed.profile)
+        timeline.append(
+            message.sequence,
+            message.last,
+            message.time_ns,
+            message.kept,
+            oldest_first=namespace.oldest_first,
+        )
+        self._finish(key, timeline, namespace)
+
+    def _unseen(self, key: bytes, message: Message) -> Timeline:
+        timeline = self.line(key)
+        # The feed has heard this message already, and the timeline has not.
+        timeline.newest = message.sequence - 1
+        return timeline
+
+    def _finish(self, key: bytes, timeline: Timeline, namespace: Namespace) -> None:
+        timeline.keep(namespace.size)
+        if namespace.own_ttl:
+            timeline.drop_bodies()
+        self._cache.used(key, timeline)
+
+    # ------------------------------------------------------------------ looking at the stream
+    async def look(self, records: Records) -> None:
+        """Compare what is held with the stream and with what is noted of it. Raises StoreAway; then nothing is served."""
+        stream, asked_at, heard = self.feed.stream, self._clock.monotonic(), self.feed.heard
+        facts = await self._store.facts(stream)
+        if facts is None:
+            self.problem = "there is no such stream: run `tidewire migrate`"
+            self.feed.doubt()
+            return
+        nonce = await self._nonce_now(records.get(f"nonce.{stream}", ABSENT))
+        life = Life(facts.created, facts.generation, nonce.value.decode(errors="replace"))
+        if life != self.feed.life:
+            self._begin(life, facts)
+            heard = 0
+        notes = records.get(f"notes.{stream}", ABSENT)
+        reason = await self._went_back(heard, facts, notes)
+        if reason:
+            await self._suspect(nonce, reason)
+            return
+        self._suspected_at = math.inf
+        await self._take_purges(records.get(f"purges.{stream}", ABSENT), facts)
+        if not self.feed.proven(facts.last, asked_at):
+            await self._catch_up(facts, asked_at)
+        self.problem = ""
+        await self._note(facts, notes)
+
+    async def _nonce_now(self, seen: Record) -> Record:
+        """Return the nonce. A replica of the bucket that lags must not bring an old life back."""
+        if seen.revision != self._nonce.revision:
+            self._nonce = await self._notebook.read(f"nonce.{self.feed.stream}")
+        return self._nonce
+
+    def _begin(self, life: Life, facts: Facts) -> None:
+        before = self.feed.life
+        epoch = epoch_of(self.feed.stream, life.created, life.generation, life.nonce)
+        reason = _why(before, life)
+        self._cache.drop(self.feed)
+        self.feed.begin(life, epoch, facts.last, facts.last_time_ns)
+        self.purges = Purges()
+        self._purges_revision = self._claimed = 0
+        self._verified = False
+        self._metrics.life_changed(reason)
+        if before is not None:
+            self._log.warning("history.epoch_changed", reason=reason, epoch=epoch)
+
+    async def _went_back(self, heard: int, facts: Facts, record: Record) -> str:
+        notes = notes_of(record, self.feed.epoch)
+        reason = went_back(max(heard, self._claimed), facts, notes)
+        if reason or self._verified:
+            return reason
+        for sequence, time_ns in reversed(notes):
+            found = (await self._store.fetch(self.feed.stream, [sequence])).get(sequence)
+            if found is not None:
+                reason = "" if found.time_ns == time_ns else f"another publication is at {sequence}"
+                break
+        self._verified = not reason
+        return reason
+
+    async def _suspect(self, nonce: Record, reason: str) -> None:
+        """Serve nothing; and when it stays so, act: a leader that was just elected may not know its own end yet."""
+        self.doubt()
+        self.problem = f"the stream went back: {reason}"
+        self._suspected_at = min(self._suspected_at, self._clock.monotonic())
+        if self._clock.monotonic() - self._suspected_at < CONFIRM_SECONDS:
+            return
+        # The epoch changes on every replica: the next look, here as elsewhere, finds the nonce.
+        key, value = f"nonce.{self.feed.stream}", secrets.token_hex(8).encode()
+        if await self._notebook.write(key, value, nonce.revision):
+            cure = "tidewire migrate --new-generation"
+            self._log.error("history.stream_went_back", problem=reason, cure=cure)
+
+    async def _catch_up(self, facts: Facts, asked_at: float) -> None:
+        """Hear what is stored and was not heard: it may be on its way, or was missed."""
+        await asyncio.sleep(ON_ITS_WAY)
+        if self.feed.proven(facts.last, asked_at):
+            return
+        if facts.last - self.feed.heard > MOST_MISSING:
+            self._metrics.repaired("too_many", facts.last - self.feed.heard)
+            self._cache.drop(self.feed)
+            self.feed.restart(facts.last, facts.last_time_ns)
+        while self.feed.heard < facts.last:
+            await self._repair(min(facts.last, self.feed.heard + REPAIR_AT_ONCE))
+        self.feed.proven(facts.last, asked_at)
+
+    async def _repair(self, until: int) -> None:
+        epoch, wanted = self.feed.epoch, range(self.feed.heard + 1, until + 1)
+        found = await self._store.fetch(self.feed.stream, wanted)
+        for sequence in wanted:
+            if epoch != self.feed.epoch or sequence != self.feed.heard + 1:
+                continue  # heard meanwhile
+            message = found.get(sequence)
+            if message is not None:
+                self._metrics.repaired("found")
+                self._apply_all(self.feed.take(message))
+            else:
+                self._metrics.repaired("gone")
+                for timeline in self._cache.of(self.feed):
+                    timeline.uncertain_through(sequence)
+                self._apply_all(self.feed.skip(sequence))
+
+    async def _take_purges(self, record: Record, facts: Facts) -> None:
+        if record.revision < self._purges_revision:
+            return  # from a replica of the bucket that lags
+        self._purges_revision = record.revision
+        purges = purges_of(record, self.feed.epoch, facts.last)
+        if purges.limit != facts.limit:
+            limited = purges.with_limit(facts.limit, facts.last)
+            if not await self._notebook.write(
+                f"purges.{self.feed.stream}",
+                msgspec.json.encode(limited),
+                record.revision,
+                self.feed.epoch,
+            ):
+                return  # somebody else did, or purged: the next look will tell
+            purges = limited
+        new = purges.count - self.purges.count
+        if new > len(purges.recent):
+            self._cache.drop(self.feed)
+            self.feed.restart(self.feed.heard, self.feed.newest_time_ns)
+        self.purges = purges
+        for subject, through in purges.recent[-new:] if 0 < new <= len(purges.recent) else ():
+            self.lose(subject.encode(), through)
+
+    async def note_purge(self, key: bytes, through: int) -> None:
+        """Tell every replica, and those to come, that a channel is purged: before it is, so that no proof is wrong.
+
+        Raises StoreAway.
+        """
+        name = f"purges.{self.feed.stream}"
+        for _ in range(WRITE_TRIES):
+            record = await self._notebook.read(name)
+            noted = purges_of(record, self.feed.epoch, through).with_purge(key.decode(), through)
+            if await self._notebook.write(name, msgspec.json.encode(noted), record.revision, self.feed.epoch):
+                return
+        raise StoreAway("others write about the same stream all the time")
+
+    def lose(self, key: bytes, through: int) -> None:
+        """A channel was purged."""
+        timeline = self._cache.get(key)
+        if timeline is not None:
+            timeline.lose_through(through)
+            self._cache.used(key, timeline)
+
+    async def _note(self, facts: Facts, record: Record) -> None:
+        now = self._clock.monotonic()
+        if now - self._noted_at < NOTE_SECONDS:
+            return
+        notes = with_note(notes_of(record, self.feed.epoch), facts.last, facts.last_time_ns)
+        if notes is not None:
+            key = f"notes.{self.feed.stream}"
+            await self._notebook.write(key, msgspec.json.encode(notes), record.revision, self.feed.epoch)
+        self._noted_at = now
+
+
+def _why(before: Life | None, life: Life) -> str:
+    if before is None:
+        return "start"
+    if before.nonce != life.nonce and life.nonce:
+        return "went_back"
+    return "generation" if before.generation != life.generation else "elsewhere"

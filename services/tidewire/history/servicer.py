@@ -1,0 +1,91 @@
+"""The gRPC service: its messages into queries, and answers into its messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tidewire.history.answers import Answer, Query, Since
+from tidewire.kernel import errors
+from tidewire.kernel.call_errors import refusal
+from tidewire.platform import rpc_library as _grpc_first  # noqa: F401 - before the generated code, which imports gRPC
+from tidewire.platform.rpc_server import Service
+from tidewire.rpc.history.v1 import history_pb2 as pb
+from tidewire.rpc.history.v1 import history_pb2_grpc as generated
+
+if TYPE_CHECKING:
+    from tidewire.history.reader import Reader
+
+NAME: Final = "tidewire.rpc.history.v1.History"
+MOST_POSITIONS: Final = 1_000
+MOST_PUBLICATIONS: Final = 10_000
+MOST_BYTES: Final = 2 << 20
+"""Of data and headers in one answer, below the size of a gRPC message; what a request with 0 gets."""
+
+
+class HistoryServicer:
+    """Implements `tidewire.rpc.history.v1.History`; what goes wrong is a CallError."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def service(self) -> Service:
+        """Return what a server takes."""
+        return Service(NAME, self._add)
+
+    def _add(self, server: Any) -> None:  # noqa: ANN401 - gRPC's server
+        generated.add_HistoryServicer_to_server(self, server)  # type: ignore[no-untyped-call] # generated
+
+    async def Read(self, request: pb.ReadRequest, _context: object) -> pb.ReadReply:  # noqa: N802 - the method's name
+        """Publications of a channel, and its position."""
+        answer = await self._reader.read(query_of(request))
+        publications = [
+            pb.Publication(
+                offset=each.offset, data=each.kept.data, headers=each.kept.header, time_ns=each.time_ns
+            )
+            for each in answer.publications
+        ]
+        outcome: Any = answer.outcome.value
+        return pb.ReadReply(top=_top(answer), publications=publications, outcome=outcome)
+
+    async def Position(self, request: pb.PositionRequest, _context: object) -> pb.PositionReply:  # noqa: N802 - as above
+        """Where channels stand."""
+        if len(request.channels) > MOST_POSITIONS:
+            raise refusal(errors.BAD_REQUEST.saying(f"more than {MOST_POSITIONS} channels"))
+        found = await self._reader.positions(request.channels)
+        return pb.PositionReply(
+            positions=[
+                pb.ChannelPosition(problem=each)
+                if isinstance(each, str)
+                else pb.ChannelPosition(top=pb.StreamPosition(offset=each[0], epoch=each[1]))
+                for each in found
+            ]
+        )
+
+    async def Purge(self, request: pb.PurgeRequest, _context: object) -> pb.PurgeReply:  # noqa: N802 - as above
+        """Drop what a channel has kept."""
+        return pb.PurgeReply(purged=await self._reader.purge(request.channel))
+
+    async def Stats(self, request: pb.StatsRequest, _context: object) -> pb.StatsReply:  # noqa: N802 - as above
+        """How much a channel has kept."""
+        answer, publications, first = await self._reader.stats(request.channel)
+        return pb.StatsReply(top=_top(answer), publications=publications, first_offset=first)
+
+
+def query_of(request: pb.ReadRequest) -> Query:
+    """Return what a request asks for. Raises CallError."""
+    if request.recover and request.reverse:
+        raise refusal(errors.BAD_REQUEST.saying("a recovery is not read in reverse"))
+    since = Since(request.since.offset, request.since.epoch) if request.HasField("since") else None
+    return Query(
+        request.channel,
+        since,
+        min(request.limit, MOST_PUBLICATIONS),
+        request.reverse,
+        min(request.max_bytes or MOST_BYTES, MOST_BYTES),
+        request.at_least,
+        request.recover,
+    )
+
+
+def _top(answer: Answer) -> pb.StreamPosition:
+    return pb.StreamPosition(offset=answer.offset, epoch=answer.epoch)

@@ -1,0 +1,209 @@
+"""What is known of one channel's publications, and how far back it is proven. Pure.
+
+Sequences are those of the channel's stream. What is held is a suffix of the channel: an index (sequences and times), and of
+its newest part the publications themselves. Four numbers say what the index is worth; `heard` is how far the stream was
+followed, the same for all its channels:
+
+- `floor`: whatever was *ever* stored in (floor, heard] is in the index. Only that proves a recovery.
+- `indexed`: whatever is *still* stored in (indexed, heard] is in the index.
+- `cut`: the newest publication that is known to have gone for good: who is below it has missed something.
+- `hopeless`: from there and from below nothing can be proven by the stream either: it could not, or was purged.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tidewire.history.messages import Kept, Message
+
+if TYPE_CHECKING:
+    from tidewire.history.feed import Feed
+
+FIXED_COST = 640
+"""Bytes of a channel without publications: the object, its arrays and its place in the cache, measured."""
+INDEX_COST = 16
+BODY_COST = 130
+"""Bytes of a publication in memory beside its data and headers."""
+SLACK = 8
+"""The index may exceed the namespace's size by one part in so many, so that it is not cut at every publication."""
+
+
+class Timeline:
+    """One channel. `newest` is its position: its newest publication, or where the stream stood when it had none."""
+
+    __slots__ = (
+        "bodies",
+        "body_bytes",
+        "cut",
+        "feed",
+        "floor",
+        "gone",
+        "gone_time",
+        "hopeless",
+        "indexed",
+        "newest",
+        "pins",
+        "sequences",
+        "times",
+    )
+
+    def __init__(self, feed: Feed, floor: int, newest: int) -> None:
+        self.feed = feed
+        self.floor = self.indexed = floor
+        self.newest = newest
+        self.cut = 0
+        self.hopeless = -1
+        self.gone = 0
+        """The newest publication that was in the index once, and the time of it."""
+        self.gone_time = 0
+        self.pins = 0
+        """How many read it just now: it stays."""
+        self.sequences = array("Q")
+        self.times = array("q")
+        self.bodies: list[Kept] = []
+        self.body_bytes = 0
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it takes, about."""
+        return FIXED_COST + INDEX_COST * len(self.sequences) + BODY_COST * len(self.bodies) + self.body_bytes
+
+    # ------------------------------------------------------------------ what becomes known
+    def append(
+        self, sequence: int, last: int | None, time_ns: int, kept: Kept, *, oldest_first: bool
+    ) -> None:
+        """Take the next publication. `last` is the one before it that was still stored (0: none; None: not told).
+
+        `oldest_first`: the stream loses publications of a channel in no other order.
+        """
+        if last is not None:
+            self._compare(last, oldest_first=oldest_first)
+        self.sequences.append(sequence)
+        self.times.append(time_ns)
+        self.newest = sequence
+        self.bodies.append(kept)
+        self.body_bytes += _size(kept)
+
+    def _compare(self, last: int, *, oldest_first: bool) -> None:
+        """Hold what the stream says of the publication before the next one against the index."""
+        known = self.sequences[-1] if self.sequences else 0
+        if last == known and known:
+            return
+        if last < known:
+            self._lose_newest(last, oldest_first=oldest_first)
+        elif last > self.indexed:
+            # There was one that was never heard: whatever is held ends before it.
+            self._drop_index(len(self.sequences))
+            self.indexed = last
+            self.floor = last if oldest_first else max(self.floor, self.newest, last)
+            return
+        if self.sequences:
+            return
+        # The one before is stored and not in the index. Where it is, nothing behind it has gone: the rest is known.
+        self.indexed = last
+        if last and oldest_first:
+            self.floor = last
+
+    def _lose_newest(self, last: int, *, oldest_first: bool) -> None:
+        """Publications of the index are gone: all of it, or where they end in any order those behind `last`."""
+        if oldest_first:
+            self.lose_through(self.sequences[-1])
+            return
+        left = bisect_right(self.sequences, last)
+        lost = len(self.sequences) - left
+        self.floor = max(self.floor, self.sequences[-1])
+        self.body_bytes -= sum(map(_size, self.bodies[-lost:]))
+        del self.bodies[-lost:], self.sequences[left:], self.times[left:]
+
+    def lose_through(self, sequence: int) -> None:
+        """Whatever is at or below `sequence` is not to be had any more."""
+        self.hopeless = max(self.hopeless, min(self.floor, sequence) - 1)
+        lost = bisect_right(self.sequences, sequence)
+        if lost:
+            self.cut = self.sequences[lost - 1]
+            self._drop_index(lost, stored=False)
+        if self.indexed <= sequence:
+            self.indexed = 0
+
+    def uncertain_through(self, sequence: int) -> None:
+        """Something at or below `sequence` was never heard and is gone: of which channel, nobody knows."""
+        self.floor = max(self.floor, sequence)
+
+    def prepend(self, since: int, found: Sequence[Message], *, oldest_first: bool) -> None:
+        """Take all that the stream has in (since, indexed], oldest first.
+
+        Where publications go oldest first, none has gone that is behind one which is still there.
+        """
+        if found:
+            if len(self.bodies) == len(self.sequences):
+                bodies = [message.kept for message in found]
+                self.bodies[:0] = bodies
+                self.body_bytes += sum(map(_size, bodies))
+            self.sequences = array("Q", [message.sequence for message in found]) + self.sequences
+            self.times = array("q", [message.time_ns for message in found]) + self.times
+            if oldest_first:
+                self.floor = min(self.floor, self.sequences[0] - 1)
+        self.indexed = min(self.indexed, since)
+
+    def prove(self, since: int) -> None:
+        """Nothing of (since, floor] has ever gone, says the stream; it is in the index."""
+        if self.indexed <= since:
+            self.floor = min(self.floor, since)
+
+    # ------------------------------------------------------------------ what is forgotten
+    def keep(self, size: int) -> None:
+        """Forget what is older than the newest `size`, now and then."""
+        if len(self.sequences) > size + max(16, size // SLACK):
+            self._drop_index(len(self.sequences) - size)
+
+    def forget_bodies(self) -> None:
+        """Forget the older half of the publications, but not that they were there."""
+        self._drop_bodies((len(self.bodies) + 1) // 2)
+
+    def drop_bodies(self) -> None:
+        """Forget all publications: the stream must be asked which of them are left."""
+        self._drop_bodies(len(self.bodies))
+
+    def reindex(self, heard: int) -> None:
+        """Forget the index: what is left of it, only the stream knows."""
+        self._drop_index(len(self.sequences))
+        self.indexed = heard
+
+    def restore(self, first: int, bodies: Sequence[Kept]) -> None:
+        """Take back the publications from place `first` of the index on, if they reach those that are held."""
+        if bodies and first + len(bodies) == len(self.sequences) - len(self.bodies):
+            self.bodies[:0] = bodies
+            self.body_bytes += sum(map(_size, bodies))
+
+    def place_of(self, sequence: int) -> int:
+        """Return where a publication stands in the index, which has it."""
+        return bisect_left(self.sequences, sequence)
+
+    def body(self, place: int) -> Kept | None:
+        """Return the publication at a place of the index; None: not held."""
+        at = place - len(self.sequences) + len(self.bodies)
+        return self.bodies[at] if at >= 0 else None
+
+    def _drop_index(self, count: int, *, stored: bool = True) -> None:
+        """Forget the oldest `count`; `stored`: they may be in the stream still."""
+        if not count:
+            return
+        self._drop_bodies(count - (len(self.sequences) - len(self.bodies)))
+        self.gone, self.gone_time = self.sequences[count - 1], self.times[count - 1]
+        self.floor = max(self.floor, self.gone)
+        if stored:
+            self.indexed = max(self.indexed, self.gone)
+        del self.sequences[:count]
+        del self.times[:count]
+
+    def _drop_bodies(self, count: int) -> None:
+        if count > 0:
+            self.body_bytes -= sum(map(_size, self.bodies[:count]))
+            del self.bodies[:count]
+
+
+def _size(kept: Kept) -> int:
+    return len(kept.data) + len(kept.header)
