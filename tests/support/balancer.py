@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from random import Random
 from typing import Protocol, cast
 
 from tests.support.http import request
@@ -54,6 +55,13 @@ class Balancer:
         self._polling = asyncio.create_task(self._poll())
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, "127.0.0.1", 0, backlog=BACKLOG)
+
+    def cut(self, share: float, dice: Random) -> int:
+        """Cut about this share of the connections, and return how many."""
+        chosen = [side for side in self._sides if dice.random() < share / 2]  # each has two sides
+        for side in chosen:
+            side.abort()
+        return len(chosen)
 
     async def stop(self) -> None:
         """Stop listening and cut every connection."""

@@ -24,12 +24,12 @@ from tidewire.edge.app import Edge
 from tidewire.edge.config import EdgeConfig
 from tidewire.edge.policies.key_cache import KeyCache, KeySource
 from tidewire.edge.policies.tokens import TokenVerifier
-from tidewire.platform.reload import Reloader
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import ConfigError, Duration, Problem, Secret, decode
 from tidewire.kernel.config_fields import Setting, walk
 from tidewire.platform import logs, reload
 from tidewire.platform.metrics import Registry
+from tidewire.platform.reload import Reloader
 
 PAUSE = 0.05
 
