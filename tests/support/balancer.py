@@ -62,7 +62,6 @@ class Balancer:
             if dice is None or dice.random() < share / 2:  # each connection has two sides
                 side.abort()
 
-
     async def stop(self) -> None:
         """Stop listening and cut every connection."""
         if self._server is not None:
