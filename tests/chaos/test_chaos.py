@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from tests.chaos import faults
 from tests.chaos.story import story
 
@@ -17,6 +19,7 @@ SHORT = [
 """One of each kind; `make chaos` has them all, with ten times as many clients."""
 
 
+@pytest.mark.timeout(600)
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     """In any order: who was told that nothing is missing has everything, once and in order."""
     seed = int(os.environ.get("CHAOS_SEED", "0")) or Random().randrange(1, 1_000_000)
