@@ -44,6 +44,18 @@ def value_of(text: str) -> Any:
     return _PARSER.decode(text)
 
 
+def repeats_a_name(text: str) -> bool:
+    """Return whether an object of a JSON text has two members of one name: RFC 8259, section 4, leaves open what that means."""
+    repeated = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal repeated
+        repeated = repeated or len({name for name, _ in pairs}) < len(pairs)
+
+    json.loads(text, object_pairs_hook=look)
+    return repeated
+
+
 def depth_of(value: Any) -> int:
     """Return how many arrays and objects stand inside each other."""
     if isinstance(value, dict):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from random import Random
 from typing import Protocol, cast
 
 from tests.support.http import request
@@ -55,10 +56,11 @@ class Balancer:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, "127.0.0.1", 0, backlog=BACKLOG)
 
-    def cut(self) -> None:
-        """Cut every connection; new ones are taken."""
+    def cut(self, share: float = 1.0, dice: Random | None = None) -> None:
+        """Cut every connection, or about this share of them as the dice fall; new ones are taken."""
         for side in list(self._sides):
-            side.abort()
+            if dice is None or dice.random() < share / 2:  # each connection has two sides
+                side.abort()
 
     async def stop(self) -> None:
         """Stop listening and cut every connection."""

@@ -148,9 +148,17 @@ class DriverClient:
         tags: Tags = None,
         delta: bool = False,
         quiet: bool = False,
+        recoverable: bool = False,
     ) -> None:
-        """See SdkClient."""
-        wanted = {"token": token, "tokens": tokens, "tags": tags, "delta": delta, "quiet": quiet}
+        """See SdkClient; `recoverable`: miss nothing, and be told where that is not certain."""
+        wanted = {
+            "token": token,
+            "tokens": tokens,
+            "tags": tags,
+            "delta": delta,
+            "quiet": quiet,
+            "recoverable": recoverable,
+        }
         await self.ask("subscribe", channel=channel, **wanted)
 
     async def unsubscribe(self, channel: str) -> None:

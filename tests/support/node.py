@@ -35,11 +35,15 @@ def _version(node: str) -> int:
 
 
 class NodeClient(DriverClient):
-    """One client of the JavaScript SDK, which can also publish on its own, one publication after the other."""
+    """One client of the JavaScript SDK, which can also publish on its own."""
 
-    async def stream(self, channel: str, publisher: str, *, limit: int | None = None, pause: int = 0) -> None:
-        """Publish {publisher, sequence} one after the other, `pause` ms apart; each outcome is a `published` event."""
-        await self.ask("stream", channel=channel, publisher=publisher, limit=limit, pause=pause)
+    async def stream(
+        self, channel: str, publisher: str, *, limit: int | None = None, pause: int = 0, window: int = 1
+    ) -> None:
+        """Publish {publisher, sequence}, `pause` ms apart, at most `window` unanswered; each outcome is a `published` event."""
+        await self.ask(
+            "stream", channel=channel, publisher=publisher, limit=limit, pause=pause, window=window
+        )
 
     async def stop_streams(self) -> None:
         """End the streams, each after the publication that is under way; `stream_ended` says when."""

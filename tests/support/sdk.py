@@ -39,7 +39,8 @@ class Event(msgspec.Struct, frozen=True):
     """What the SDK reported to its application. Fields that do not belong to its kind keep their defaults.
 
     `connection` is the client id that the edge gave; `token_wanted` and `subscription_token_wanted` tell that the SDK
-    asked its application for a token; `published` is the outcome of one publication of a stream, code 0 for an ack. What
+    asked its application for a token; `published` is the outcome of one publication of a stream, code 0 for an ack. `epoch` and `offset` of a
+    `subscribed` are where the reply says that the subscription is. What
     belongs to a subscription that the server made begins with `server_`.
     """
 
@@ -55,6 +56,9 @@ class Event(msgspec.Struct, frozen=True):
     info: dict[str, Any] | None = None
     tags: dict[str, str] = {}
     offset: int = 0
+    epoch: str = ""
+    recovered: bool = False
+    was_recovering: bool = False
     left: int = 0
     publisher: str = ""
     sequence: int = 0

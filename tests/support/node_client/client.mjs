@@ -87,18 +87,25 @@ const equals = ([key, val]) => ({ key, cmp: 'eq', val });
 function watchSubscription(id, client, subscription, channel, quiet) {
   const report = (event, fields) => write({ client: id, event, channel, ...fields });
   subscription.on('subscribing', (ctx) => report('subscribing', { code: ctx.code, reason: ctx.reason }));
-  subscription.on('subscribed', () => report('subscribed', {}));
+  subscription.on('subscribed', (ctx) =>
+    report('subscribed', {
+      recovered: ctx.recovered ?? false,
+      was_recovering: ctx.wasRecovering ?? false,
+      epoch: ctx.streamPosition?.epoch ?? '',
+      offset: Number(String(ctx.streamPosition?.offset ?? 0)),
+    }),
+  );
   subscription.on('unsubscribed', (ctx) => report('unsubscribed', { code: ctx.code, reason: ctx.reason }));
   subscription.on('error', (ctx) => report('subscription_error', { type: ctx.type, ...plainError(ctx.error) }));
   if (quiet) return;
   subscription.on('publication', (ctx) => report('publication', plainPublication(client, ctx)));
 }
 
-// Publishes one after the other until stopped; what became of each is an event.
-async function stream(id, client, { channel, publisher, limit, pause }) {
+// Publishes until stopped, at most `window` (1) at a time without an answer; what became of each is an event.
+async function stream(id, client, { channel, publisher, limit, pause, window = 1 }) {
   const key = `${publisher} ${channel}`;
-  client.streams.add(key);
-  for (let sequence = 1; sequence <= (limit ?? Infinity) && client.streams.has(key); sequence += 1) {
+  const waiting = new Set();
+  const publish = async (sequence) => {
     const outcome = { client: id, event: 'published', channel, publisher, sequence };
     try {
       await client.sdk.publish(channel, encode(client, { publisher, sequence }));
@@ -106,8 +113,16 @@ async function stream(id, client, { channel, publisher, limit, pause }) {
     } catch (error) {
       write({ ...outcome, ...plainError(error) });
     }
+  };
+  client.streams.add(key);
+  for (let sequence = 1; sequence <= (limit ?? Infinity) && client.streams.has(key); sequence += 1) {
+    const outcome = publish(sequence);
+    waiting.add(outcome);
+    void outcome.then(() => waiting.delete(outcome));
+    while (waiting.size >= window) await Promise.race(waiting);
     if (pause) await new Promise((resolve) => setTimeout(resolve, pause));
   }
+  await Promise.all(waiting);
   client.streams.delete(key);
   write({ client: id, event: 'stream_ended', channel, publisher });
 }
@@ -124,13 +139,14 @@ const operations = {
   },
   connect: ({ client }) => clients.get(client).sdk.connect(),
   disconnect: ({ client }) => clients.get(client).sdk.disconnect(),
-  subscribe({ client: id, channel, token, tokens, tags, delta, quiet }) {
+  subscribe({ client: id, channel, token, tokens, tags, delta, quiet, recoverable }) {
     const client = clients.get(id);
     let subscription = client.subscriptions.get(channel);
     if (subscription === undefined) {
       const settings = {};
       if (tags) settings.tagsFilter = { op: 'and', nodes: Object.entries(tags).map(equals) };
       if (delta) settings.delta = 'fossil';
+      if (recoverable) settings.recoverable = settings.positioned = true;
       if (token) settings.token = token;
       if (tokens) settings.getToken = provider(id, client.format, 'subscription_token_wanted', tokens, { channel });
       subscription = client.sdk.newSubscription(channel, settings);

@@ -196,6 +196,7 @@ class TestDecode:
             b'{"id":1.5}',
             b'{"id":null}',
             b'{"id":1e99}',
+            b'{"id":"1","id":1}',
             b'{"id":1,"publish":[]}',
             b'{"id":1,"publish":{"channel":5}}',
             b'{"id":1,"history":{"since":1}}',
@@ -207,6 +208,10 @@ class TestDecode:
         """Types are those of the protocol: an id has 32 bits, no number is text."""
         with pytest.raises(MalformedFrame):
             JSON.decode(line)
+
+    def test_the_last_of_several_members_of_one_name_counts(self) -> None:
+        """RFC 8259, section 4, leaves it open; whichever readers stand before us, all must be of the right type."""
+        assert JSON.decode(b'{"id":1,"id":2}') == [Command(id=2)]
 
     def test_the_largest_id_is_read(self) -> None:
         """An id may use all of its 32 bits."""
