@@ -6,17 +6,17 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from tests.support.balancer import Balancer, running_balancer
 from tests.support.checker import record
-from tests.support.cluster import NatsCluster
 from tests.support.continuity import Continuity
-from tests.support.edges import OPEN, PATIENT, EdgeProcess, edge_config, mapping
+from tests.support.edges import OPEN, PATIENT, EdgeProcess, edge_config
 from tests.support.history import HistoryProcess
 from tests.support.links import started
+from tests.support.nats_cluster import NatsCluster, nats_cluster
 from tests.support.ports import free_ports
 from tests.support.storage import migrated
 from tidewire.kernel.streams import GENERATION, epoch_of, stream_name
@@ -37,7 +37,7 @@ NAMESPACE = {
 class ChaosMesh:
     """Made by `running_mesh`."""
 
-    def __init__(self, folder: Path, cluster: NatsCluster, replicas: int, edges: int, histories: int) -> None:
+    def __init__(self, folder: Path, cluster: NatsCluster, edges: int, histories: int) -> None:
         self.cluster = cluster
         ports = free_ports(2 * edges + 3 * histories)
         self._config = edge_config(
@@ -46,7 +46,9 @@ class ChaosMesh:
                 "nats": {"urls": list(cluster.urls), "partitions": PARTITIONS},
                 "client": PATIENT,
                 "channel": {"namespaces": [NAMESPACE]},
-                "storage": {"profiles": [{"name": "default", "replicas": replicas, "max_messages": 100_000}]},
+                "storage": {
+                    "profiles": [{"name": "default", "replicas": len(cluster.nodes), "max_messages": 100_000}]
+                },
                 "history": {
                     "target": "ipv4:" + ",".join(f"127.0.0.1:{ports[3 * n]}" for n in range(histories))
                 },
@@ -121,21 +123,14 @@ async def _messages(js: JetStream, stream: str, state: dict[str, Any]) -> AsyncI
             yield (await js.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence}))["message"]
 
 
-@contextlib.contextmanager
-def _cluster(folder: Path, size: int) -> Iterator[NatsCluster]:
-    common = f'{mapping(PARTITIONS)}write_deadline: "5s"\nping_interval: "2s"\n'
-    with NatsCluster(folder, common, size) as cluster:
-        yield cluster
-
-
 @contextlib.asynccontextmanager
 async def running_mesh(
-    folder: Path, *, nodes: int = 3, edges: int = 2, histories: int = 2
+    folder: Path, *, edges: int = 2, histories: int = 2
 ) -> AsyncIterator[tuple[ChaosMesh, Balancer]]:
     """Run a mesh, and a balancer before its edges."""
-    with _cluster(folder, nodes) as cluster:
+    with nats_cluster(folder, PARTITIONS) as cluster:
         await cluster.settled()
-        mesh = ChaosMesh(folder, cluster, min(nodes, 3), edges, histories)
+        mesh = ChaosMesh(folder, cluster, edges, histories)
         try:
             await mesh.start()
             await cluster.settled(mesh.streams)

@@ -26,13 +26,12 @@ async def story(
     writers: int,
     frozen: float,
     say: Callable[[str], None],
-    nodes: int = 3,
 ) -> None:
     """Tell it with this seed; raises AssertionError where anything is missing, repeated, reordered or wrongly promised."""
     dice = Random(seed)
     log = Continuity()
     async with (
-        running_mesh(folder, nodes=nodes) as (mesh, balancer),
+        running_mesh(folder) as (mesh, balancer),
         node_processes(readers + writers) as hosts,
     ):
         crowd = Crowd(balancer.ws_url, CHANNELS, log)
