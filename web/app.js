@@ -1,6 +1,6 @@
 // The start page: a small client of the mesh, on the official SDK. Read mesh.js for the connection, view.js for the page.
 
-import { Link, discover, edgeInfo, issueToken } from "./mesh.js";
+import { Cable, Link, discover, edgeInfo, issueToken } from "./mesh.js";
 import * as view from "./view.js";
 
 const { $ } = view;
@@ -14,6 +14,7 @@ const names = new Map(); // base URL of an edge -> its node name
 const tokens = new Map(); // user -> the last token, so that changing the edge needs no new one
 const latencies = new view.Samples();
 const acks = new view.Samples();
+const cable = new Cable();
 const counts = { received: 0, sent: 0, reconnects: 0 };
 
 let mesh; // what discover() found
@@ -21,6 +22,7 @@ let link = null;
 let chosen = { user: "", edge: "", channel: "" };
 let lostAt = 0; // performance.now() of the moment a connection was lost; 0 = none is missed
 let connectedBefore = false;
+let position = { offset: 0, epoch: "" }; // of the channel, where it has history
 
 async function start() {
   $("user").value = sessionStorage.getItem(NAME_KEY) ?? `${pick(MOODS)}-${pick(ANIMALS)}`;
@@ -28,6 +30,7 @@ async function start() {
   $("settings").addEventListener("submit", handle(apply));
   $("composer").addEventListener("submit", handle(send));
   $("toggle").addEventListener("click", toggle);
+  $("cable").addEventListener("click", cutOrMend);
   if (!window.Centrifuge) {
     view.showProblem("The Centrifuge SDK is missing (node_modules/centrifuge): run `make setup`, then reload this page.");
     return;
@@ -62,7 +65,15 @@ function open() {
   const { user, edge } = chosen;
   view.showNode(names.get(edge), edge);
   const getToken = () => tokenFor(user);
-  link = new Link(edge, tokens.get(user) ?? "", getToken, { state, subscription, publication, problem });
+  const events = { state, subscription, publication, problem };
+  link = new Link(edge, tokens.get(user) ?? "", getToken, events, cable.Socket);
+}
+
+/** Let the page lose its network, or find it again; the SDK does the rest. */
+function cutOrMend() {
+  cable.toggle();
+  $("cable").textContent = cable.cut ? "Mend the network" : "Cut the network";
+  view.addEvent(cable.cut ? "the network is cut: write something in another tab" : "the network is back", "wait");
 }
 
 function toggle() {
@@ -120,17 +131,29 @@ function lost({ state, code, reason }) {
 
 function subscription(change) {
   view.showSubscription(chosen.channel, change);
+  if (change.state === "subscribed") placed(change);
   if (change.state === "unsubscribed" && change.code) {
     view.addEvent(`${chosen.channel}: ${change.code} ${change.reason}`, "bad");
   }
 }
 
-function publication({ data, info }) {
+/** The channel says where it stands, and whether what was missed has come (it follows as publications). */
+function placed({ streamPosition, wasRecovering, recovered }) {
+  if (wasRecovering) {
+    if (recovered) view.addEvent(`nothing is missing since offset ${position.offset}`, "good");
+    else view.addEvent(`what came since offset ${position.offset} is not known`, "bad");
+  }
+  position = streamPosition ?? { offset: 0, epoch: "" };
+  view.showPosition(position);
+}
+
+function publication({ data, info, offset }) {
   counts.received += 1;
+  if (offset) view.showPosition((position = { ...position, offset }));
   $("received").textContent = counts.received;
   const message = readMessage(data);
   if (message.latency !== null) view.showSample("latency", latencies, message.latency);
-  view.addMessage({ ...message, who: info?.user ?? "", own: info?.client === link.id, to: edgeName() });
+  view.addMessage({ ...message, offset, who: info?.user ?? "", own: info?.client === link.id, to: edgeName() });
 }
 
 function problem(type, error) {

@@ -31,10 +31,35 @@ export async function issueToken(user) {
   return (await response.json()).token;
 }
 
+/** The page's way to the edges. While it is cut, open sockets have ended and new ones fail, as without a network. */
+export class Cable {
+  #sockets = new Set();
+  cut = false;
+
+  /** What the SDK makes its sockets with. */
+  get Socket() {
+    const cable = this;
+    return class extends WebSocket {
+      constructor(url, protocols) {
+        super(cable.cut ? new URL("/nowhere", url) : url, protocols); // there is nothing at that path
+        cable.#sockets.add(this);
+        this.addEventListener("close", () => cable.#sockets.delete(this));
+      }
+    };
+  }
+
+  /** Cut it, or mend it. */
+  toggle() {
+    this.cut = !this.cut;
+    if (this.cut) for (const socket of this.#sockets) socket.close();
+  }
+}
+
 /**
  * One connection of one user to one edge, with one subscription.
  *
- * `events` has state({state, code, reason}), subscription({state, code, reason}), publication(context) and
+ * `events` has state({state, code, reason}), subscription({state, code, reason, ...}), which for `subscribed` says where it
+ * stands (streamPosition) and whether what was missed has come (wasRecovering, recovered), publication(context) and
  * problem(sentence); what the SDK repeats by itself (reconnect, resubscribe, token refresh) comes as states.
  */
 export class Link {
@@ -43,10 +68,16 @@ export class Link {
   #events;
   id = "";
 
-  constructor(edge, token, getToken, events) {
+  constructor(edge, token, getToken, events, Socket) {
     const url = `${edge.replace(/^http/, "ws")}/connection/websocket`;
     this.#events = events;
-    this.#client = new window.Centrifuge(url, { token, getToken, name: "tidewire-start-page", ...RECONNECT });
+    this.#client = new window.Centrifuge(url, {
+      token,
+      getToken,
+      name: "tidewire-start-page",
+      websocket: Socket,
+      ...RECONNECT,
+    });
     this.#client.on("connecting", (context) => events.state({ state: "connecting", ...context }));
     this.#client.on("disconnected", (context) => events.state({ state: "disconnected", ...context }));
     this.#client.on("connected", (context) => {
@@ -82,7 +113,9 @@ export class Link {
     const events = this.#events;
     const subscription = this.#client.newSubscription(channel);
     subscription.on("subscribing", (context) => events.subscription({ state: "subscribing", ...context }));
-    subscription.on("subscribed", () => events.subscription({ state: "subscribed", code: 0, reason: "" }));
+    subscription.on("subscribed", (context) =>
+      events.subscription({ state: "subscribed", code: 0, reason: "", ...context }),
+    );
     subscription.on("unsubscribed", (context) => events.subscription({ state: "unsubscribed", ...context }));
     subscription.on("error", ({ type, error }) => events.problem(type, error));
     subscription.on("publication", (context) => events.publication(context));

@@ -60,6 +60,12 @@ export function showSubscription(channel, { state, code, reason }) {
   $("send").disabled = state !== "subscribed";
 }
 
+/** Show where the channel stands: the offset of its last publication, and the epoch that offsets belong to. */
+export function showPosition({ offset, epoch }) {
+  $("offset").textContent = epoch ? String(offset) : "–";
+  $("epoch").textContent = epoch ? `epoch ${epoch}` : "no history";
+}
+
 /** Show a problem above everything, or take it away with an empty sentence. */
 export function showProblem(sentence) {
   $("problem").textContent = sentence;
@@ -85,8 +91,8 @@ export function showSecondTab(edge, names, channel) {
   $("second-tab").textContent = `Open a second tab on ${names.get(edge) || new URL(edge).host}`;
 }
 
-/** Add a message: who, what, from which edge to which, and how long it took (null: it does not say). */
-export function addMessage({ who, own, text, from, to, latency }) {
+/** Add a message: who, what, from which edge to which, how long it took (null: it does not say), its offset, if any. */
+export function addMessage({ who, own, text, from, to, latency, offset }) {
   const item = element("li", own ? "message own" : "message");
   const avatar = element("span", "avatar", [...who][0]?.toUpperCase() ?? "?");
   avatar.ariaHidden = "true";
@@ -97,6 +103,7 @@ export function addMessage({ who, own, text, from, to, latency }) {
   const route = element("p", from === to ? "route" : "route crossed");
   route.append(element("span", "from", from || "NATS"), arrow(), element("span", "to", to));
   if (latency !== null) route.append(element("span", "latency", milliseconds(latency)));
+  if (offset) route.append(element("span", "offset", `#${offset}`));
   body.append(head, element("p", "text", text), route);
   item.append(avatar, body);
   add(item);

@@ -1,12 +1,24 @@
-"""A mesh that serves the start page: a nats-server and two edges whose ports are known before they start."""
+"""A mesh that serves the start page: a nats-server and two edges whose ports are known before they start, with history or not."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.edges import OPEN, SECRET, EdgeProcess, edge_config, mapping
+from tests.support.durable import KEPT
+from tests.support.edges import (
+    OPEN,
+    PARTITIONS,
+    SECRET,
+    Config,
+    EdgeProcess,
+    edge_config,
+    mapping,
+    merged,
+)
+from tests.support.history import HistoryProcess, history_config, migrated
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_ports
 
@@ -17,12 +29,15 @@ EDGES = 2
 class PageMesh:
     """Two edges that know each other's ports, as in `tidewire dev`. `edges[0]` is edge-1."""
 
-    def __init__(self, folder: Path, nats_url: str, pages: Path, *, issue_tokens: bool) -> None:
-        """Prepare; nothing runs yet. Pages of http://127.0.0.1 may connect, those of http://localhost may not."""
+    def __init__(
+        self, folder: Path, nats_url: str, pages: Path, *, issue_tokens: bool, changes: Config | None = None
+    ) -> None:
+        """Prepare; nothing runs yet. `changes` are laid over the edges' configuration. Pages of http://127.0.0.1 may connect, those of http://localhost may not."""
         self._folder = folder
         self._nats_url = nats_url
         self._pages = pages
         self._issue_tokens = issue_tokens
+        self._changes = changes or {}
         self._ports = free_ports(2 * EDGES)
         self._starts = 0
         self.edges: list[EdgeProcess] = []
@@ -53,19 +68,44 @@ class PageMesh:
                 },
             },
         )
-        return EdgeProcess(self._folder / f"start-{self._starts}", config, name=f"edge-{index + 1}")
+        folder = self._folder / f"start-{self._starts}"
+        return EdgeProcess(folder, merged(config, self._changes), name=f"edge-{index + 1}")
 
 
 @contextlib.contextmanager
 def page_mesh(folder: Path, pages: Path = WEB, *, issue_tokens: bool = True) -> Iterator[PageMesh]:
     """Run the mesh; an edge that a test puts into `edges` is ended with it."""
-    with NatsServer(folder / "nats", config=mapping()) as nats:
-        mesh = PageMesh(folder, nats.url, pages, issue_tokens=issue_tokens)
-        try:
-            mesh.edges = [mesh.create(index).launch() for index in range(EDGES)]
-            for edge in mesh.edges:
-                edge.wait_ready()
-            yield mesh
-        finally:
-            for edge in mesh.edges:
-                edge.kill()
+    with (
+        NatsServer(folder / "nats", config=mapping()) as nats,
+        started(PageMesh(folder, nats.url, pages, issue_tokens=issue_tokens)) as mesh,
+    ):
+        yield mesh
+
+
+@contextlib.contextmanager
+def keeping_mesh(folder: Path) -> Iterator[PageMesh]:
+    """Run one in which `chat` has history and recovery, as `make run` does."""
+    kept = {
+        "storage": {"profiles": [{"name": "default"}]},
+        "channel": {"namespaces": [{"name": "chat", **KEPT, "force_recovery": True}]},
+    }
+    with NatsServer(folder / "nats", config=mapping(), jetstream=True) as nats:
+        settings = history_config(nats.url, {**kept, "nats": {"partitions": PARTITIONS}})
+        asyncio.run(migrated(settings))
+        with HistoryProcess(folder, settings) as history:
+            changes = {**kept, "history": {"target": f"ipv4:127.0.0.1:{history.port}"}}
+            with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
+                yield mesh
+
+
+@contextlib.contextmanager
+def started(mesh: PageMesh) -> Iterator[PageMesh]:
+    """Start its edges, and end them."""
+    try:
+        mesh.edges = [mesh.create(index).launch() for index in range(EDGES)]
+        for edge in mesh.edges:
+            edge.wait_ready()
+        yield mesh
+    finally:
+        for edge in mesh.edges:
+            edge.kill()
