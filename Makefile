@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e conformance fuzz bench bench-parts soak-churn flames proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e chaos conformance fuzz bench bench-parts soak-churn flames proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ e2e: ## run the tests with whole processes, the official SDKs and a browser
 
 conformance: setup ## run the Autobahn Testsuite against the WebSocket transport (needs Python 2.7; a quarter of an hour)
 	@scripts/conformance.sh
+
+chaos: setup ## kill and freeze one part of a mesh after the other while 200 SDK clients publish and read; CHAOS="--seed 7"
+	@PYTHONPATH=services:. .venv/bin/python -m tests.chaos $(CHAOS)
 
 fuzz: setup-sdks ## fuzz what reads strangers' bytes: FUZZ_RUNS inputs (10 million) for each target, or for TARGET only
 	@PYTHONPATH=services:. .venv/bin/python -m tests.fuzz --runs $(or $(FUZZ_RUNS),1e7) $(TARGET)

@@ -4,7 +4,7 @@
 source "$(dirname "$0")/env.sh"
 
 declare -A budget=([unit]=300 [integration]=540 [e2e]=780)
-declare -A paths=([unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser")
+declare -A paths=([unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser tests/chaos")
 for folder in $(find tests -name 'test_*.py' | cut -d/ -f1,2 | sort -u); do
   [[ " ${paths[*]} " == *" $folder "* ]] || fail "$folder holds tests and is in no suite of scripts/test.sh"
 done
