@@ -71,6 +71,10 @@ def _same_field(found: Any, message: Any, name: str) -> bool:
     expected = getattr(message, name)
     if found is None:
         return not message.HasField(name)
+    if isinstance(found, dict):
+        return found.keys() == set(expected) and all(
+            _same(each, expected[key]) for key, each in found.items()
+        )
     if isinstance(found, tuple):
         return len(found) == len(expected) and all(map(_same, found, expected))
     return _same(bytes(found) if isinstance(found, Raw) else found, expected)
