@@ -10,9 +10,9 @@ from tests.fuzz.cuts import cut
 from tests.support.compared_parsers import Event, Harness, fast_events, stock_events
 
 LONGEST = 200
-ODD_SPACE = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\v\f]|HMSG[^\r\n]*\r\n\s*\d+\r\n")
-"""White space that no server writes into a line, and that the reference takes here and refuses there; and a line that the
-reference ends with digits behind it, with which no header block begins."""
+ODD_SPACE = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\v\f]|HMSG[^\r\n]*\r\n\s*\d+\r\n|-ERR[ \t]*\r\n\s*'")
+"""White space that no server writes into a line, and that the reference takes here and refuses there; and lines that the
+reference takes together with the next one: digits, with which no header block begins, and the text of an error without one."""
 GOOD_LINE = re.compile(
     rb"(?:(?:MSG[ \t]+\S+[ \t]+\d{1,9}[ \t]+(?:\S+[ \t]+)?(?P<size>\d{1,4}))"
     rb"|(?:HMSG[ \t]+\S+[ \t]+\d{1,9}[ \t]+(?:\S+[ \t]+)?(?P<head>\d{1,4})[ \t]+(?P<whole>\d{1,4}))"
@@ -87,6 +87,7 @@ _MALFORMED = [
     b"HMSG a 1 00000000000000000001 3\r\nabc\r\n",
     b"-ERR\r\n",
     b"-ERR \r\n",
+    b"-ERR \r\n'the next line'\r\n",
     b"INFO nojson\r\n",
     b" MSG a 1 1\r\n",
     b"\r\n",
