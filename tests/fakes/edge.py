@@ -36,7 +36,12 @@ NAMESPACES: list[dict[str, Any]] = [
 def edge_config(**changes: Any) -> EdgeConfig:
     """A configuration with the namespaces above; `changes` replace top-level sections, client settings are merged."""
     client = {"token": {"hmac_secret_key": KEY}, **changes.pop("client", {})}
-    mapping = {"client": client, "channel": {"namespaces": NAMESPACES, "without_namespace": OPEN}, **changes}
+    mapping = {
+        "client": client,
+        "channel": {"namespaces": NAMESPACES, "without_namespace": OPEN},
+        "history": {"target": "ipv4:127.0.0.1:9"},
+        **changes,
+    }
     return decode(EdgeConfig, mapping)
 
 

@@ -46,7 +46,7 @@ class Right(msgspec.Struct, frozen=True):
                 return f"{prefix}.{encode_token(f'{_METHOD}{nonce}')}", queue
             case "tw.pub" | "tw.ev":
                 return f"{prefix}.{PROBE}.{nonce}", queue
-        return f"{prefix}.{nonce}", queue
+        return f"{prefix.replace('*', nonce)}.{nonce}", queue
 
 
 FORGE: Final = Right("publish", STORED, "nobody: what is there counts as stored")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from types import UnionType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 from msgspec import Raw
@@ -74,6 +74,10 @@ def _same(found: Any, expected: Any) -> bool:
     if isinstance(found, msgspec.Struct):
         same = (_same(getattr(found, name), getattr(expected, name)) for name in found.__struct_fields__)
         return all(same)
+    if isinstance(found, dict):
+        return found.keys() == expected.keys() and all(
+            _same(each, expected[key]) for key, each in found.items()
+        )
     return bool(found == expected)
 
 
@@ -81,25 +85,33 @@ def _plain(kind: Any) -> Any:
     """Return a type of messages whose payloads are values instead of bytes."""
     if kind is Raw:
         return Any
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) is dict:
+        return dict[str, _plain(get_args(kind)[1])]  # type: ignore[misc]
     if isinstance(kind, UnionType):
         return _plain(get_args(kind)[0]) | None
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         fields = msgspec.structs.fields(kind)
         return msgspec.defstruct(
             kind.__name__,
-            [
-                (field.name, _plain(field.type), None if field.type is Raw else field.default)
-                for field in fields
-                if field.type is not kind
-            ],
+            [(field.name, _plain(field.type), _default(field)) for field in fields if field.type is not kind],
         )
     return kind
+
+
+def _default(field: Any) -> Any:
+    if field.type is Raw:
+        return None
+    made = field.default_factory
+    return field.default if made is msgspec.NODEFAULT else msgspec.field(default_factory=made)
 
 
 _PLAIN = _plain(Command)
 SEEDS = [
     b"{}",
     b"{}\n",
+    b'{"id":1,"connect":{"subs":{"a":{"recover":true,"offset":3,"epoch":"e"}}}}',
     b' {"id":1,"ping":{}} \r\n{"id":2,"send":{"data":null}}',
     b'{"id":1,"connect":{"token":"t","data":{"a":[1,2.5,-3e7,true,false,null]},"name":"js","version":"1","flag":1}}',
     (

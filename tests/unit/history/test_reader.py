@@ -38,6 +38,8 @@ class History(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.history = FakeHistory(size=SIZE, budget=budget, limit=limit)
         self.purged: set[int] = set()
+        self.through: dict[str, int] = {}
+        """Up to where a channel was purged, whether anything was there or not."""
         self.lost: list[Message] = []
         for name in before:
             self.history.stream.publish(KEY.format(name).encode())
@@ -78,6 +80,7 @@ class History(RuleBasedStateMachine):
             record = self.history.notebook.records[f"purges.{STREAM}"]
             _, through = msgspec.json.decode(record.value, type=Purges).recent[-1]
             self.purged |= {each.sequence for each in self.ever(name) if each.sequence <= through}
+            self.through[name] = through
 
     @rule()
     def look(self) -> None:
@@ -187,8 +190,11 @@ class History(RuleBasedStateMachine):
             return False
         if any(each.sequence <= since for each in stream.of(key)):
             return True
-        purged = [each for each in self.purged if stream.ever[each - 1].key == key]
-        return not purged and stream.first <= since + 1 and len(stream.of(key)) < stream.limit
+        return (
+            self.through.get(name, 0) <= since
+            and stream.first <= since + 1
+            and len(stream.of(key)) < stream.limit
+        )
 
     def run(self, work: object) -> object:
         """Do it now."""
