@@ -56,8 +56,8 @@ UNSETTLED: Final = errors.INTERNAL.saying(
 class Want(enum.Enum):
     """What is read of a channel, where it is not what a client missed."""
 
-    TOP = "top"
     LATEST = "latest"
+    """The position, with the publication that stands there: when it was stored tells a repetition from another life of the stream."""
     FILL = "fill"
 
 
@@ -116,7 +116,7 @@ class Recovery:
     def _key(self, channel: StoredChannel, timeline: Timeline, place: Place) -> Key:
         since = place.wish.since
         if since is None:  # whatever is read tells the position
-            return next(iter(channel.reads), Want.TOP)
+            return next(iter(channel.reads), Want.LATEST)
         if place.wish.latest:
             return Want.LATEST if not timeline.behind else Want.FILL
         if not timeline.known:
@@ -149,6 +149,8 @@ class Recovery:
                 self._floor.pass_on(channel, (publication,))
             case Verdict.DUPLICATE:
                 self._metrics.duplicate_dropped()
+                if timeline.doubted:
+                    self._mend(channel, timeline)
             case Verdict.GAP:
                 self._metrics.gap("found")
                 self._mend(channel, timeline)
@@ -292,8 +294,6 @@ def _query(channel: str, timeline: Timeline, key: Key, limit: int) -> Query:
     at_least = timeline.at_least if timeline.known else 0
     here = StreamPosition(offset=timeline.offset, epoch=timeline.epoch)
     match key:
-        case Want.TOP:
-            return Query(channel=channel, at_least=at_least)
         case Want.LATEST:
             return Query(channel=channel, limit=1, max_bytes=MAX_REPLY, reverse=True, at_least=at_least)
         case Want.FILL:

@@ -160,8 +160,10 @@ class Timeline:
 
     def _judge(self, publication: Publication) -> Verdict:
         if publication.offset <= self.offset:
-            newer = self._time_ns and publication.time_ns > self._time_ns
-            return Verdict.LOST if newer else Verdict.DUPLICATE
+            if self._time_ns and publication.time_ns > self._time_ns:
+                return Verdict.LOST
+            self.doubted = self.doubted or not self._time_ns  # it may be of another life of the stream
+            return Verdict.DUPLICATE
         follows = (
             publication.previous == self.offset and publication.previous
         )  # 0: what was between is gone, if any was

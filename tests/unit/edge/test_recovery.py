@@ -92,7 +92,28 @@ class TestSubscribe:
     def test_position_of_an_empty_channel_is_the_streams(self, core: Core) -> None:
         core.history.elsewhere(7)
         assert subscribe(core.client()) == {"recoverable": True, "epoch": "life1", "offset": 7}
-        assert core.history.queries[0].limit == 0
+        assert (core.history.queries[0].limit, core.history.queries[0].reverse) == (1, True)
+
+    def test_a_position_knows_when_its_publication_was_stored(self, core: Core) -> None:
+        """So that the same offset of another life is no repetition, behind which the next one would follow."""
+        core.history.publish("log:a", 1)
+        client = core.client()
+        assert subscribe(client)["offset"] == 1
+        core.history.begin_anew()
+        core.hear("log:a", *(core.history.publish("log:a", number) for number in (2, 3)))
+        [told] = client.heard()
+        assert told["push"]["unsubscribe"]["code"] == 2500
+
+    def test_where_it_is_not_known_a_repetition_is_looked_into(self, core: Core) -> None:
+        """The channel had nothing stored, and yet something comes that should be behind its position."""
+        core.history.elsewhere(7)
+        client = core.client()
+        assert subscribe(client)["offset"] == 7
+        core.history.begin_anew()
+        core.hear("log:a", core.history.publish("log:a", 2))
+        core.history.settle()
+        [told] = client.heard()
+        assert told["push"]["unsubscribe"]["code"] == 2500
 
     def test_publications_carry_offset_tags_and_sender(self, core: Core) -> None:
         client = core.client()
