@@ -162,7 +162,10 @@ class Timeline:
         if publication.offset <= self.offset:
             if self._time_ns and publication.time_ns > self._time_ns:
                 return Verdict.LOST
-            self.doubted = self.doubted or not self._time_ns  # it may be of another life of the stream
+            if (
+                self.proven and not self._time_ns
+            ):  # it may be of another life of the stream, and so what follows it
+                self.doubted = self._holding = True
             return Verdict.DUPLICATE
         follows = (
             publication.previous == self.offset and publication.previous

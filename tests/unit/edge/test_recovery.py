@@ -110,7 +110,8 @@ class TestSubscribe:
         client = core.client()
         assert subscribe(client)["offset"] == 7
         core.history.begin_anew()
-        core.hear("log:a", core.history.publish("log:a", 2))
+        core.history.elsewhere(6)
+        core.hear("log:a", *(core.history.publish("log:a", number) for number in (2, 3)))
         core.history.settle()
         [told] = client.heard()
         assert told["push"]["unsubscribe"]["code"] == 2500
