@@ -34,6 +34,9 @@ PARTITIONS = 16
 START_TIMEOUT = 90.0
 STOP_TIMEOUT = PATIENCE
 
+NOBODY = "ipv4:127.0.0.1:9"
+"""Where no history service listens, for tests that need none."""
+
 Config = Mapping[str, Any]
 
 OPEN = {"allow_subscribe_for_client": True, "allow_publish_for_client": True}
@@ -77,7 +80,10 @@ def edge_config(nats_url: str, changes: Config | None = None) -> dict[str, Any]:
         "channel": {"without_namespace": OPEN, "namespaces": [{"name": "live", **OPEN}]},
         "drain": {"delay": 0, "window": 0},
     }
-    return merged(base, changes or {})
+    config = merged(base, changes or {})
+    if any(namespace.get("history_size") for namespace in config["channel"]["namespaces"]):
+        config.setdefault("history", {"target": NOBODY})
+    return config
 
 
 class EdgeProcess:

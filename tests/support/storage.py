@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from tests.support.edges import merged
+from tests.support.edges import NOBODY, merged
 from tidewire.kernel.config import decode
 from tidewire.kernel.streams import GENERATION, epoch_of
 from tidewire.kernel.subjects import in_subject
@@ -34,6 +34,7 @@ def storage_config(
     urls = [url] if isinstance(url, str) else list(url)
     base = {
         "nats": {"urls": urls, "partitions": PARTITIONS},
+        "history": {"target": NOBODY},
         "storage": {
             "profiles": [{}, {"name": "fast", "storage": "memory"}, {"name": "mixed", "message_ttl": True}]
         },
