@@ -20,7 +20,7 @@ from tests.support.storage import (
     storage_config,
 )
 from tests.support.wait import eventually
-from tidewire.kernel.streams import stream_name
+from tidewire.kernel.streams import META_STREAM, stream_name
 from tidewire.platform.jetstream import JetStream, JetStreamError
 from tidewire.platform.meta import read_meta
 
@@ -120,6 +120,7 @@ async def test_copies_of_all_nodes_of_a_cluster_are_put_back(tmp_path: Path) -> 
                         return False
 
                 await eventually(stored, 60.0)
+        await cluster.settled([*STREAMS, META_STREAM])
         code, _, errors = migrated(tmp_path, config, "--new-generation")
         assert (code, errors) == (0, "")
         async with started(*cluster.urls) as (link, _):
