@@ -103,7 +103,7 @@ async def test_a_stream_whose_only_node_is_away_is_waited_for_and_not_made_anew(
 
         async def told() -> bool:
             try:
-                await prepared(js, config)
+                await prepared(JetStream(link, 2.0), config)
             except TidewireError as error:
                 return "are all NATS servers up?" in str(error)
             return False
