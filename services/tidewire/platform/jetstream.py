@@ -26,6 +26,13 @@ class JetStreamError(TidewireError):
         super().__init__(f"{description} ({code}, {err_code})" if err_code else description)
 
 
+class UnansweredError(JetStreamError):
+    """There was no answer in time: what was asked may have been done, or not."""
+
+    def __init__(self, subject: str, timeout: float) -> None:
+        super().__init__(503, 0, f"{subject}: no answer within {timeout:g} s")
+
+
 class JetStream:
     """Calls JetStream on behalf of a link's user. `timeout` in seconds is for each call."""
 
@@ -68,5 +75,5 @@ class JetStream:
             raise JetStreamError(503, 0, str(error)) from error
         block, payload = await answered
         if block is None:
-            raise JetStreamError(503, 0, f"{subject}: no answer within {self._timeout:g} s")
+            raise UnansweredError(subject, self._timeout)
         return block, payload

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from tidewire.kernel.meta import Held, MetaError
 from tidewire.kernel.streams import META_BUCKET
-from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError
+from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError, UnansweredError
 from tidewire.platform.meta import write_meta
 from tidewire.storage.cluster import StorageError, read_leader
 from tidewire.storage.differences import differences
@@ -15,6 +16,9 @@ from tidewire.storage.steps import Create, Delete, Purge, Record, Settle, Step, 
 from tidewire.storage.wanted import StreamConfig
 
 Tell = Callable[[Step], None]
+
+TRIES: Final = 3
+"""How often JetStream is asked for the same: a cluster that elects a leader meanwhile may forget what it was asked."""
 
 
 async def apply(js: JetStream, steps: tuple[Step, ...], held: Held | None, tell: Tell) -> None:
@@ -51,7 +55,7 @@ class _Builder:
             case Update():
                 await self._put("UPDATE", step.config)
             case Purge():
-                await self._js.call(f"STREAM.PURGE.{step.stream}", {"filter": step.subject})
+                await self._ask(f"STREAM.PURGE.{step.stream}", {"filter": step.subject})
             case Delete():
                 await self._delete(step.stream)
 
@@ -63,8 +67,16 @@ class _Builder:
                 f"{META_BUCKET} was written by somebody else meanwhile: run `tidewire migrate` again"
             )
 
+    async def _ask(self, name: str, request: object = None) -> dict[str, Any]:
+        for _ in range(TRIES - 1):
+            try:
+                return await self._js.call(name, request)
+            except UnansweredError:
+                await self._alone()
+        return await self._js.call(name, request)
+
     async def _put(self, verb: str, config: StreamConfig) -> None:
-        answer = await self._js.call(f"STREAM.{verb}.{config['name']}", config)
+        answer = await self._ask(f"STREAM.{verb}.{config['name']}", config)
         if lacking := ", ".join(_lacking(answer["config"], config)):
             raise StorageError(
                 f"{config['name']}: nats-server passes over {lacking}: 2.12 or newer is needed"
@@ -72,7 +84,7 @@ class _Builder:
 
     async def _delete(self, stream: str) -> None:
         try:
-            await self._js.call(f"STREAM.DELETE.{stream}")
+            await self._ask(f"STREAM.DELETE.{stream}")
         except JetStreamError as error:
             if error.err_code != STREAM_NOT_FOUND:
                 raise
