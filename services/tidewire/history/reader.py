@@ -268,7 +268,7 @@ class Reader:
         facts = await self._store.facts(feed.stream)
         if facts is None or not feed.epoch:
             raise StoreAway(f"{feed.stream} cannot be purged now")
-        await follower.note_purge(place.key, facts.last)
+        await follower.notes.note_purge(place.key, facts.last, feed.epoch)
         purged = await self._store.purge(feed.stream, place.key, facts.last)
         follower.lose(place.key, facts.last)
         return purged
