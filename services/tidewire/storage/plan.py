@@ -207,7 +207,12 @@ class _Planner:
         changes = list(differences(stream.config, config))
         self._judge(profile, stream, changes)
         joining = tokens - stream.tokens
-        renewed = profile in self._orders.renewed or bool(joining & stream.left) or _thinned(stream, changes)
+        renewed = (
+            profile in self._orders.renewed
+            or self._is_forgotten
+            or bool(joining & stream.left)
+            or _thinned(stream, changes)
+        )
         metadata = self._metadata(stream, tokens, renewed=renewed)
         texts = [*map(str, changes)]
         if joining:
@@ -226,6 +231,11 @@ class _Planner:
         yield Update(stream=name, config=merged, text="; ".join(texts) or "metadata")
         if renewed:
             yield _forget(name)
+
+    @property
+    def _is_forgotten(self) -> bool:
+        """Whether the record is gone, or never came to its end, and with it the notes which streams have gone back."""
+        return self._found.meta is None or not self._found.meta.namespaces
 
     def _metadata(self, stream: Stream, tokens: frozenset[str], *, renewed: bool) -> dict[str, str]:
         metadata = {**stream.metadata, LAYOUT_KEY: str(LAYOUT)}
