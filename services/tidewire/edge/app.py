@@ -223,7 +223,7 @@ class Edge:
         from tidewire.edge.adapters.grpc_history import GrpcHistory, client_of  # noqa: PLC0415 - see above
 
         client = client_of(config.history, self._rpc_metrics, self._log, clock, self._tracing)
-        return GrpcHistory(client, self._broker.parse_kept)
+        return GrpcHistory(client, self._broker.parse_kept, self._log, clock.monotonic)
 
     def _create_streams(self, config: EdgeConfig, clock: Clock, tracer: EdgeTracing) -> StreamUpstream:
         telemetry = self._stream_telemetry
