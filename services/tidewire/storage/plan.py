@@ -18,7 +18,17 @@ from typing import Final
 import msgspec
 
 from tidewire.kernel.meta import LOOKS, REFRESH, Meta, called
-from tidewire.kernel.streams import GENERATION, LAYOUT, LEFT, META_STREAM, META_SUBJECT, captured, parts_of
+from tidewire.kernel.streams import (
+    GENERATION,
+    LAYOUT,
+    LEFT,
+    META_STREAM,
+    META_SUBJECT,
+    captured,
+    door_of,
+    new_door,
+    parts_of,
+)
 from tidewire.storage.differences import Difference, differences
 from tidewire.storage.found import Found, Stream
 from tidewire.storage.steps import Create, Delete, Keep, Plan, Purge, Record, Refusal, Settle, Step, Update
@@ -124,7 +134,9 @@ class _Planner:
     # ------------------------------------------------------------------ the record
 
     def _bucket(self) -> Iterator[Step]:
-        config, found = bucket_config(self._wanted.replicas), self._found.bucket
+        found = self._found.bucket
+        door = (found and door_of(found)) or new_door(self._orders.secret)
+        config = bucket_config(self._wanted.replicas, door)
         if found is None:
             yield Create(stream=META_STREAM, config=config, text=f"key-value bucket, {_copies(config)}")
         elif changes := list(differences(found, config)):
