@@ -93,7 +93,8 @@ def history(
     # gRPC's library costs a quarter of a second and 21 MiB: only an edge that needs it loads it.
     from tidewire.edge.adapters.grpc_history import GrpcHistory, client_of  # noqa: PLC0415 - see above
 
-    return GrpcHistory(client_of(config.history, metrics, log, clock, tracer), broker.parse_kept)
+    client = client_of(config.history, metrics, log, clock, tracer)
+    return GrpcHistory(client, broker.parse_kept, log, clock.monotonic)
 
 
 def streams(

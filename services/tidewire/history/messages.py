@@ -1,7 +1,8 @@
 """Stored publications as NATS shows them: what JetStream says about one, and what its publisher said.
 
 JetStream puts its own headers behind those of the publisher, who may have sent some of the same name: the last one counts,
-and none of either is handed on.
+and none of either is handed on. It takes two bytes off the publisher's block first, without looking: where those are no line
+end, its first line, `Nats-Stream`, begins in the middle of another.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-_OURS = re.compile(
-    rb"\r\n(Nats-Stream|Nats-Subject|Nats-Sequence|Nats-Time-Stamp|Nats-Last-Sequence):[ \t]*([^\r\n]*)"
-)
+_OURS = re.compile(rb"\r\n(Nats-Subject|Nats-Sequence|Nats-Time-Stamp|Nats-Last-Sequence):[ \t]*([^\r\n]*)")
+_STREAM = re.compile(rb"Nats-Stream: ([^\r\n]*)\r\nNats-Subject:")
 VERSION_LINE = b"NATS/1.0"
 BILLION = 1_000_000_000
 MOST_DIGITS = 19
@@ -46,11 +46,11 @@ def message_of(header: bytes, data: bytes) -> Message | None:
     said = dict(_OURS.findall(header))
     sequence, last = said.get(b"Nats-Sequence", b""), said.get(b"Nats-Last-Sequence")
     time_ns = nanoseconds(said.get(b"Nats-Time-Stamp", b""))
-    stream, key = said.get(b"Nats-Stream"), said.get(b"Nats-Subject")
-    if not _is_number(sequence) or time_ns is None or stream is None or key is None:
+    streams, key = _STREAM.findall(header), said.get(b"Nats-Subject")
+    if not _is_number(sequence) or time_ns is None or not streams or key is None:
         return None
     known = int(last) if last is not None and _is_number(last) else None
-    return Message(stream, key, int(sequence), time_ns, known, Kept(data, published(header)))
+    return Message(streams[-1], key, int(sequence), time_ns, known, Kept(data, published(header)))
 
 
 def published(header: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -23,7 +23,7 @@ from tidewire.history.answers import (
 from tidewire.history.ports import StoreAway
 from tidewire.history.supply import Changed, Supply
 from tidewire.kernel import errors
-from tidewire.kernel.call_errors import UNAVAILABLE, CallError, refusal
+from tidewire.kernel.call_errors import BUSY, UNAVAILABLE, CallError, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,10 @@ Position = tuple[int, str]
 """Offset and epoch."""
 Stats = tuple[Answer, int, int]
 
+MOST_UNDER_WAY: Final = 10_000
+"""Reads that wait for a stream: they go on when their callers have given up."""
+LEARNING: Final = 4
+"""Calls for positions that ask streams at the same time: each may be a thousand requests."""
 TRIES: Final = 5
 """Times that a read begins again, since the stream or the index changed under it."""
 
@@ -67,6 +71,7 @@ class Reader:
         self.timeout = timeout
         """Seconds that a read may take; may change at any time, for reads to come."""
         self._under_way: dict[Query, asyncio.Task[Answer]] = {}
+        self._learning = asyncio.Semaphore(LEARNING)
 
     @property
     def under_way(self) -> int:
@@ -93,14 +98,19 @@ class Reader:
                 follower = self._followers.by_stream.get(place.stream)
                 if follower is not None:
                     cold.setdefault(follower, {})[place.key] = place
-        learning = (self._bounded(self._learn(one, list(places.values()))) for one, places in cold.items())
-        for problem in await asyncio.gather(*learning, return_exceptions=True):
-            if problem is not None and not isinstance(problem, CallError):
-                raise problem
+        if cold:
+            async with self._learning:
+                await self._learn_all(cold)
         asked = sum(map(len, cold.values()))
         self._metrics.positions("stream", asked)
         self._metrics.positions("memory", len(channels) - asked)
         return [self._position(channel) for channel in channels]
+
+    async def _learn_all(self, cold: Mapping[Follower, Mapping[bytes, Place]]) -> None:
+        learning = (self._bounded(self._learn(one, list(places.values()))) for one, places in cold.items())
+        for problem in await asyncio.gather(*learning, return_exceptions=True):
+            if problem is not None and not isinstance(problem, CallError):
+                raise problem
 
     async def purge(self, channel: str) -> int:
         """Drop what a channel has kept, and return how much that was."""
@@ -158,6 +168,8 @@ class Reader:
         """Do what identical reads that are under way do together."""
         task = self._under_way.get(query)
         if task is None:
+            if len(self._under_way) >= MOST_UNDER_WAY:
+                raise CallError(BUSY, f"{MOST_UNDER_WAY} reads wait for streams")
             task = self._under_way[query] = asyncio.ensure_future(self._bounded(read()))
             task.add_done_callback(lambda _task: self._under_way.pop(query, None))
         else:

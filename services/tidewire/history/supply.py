@@ -22,6 +22,8 @@ AT_ONCE: Final = 64
 FIRST_SPAN: Final = 4_096
 SPAN_GROWTH: Final = 8
 """Sequences in which older publications are looked for first, and how much further each next time."""
+MANY: Final = 16_384
+"""Publications after which it goes no further at a time: what one read has found is there for the next, whole spans only."""
 ANY_NUMBER: Final = 1 << 62
 
 
@@ -71,8 +73,9 @@ class Supply:
         """Put older publications into the index, until it has as many as wanted, or all that are stored."""
         span = FIRST_SPAN
         while timeline.indexed and len(timeline.sequences) < wanted:
-            await self._extend(place, timeline, max(0, timeline.indexed - span), ANY_NUMBER)
-            span *= SPAN_GROWTH
+            found = await self._extend(place, timeline, max(0, timeline.indexed - span), ANY_NUMBER)
+            if found < MANY:
+                span *= SPAN_GROWTH
 
     async def prove(self, place: Place, timeline: Timeline, since: int) -> None:
         """Ask the stream whether anything behind `since` has ever gone; where it cannot say, note that.

@@ -49,7 +49,11 @@ class JetStream:
             f"{API}{name}", b"" if request is None else msgspec.json.encode(request)
         )
         if header.startswith(NO_RESPONDERS) and not payload:
-            raise JetStreamError(503, 0, f"{name}: JetStream is not there for this user")
+            raise JetStreamError(
+                503,
+                0,
+                f"{name}: JetStream is not there for this user: turn it on in nats-server's configuration (jetstream)",
+            )
         try:
             answer = msgspec.json.decode(payload, type=dict[str, Any])
         except msgspec.DecodeError:

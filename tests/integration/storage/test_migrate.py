@@ -24,6 +24,7 @@ from tests.support.storage import (
     prepared,
     published,
     storage_config,
+    written,
 )
 from tidewire.kernel.meta import Meta, MetaError
 from tidewire.kernel.streams import GENERATION, META_STREAM, stream_name
@@ -61,8 +62,9 @@ def test_without_history_nothing_is_touched(nats_server: NatsServer, tmp_path: P
     """Where JetStream is off, too, which is then an error of its own."""
     code, _, errors = migrated(tmp_path, storage_config(nats_server.url, {"chat": NONE}))
     assert code == 69
-    assert errors == "Error: STREAM.NAMES: JetStream is not there for this user (503, 0)\n".replace(
-        " (503, 0)", ""
+    assert errors == (
+        "Error: STREAM.NAMES: JetStream is not there for this user: "
+        "turn it on in nats-server's configuration (jetstream)\n"
     )
 
 
@@ -251,7 +253,7 @@ async def test_a_new_generation_changes_each_epoch_and_clears_what_was_noted(
     ]
     for key in ("notes", "nonce"):
         for stream in streams:
-            await js.ask(f"$KV.TW_META.{key}.{stream}", b"[]")
+            await written(js, f"{key}.{stream}", b"[]")
     before = {stream: await epoch(js, stream) for stream in streams}
     assert migrated(tmp_path, config, "--new-generation", "--profile", "fast")[0] == 0
     after = {stream: await epoch(js, stream) for stream in streams}
@@ -312,7 +314,7 @@ async def test_a_bucket_without_a_record_and_a_record_of_another_release(
     config = storage_config(server.url, {"chat": {}})
     await bucket(js)
     await migrate(js, config)
-    await js.ask("$KV.TW_META.layout", b'{"version":2}')
+    await written(js, "layout", b'{"version":2}')
     with pytest.raises(MetaError, match="of version 2"):
         await prepared(js, config)
 

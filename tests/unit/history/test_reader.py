@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,10 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.fakes.history import KEY, STREAM, FakeHistory
 from tidewire.history import follower as following
+from tidewire.history import reader as reading
+from tidewire.history import supply as supplying
 from tidewire.history.answers import Answer, Outcome
 from tidewire.history.messages import Message
 from tidewire.history.records import Purges
-from tidewire.kernel.call_errors import UNAVAILABLE, CallError
+from tidewire.kernel.call_errors import BUSY, UNAVAILABLE, CallError
 
 NAMES = st.sampled_from("abc")
 SIZE = 5
@@ -363,3 +366,71 @@ async def test_a_channel_at_its_limit_proves_nothing() -> None:
     assert await cold(4, 5) is Outcome.TRIMMED
     assert await cold(9, 5, lower=4) is Outcome.TRIMMED
     assert await cold(4, 3, purged=True) is Outcome.TRIMMED
+
+
+async def test_reads_that_their_callers_gave_up_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go on, so deadlines of a millisecond would heap them up."""
+    monkeypatch.setattr(reading, "MOST_UNDER_WAY", 2)
+    history = FakeHistory()
+    await history.look()
+    release = asyncio.Event()
+    newest_of = history.store.newest_of
+
+    async def slowly(*args: Any) -> Any:
+        await release.wait()
+        return await newest_of(*args)
+
+    monkeypatch.setattr(history.store, "newest_of", slowly)
+    for name in "ab":
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(history.read(name), 0.01)
+    with pytest.raises(CallError, match="2 reads wait for streams") as caught:
+        await history.read("c")
+    assert caught.value.reason is BUSY
+    same = asyncio.ensure_future(history.read("a"))
+    release.set()
+    assert offsets(await same) == []
+    assert offsets(await history.read("c")) == []
+    assert history.reader.under_way == 0
+
+
+async def test_positions_of_many_callers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call may be a thousand requests to streams, and reads have to get through."""
+    history = FakeHistory()
+    await history.look()
+    at_once, most = 0, 0
+    newest_of = history.store.newest_of
+
+    async def counted(*args: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return await newest_of(*args)
+
+    monkeypatch.setattr(history.store, "newest_of", counted)
+    found = await asyncio.gather(*(history.reader.positions([f"chat:{n}", "live:x"]) for n in range(20)))
+    assert found == [[(0, history.follower.feed.epoch), "unknown_channel"]] * 20
+    assert most == reading.LEARNING
+
+
+async def test_a_long_index_is_made_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one read could not finish in its time, the next one need not do again."""
+    monkeypatch.setattr(supplying, "FIRST_SPAN", 2)
+    monkeypatch.setattr(supplying, "MANY", 8)
+    history = FakeHistory(size=100)
+    for _ in range(90):
+        history.stream.publish(KEY.format("a").encode())
+    await history.look()
+    spans: list[int] = []
+    scan = history.store.scan
+
+    async def noted(stream: str, subject: bytes, since: int, until: int, most: int) -> Any:
+        spans.append(until - since)
+        return await scan(stream, subject, since, until, most)
+
+    monkeypatch.setattr(history.store, "scan", noted)
+    assert len(offsets(await history.read("a"))) == 90
+    assert spans[:2] == [2, 16]
+    assert set(spans[2:-1]) == {16}

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import pytest
 
+from tests.fakes.log import RecordingLog
+from tests.support.wait import eventually
 from tidewire.edge.adapters.grpc_history import AWAY, BUSY, POSITION, READ, GrpcHistory
 from tidewire.edge.ports import Outcome, Page, Publication, Query
 from tidewire.edge.wire.commands import StreamPosition
@@ -18,6 +20,8 @@ TOP = pb.StreamPosition(offset=9, epoch="e")
 
 class FakeClient:
     """A client whose answers the test gives, by path."""
+
+    target = "dns:///history:9443"
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
@@ -36,9 +40,10 @@ class FakeClient:
         async def call(request: Any) -> Any:
             self.requests.append(request)
             await self.release.wait()
-            if isinstance(self.answers[path], Exception):
-                raise self.answers[path]
-            return self.answers[path]
+            answer = self.answers.get(path, pb.PositionReply())
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
         return call
 
@@ -48,11 +53,17 @@ def parse(channel: str, headers: bytes, data: bytes) -> Publication | None:
     return None if headers == b"bad" else Publication(data, tags={channel: headers.decode()})
 
 
+def over(client: FakeClient, log: RecordingLog | None = None) -> GrpcHistory:
+    """The port on such a client."""
+    lines: Any = log or RecordingLog()
+    return GrpcHistory(cast("Any", client), parse, lines, lambda: 1000.0)
+
+
 async def asked(answers: dict[str, Any], query: Query | list[str]) -> tuple[Any, FakeClient]:
     """What the port says, and the client that was called."""
     client = FakeClient()
     client.answers = answers
-    history = GrpcHistory(cast("Any", client), parse)
+    history = over(client)
     await history.start()
     done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     if isinstance(query, Query):
@@ -75,7 +86,7 @@ async def test_a_query_and_its_page() -> None:
     page, client = await asked({READ: reply}, query)
     publication = Publication(b"x", tags={"a": "h"}, offset=8, time_ns=5)
     assert page == Page(StreamPosition(offset=9, epoch="e"), [publication], Outcome.MORE)
-    assert client.requests == [
+    assert client.requests[1:] == [  # behind the question at the start
         pb.ReadRequest(
             channel="a",
             since=pb.StreamPosition(offset=3, epoch="e"),
@@ -133,11 +144,31 @@ async def test_errors_are_those_of_clients(path: str, error: CallError, expected
     assert found == expected
 
 
+async def test_it_is_looked_for_at_the_start_and_told_where_it_is_away() -> None:
+    """Once a minute, with what gRPC says: a wrong name, a port without TLS, nothing there."""
+    client, log = FakeClient(), RecordingLog()
+    client.answers = {
+        POSITION: CallError(call_errors.UNAVAILABLE, "refused"),
+        READ: refusal(errors.UNKNOWN_CHANNEL),
+    }
+    history = over(client, log)
+    await history.start()
+    line = ("warning", "history.away", {"target": client.target, "problem": "unavailable: refused"})
+    await eventually(lambda: log.lines == [line])
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.positions(["a"], told.set_result)
+    assert await told == AWAY
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.read(Query(channel="a"), answer.set_result)
+    assert await answer == errors.UNKNOWN_CHANNEL
+    assert log.lines == [line]
+
+
 async def test_close_ends_what_is_under_way() -> None:
     """Nobody is told."""
     client = FakeClient()
     client.release.clear()
-    history = GrpcHistory(cast("Any", client), parse)
+    history = over(client)
     await history.start()
     heard: list[Any] = []
     history.read(Query(channel="a"), heard.append)
