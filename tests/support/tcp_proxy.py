@@ -15,10 +15,10 @@ NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class TcpProxy:
-    """Passes bytes on to one port, at a port of its own that stays the same. Belongs to one event loop; use `running_proxy`."""
+    """Passes bytes on to one port, at a port of its own that stays the same. Belongs to one event loop."""
 
-    def __init__(self, target: int) -> None:
-        self.port = 0
+    def __init__(self, target: int, port: int = 0) -> None:
+        self.port = port
         self._target = target
         self._server: asyncio.Server | None = None
         self.stalled = False
