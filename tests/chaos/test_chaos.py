@@ -17,4 +17,11 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     seed = int(os.environ.get("CHAOS_SEED", "0")) or Random().randrange(1, 1_000_000)
     print(f"\nCHAOS_SEED={seed}")
     order = Random(seed).sample(CHEAP, len(CHEAP))
-    await story(tmp_path, order, seed=seed, size=Size(readers=12, writers=10), frozen=3.0, say=print)
+    await story(
+        tmp_path,
+        order,
+        seed=seed,
+        size=Size(readers=12, writers=10, pause=100, burst=2),
+        frozen=2.0,
+        say=print,
+    )
