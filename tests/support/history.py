@@ -144,6 +144,12 @@ class HistoryProcess:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
+
     def configure(self, changes: Mapping[str, Any]) -> None:
         """Lay changes over what its file says."""
         self._config = merged(self._config, changes)

@@ -54,7 +54,9 @@ class Follower:
         self._log = log.bind(stream=feed.stream)
         self._clock = clock
         self._verified = False
-        """Whether the notes were compared with the stream since the last time that it was out of sight."""
+        """Whether what is known of the stream was compared with it since the last time that it was out of sight."""
+        self._known = (0, 0)
+        """The last that was heard before, and its time stamp: it is newer than what is noted."""
         self._suspected_at = math.inf
         self._claimed = 0
         """The greatest position of this life that an edge holds beyond what was heard."""
@@ -69,13 +71,18 @@ class Follower:
         if not feed.epoch:
             return False
         if message.sequence <= feed.heard:
-            return feed.is_other(message)
+            other = feed.is_other(message)
+            if other:
+                self.doubt()
+            return other
         ready = feed.take(message)
         self._apply_all(ready)
         return not ready
 
     def doubt(self) -> None:
-        """The stream was out of sight."""
+        """The stream was out of sight, or does not look like the one that was heard."""
+        if self._verified:
+            self._known = (self.feed.heard, self.feed.heard_time_ns)
         self._verified = False
         self.feed.doubt()
 
@@ -166,6 +173,7 @@ class Follower:
         self._purges_revision = self._claimed = 0
         self._purged.clear()
         self._verified = False
+        self._known = (0, 0)
         self._metrics.life_changed(reason)
         if before is not None:
             self._log.warning("history.epoch_changed", reason=reason, epoch=epoch)
@@ -175,7 +183,9 @@ class Follower:
         reason = went_back(max(heard, self._claimed), facts, notes)
         if reason or self._verified:
             return reason
-        for sequence, time_ns in reversed(notes):
+        for sequence, time_ns in sorted([*notes, self._known], reverse=True):
+            if not time_ns:
+                continue
             found = (await self._store.fetch(self.feed.stream, [sequence])).get(sequence)
             if found is not None:
                 reason = "" if found.time_ns == time_ns else f"another publication is at {sequence}"
@@ -237,7 +247,7 @@ class Follower:
         new = purges.count - self.purges.count
         if new > len(purges.recent):
             self._cache.drop(self.feed)
-            self.feed.restart(self.feed.heard, self.feed.newest_time_ns)
+            self.feed.forget()
         self.purges = purges
         for subject, through in purges.recent[-new:] if 0 < new <= len(purges.recent) else ():
             self.lose(subject.encode(), through)

@@ -49,7 +49,7 @@ class StreamNotes:
         if notes is not None:
             value = msgspec.json.encode(notes)
             await self._notebook.write(f"notes.{self._stream}", value, record.revision, epoch)
-        self._noted_at = now
+            self._noted_at = now
 
     async def note_purge(self, key: bytes, through: int, epoch: str) -> None:
         """Tell every replica, and those to come, that a channel is purged: before it is, so that no proof is wrong."""
