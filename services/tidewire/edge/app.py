@@ -15,7 +15,7 @@ from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.adapters.stored_messages import StoredMessages
-from tidewire.edge.adapters.stream_publisher import StreamPublisher
+from tidewire.edge.adapters.stream_publisher import StreamPublisher, terms_of
 from tidewire.edge.agreement import Agreement
 from tidewire.edge.cache_telemetry import cache_metrics
 from tidewire.edge.control import Control
@@ -154,7 +154,7 @@ class Edge:
         self._agreement = Agreement(self._link, self._streams, config, self._log)
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
         self._gate = self._create_gate()
-        self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
+        self._watch.bind(self._flush, self._check_mapping, lambda: self._link.last_error)
         self._ticker = Ticker(
             [
                 self._dispatcher.tick,
@@ -187,6 +187,11 @@ class Edge:
         self._dispatcher.reconfigured(_timing(config))
         self._agreement.follow(config)
         logs.set_level(config.log.level)
+
+    def _flush(self) -> None:
+        """Pass on what one read from NATS brought."""
+        self._streams.flush()
+        self._hub.flush()
 
     def _read_files(self, config: EdgeConfig) -> Callable[[], Sequence[str]]:
         """Read what the configuration only names; see `reload.Reloader`."""
@@ -227,9 +232,9 @@ class Edge:
 
     def _create_streams(self, config: EdgeConfig, clock: Clock, tracer: EdgeTracing) -> StreamUpstream:
         telemetry = self._stream_telemetry
-        windows = {each.name: float(each.duplicate_window) for each in config.storage.profiles}
+        terms = {each.name: terms_of(each) for each in config.storage.profiles}
         inbox = inbox_prefix(config.nats.user or ANONYMOUS)
-        publisher = StreamPublisher(self._link, config.nats.partitions, inbox, windows, clock, telemetry)
+        publisher = StreamPublisher(self._link, config.nats.partitions, inbox, terms, clock, telemetry)
         publisher.mapped = lambda: self._broker.mapped
         dispatcher = self._dispatcher
         streams = StreamUpstream(
