@@ -36,9 +36,15 @@ UNLIMITED: dict[str, Any] = {
 @contextlib.contextmanager
 def streams(folder: Path) -> Iterator[NatsServer]:
     """A nats-server with the streams: file storage, one replica, `sync_interval` as it is by default."""
-    with NatsServer(folder / "nats", config=mapping(), jetstream=True) as nats:
-        asyncio.run(migrated(service_config(nats)))
+    with NatsServer(folder / "nats", config=mapping(), jetstream=True) as nats, migrate(nats):
         yield nats
+
+
+@contextlib.contextmanager
+def migrate(nats: NatsServer) -> Iterator[None]:
+    """Create the streams."""
+    asyncio.run(migrated(service_config(nats)))
+    yield
 
 
 def service_config(nats: NatsServer, **own: Any) -> dict[str, Any]:  # noqa: ANN401 - any setting

@@ -94,5 +94,8 @@ def _cells(runs: Sequence[Measurement], plain: Sequence[Measurement]) -> list[st
 
 def _ratio(runs: Sequence[Measurement], plain: Sequence[Measurement], name: str) -> str:
     """Return the median of the ratios of pairs of runs."""
-    ratios = [ours.said[name] / its.said[name] for ours, its in zip(runs, plain, strict=False)]
+    pairs = [(ours.said[name], its.said[name]) for ours, its in zip(runs, plain, strict=False)]
+    ratios = [ours / its for ours, its in pairs if ours and its]  # 0: nothing came that was due in the time
+    if not ratios:
+        return "none"
     return f"{median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"

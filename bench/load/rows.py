@@ -49,7 +49,12 @@ class Stand(msgspec.Struct, frozen=True):
     def scaled(self, factor: int) -> Stand:
         """Return the stand with so many times fewer connections, channels and publishers."""
         rows = [
-            msgspec.structs.replace(row, publishers=max(1, row.publishers // factor)) for row in self.rows
+            msgspec.structs.replace(
+                row,
+                publishers=max(1, row.publishers // factor),
+                rate=row.rate if self.channels else row.rate / factor,
+            )
+            for row in self.rows
         ]
         return msgspec.structs.replace(
             self,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DIRECT_GET: Final = "$JS.API.DIRECT.GET"
 RETRY_SHARE: Final = 0.45
 """Of the duplicate window: how long an id is used again."""
-FILE_BATCH: Final = 128
+FILE_BATCH: Final = 32
 """Where one replica keeps its stream in files, nats-server makes files for each batch, too (`newBatchStore`): some 4 ms of its
 CPU and as long a wait, against 0.03 ms for a message by itself. With replicas, or in memory, a batch costs no more than that."""
 NO_RESPONDERS: Final = b"NATS/1.0 503"
