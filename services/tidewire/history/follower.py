@@ -11,6 +11,7 @@ import msgspec
 
 from tidewire.history.feed import MOST_MISSING, Facts, Feed, Life
 from tidewire.history.messages import Message
+from tidewire.history.packed import packed
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import (
     ABSENT,
@@ -125,7 +126,7 @@ class Follower:
             message.sequence,
             message.last,
             message.time_ns,
-            message.kept,
+            packed(message),
             oldest_first=namespace.oldest_first,
         )
         if message.sequence <= self._purged.get(key, 0):
