@@ -136,7 +136,7 @@ class Edge:
         self._node_check = NodeCheck(
             self._link, self._broker, nats.partitions, self._nats, self._log, self._sweep
         )
-        self._watch.bind(self._hub.flush, self._check_node, lambda: self._link.last_error)
+        self._watch.bind(self._flush, self._check_node, lambda: self._link.last_error)
         self._ticker = Ticker(
             [
                 self._dispatcher.tick,
@@ -169,6 +169,11 @@ class Edge:
         self._dispatcher.reconfigured(parts.timing(config))
         self._agreement.follow(config)
         logs.set_level(config.log.level)
+
+    def _flush(self) -> None:
+        """Pass on what one read from NATS brought."""
+        self._streams.flush()
+        self._hub.flush()
 
     def _read_files(self, config: EdgeConfig) -> Callable[[], Sequence[str]]:
         """Read what the configuration only names; see `reload.Reloader`."""

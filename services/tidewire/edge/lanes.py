@@ -163,7 +163,7 @@ class Lanes:
 
     def _launch(self, lane: Lane) -> list[Settled]:
         """Send what waits next on a lane whose air is free; a lane on which nothing waits is forgotten."""
-        settled = self._pass_over(lane)
+        settled = self._pass_over(lane) if lane.waiting else []
         while lane.waiting:
             flight = lane.flight = Flight(lane, lane.next_group(self.limits))
             problem = self._try(flight)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tidewire import __version__
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.adapters.stored_messages import StoredMessages
-from tidewire.edge.adapters.stream_publisher import StreamPublisher
+from tidewire.edge.adapters.stream_publisher import StreamPublisher, terms_of
 from tidewire.edge.lane import LaneLimits
 from tidewire.edge.policies.client_address import TrustedProxies
 from tidewire.edge.public_tls import PublicTls
@@ -107,9 +107,9 @@ def streams(
     clock: Clock,
 ) -> StreamUpstream:
     """Return what publishes to the streams; the dispatcher gives it what clients publish from now on."""
-    windows = {each.name: float(each.duplicate_window) for each in config.storage.profiles}
+    terms = {each.name: terms_of(each) for each in config.storage.profiles}
     inbox = inbox_prefix(config.nats.user or ANONYMOUS)
-    publisher = StreamPublisher(link, config.nats.partitions, inbox, windows, clock, telemetry)
+    publisher = StreamPublisher(link, config.nats.partitions, inbox, terms, clock, telemetry)
     publisher.mapped = lambda: broker.mapped
     upstream = StreamUpstream(
         publisher, _lane_limits(config), clock, telemetry, tracer, dispatcher.pacer, dispatcher.perform

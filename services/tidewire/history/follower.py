@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tidewire.history.feed import MOST_MISSING, Facts, Feed, Life
 from tidewire.history.messages import Message
+from tidewire.history.packed import packed
 from tidewire.history.records import ABSENT, Purges, Record, Records, notes_of, purges_of, went_back
 from tidewire.history.stream_notes import StreamNotes
 from tidewire.history.timeline import Timeline
@@ -116,7 +117,7 @@ class Follower:
             message.sequence,
             message.last,
             message.time_ns,
-            message.kept,
+            packed(message),
             oldest_first=namespace.oldest_first,
         )
         if message.sequence <= self._purged.get(key, 0):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from tidewire.history.answers import Publication, Shown, held
+from tidewire.history.packed import packed
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import purges_of
 
@@ -72,7 +73,7 @@ class Supply:
     async def index(self, place: Place, timeline: Timeline, wanted: int) -> None:
         """Put older publications into the index, until it has as many as wanted, or all that are stored."""
         span = FIRST_SPAN
-        while timeline.indexed and len(timeline.sequences) < wanted:
+        while timeline.indexed and timeline.count < wanted:
             found = await self._extend(place, timeline, max(0, timeline.indexed - span), ANY_NUMBER)
             if found < MANY:
                 span *= SPAN_GROWTH
@@ -85,7 +86,7 @@ class Supply:
         it was not purged. All of it is asked of the leader, after the publications were read.
         """
         if since < timeline.indexed:
-            room = max(0, place.namespace.size - len(timeline.sequences))
+            room = max(0, place.namespace.size - timeline.count)
             if await self._extend(place, timeline, since, room) > room:
                 timeline.hopeless = max(timeline.hopeless, since)
                 return
@@ -125,7 +126,7 @@ class Supply:
                 _lose(timeline, gone, place.namespace)
                 raise Changed
             for sequence, message in found.items():
-                publications[sequence] = Publication(sequence, message.time_ns, message.kept)
+                publications[sequence] = Publication(sequence, packed(message))
         if missing:
             _put_back(timeline, publications, sorted(missing))
         return publications
@@ -160,4 +161,4 @@ def _put_back(timeline: Timeline, publications: dict[int, Publication], missing:
     """Keep what was fetched, where it is the newest of what memory lacks."""
     first = timeline.place_of(missing[0])
     if timeline.sequences[first : first + len(missing)].tolist() == list(missing):
-        timeline.restore(first, [publications[sequence].kept for sequence in missing])
+        timeline.restore(first, [publications[sequence].body for sequence in missing])

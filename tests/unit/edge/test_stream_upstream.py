@@ -48,6 +48,7 @@ class Stage:
             self.streams.found(attempt.flight, attempt.answer[0])
         else:
             self.streams.answered(attempt.flight, attempt.answer)
+        self.streams.flush()
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -171,3 +172,34 @@ def test_each_publication_has_a_trace_of_its_own() -> None:
     client.say(publish(4))
     stage.run(3.4)
     assert tracer.ended == [("publish kept:a", 0)] * 2 + [("publish kept:a", 100)]
+
+
+def test_what_one_read_from_nats_settles_is_one_frame_for_each_client(stage: Stage) -> None:
+    """However many channels it is of, and whatever was answered."""
+    alice, bob = stage.client(), stage.client("bob")
+    for number, channel in enumerate("abc", 2):
+        alice.say(publish(number, channel=f"kept:{channel}"))
+    bob.say(publish(2, channel="kept:a"))
+    for attempt in stage.port.attempts:
+        stage.port.process(attempt)
+        stage.streams.answered(attempt.flight, attempt.answer)
+    assert (alice.frames(), bob.frames()) == ([], [])
+    stage.streams.flush()
+    assert [len(frame.split("\n")) for frame in alice.frames()] == [3]
+    assert [len(frame.split("\n")) for frame in bob.frames()] == [1]
+
+
+def test_an_answer_that_cannot_be_told_costs_no_other_client_its_own(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is not hidden."""
+    alice, bob = stage.client(), stage.client("bob")
+    alice.say(publish(2))
+    bob.say(publish(2))
+    for attempt in stage.port.attempts:
+        stage.port.process(attempt)
+        stage.streams.answered(attempt.flight, attempt.answer)
+    monkeypatch.setattr(alice.transport, "send", lambda _frame: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        stage.streams.flush()
+    assert len(bob.frames()) == 1

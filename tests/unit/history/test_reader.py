@@ -14,13 +14,20 @@ from tests.fakes.history import KEY, STREAM, FakeHistory
 from tidewire.history import follower as following
 from tidewire.history import reader as reading
 from tidewire.history import supply as supplying
-from tidewire.history.answers import Answer, Outcome
+from tidewire.history.answers import Answer, Outcome, Publication
 from tidewire.history.messages import Message
 from tidewire.history.records import Purges
 from tidewire.kernel.call_errors import BUSY, UNAVAILABLE, CallError
+from tidewire.rpc.history.v1 import history_pb2 as pb
 
 NAMES = st.sampled_from("abc")
 SIZE = 5
+
+
+def data_of(publication: Publication) -> bytes:
+    """What it carries, as a client of the service reads it."""
+    (found,) = pb.ReadReply.FromString(publication.body).publications
+    return found.data
 
 
 def offsets(answer: Answer) -> list[int]:
@@ -140,7 +147,7 @@ class History(RuleBasedStateMachine):
             assert offsets(answer) == ever[: len(answer.publications)]
             assert all(sequence > ended for sequence in ever[len(answer.publications) :])
             assert not self.purged & set(offsets(answer))
-            assert all(each.kept.data == b"%d" % each.offset for each in answer.publications)
+            assert all(data_of(each) == b"%d" % each.offset for each in answer.publications)
             if ever:
                 assert answer.offset == max([*offsets(answer), answer.offset])
         else:
@@ -172,13 +179,10 @@ class History(RuleBasedStateMachine):
         if not hasattr(self, "history"):
             return
         cache = self.history.cache
-        costs = {
-            key: line.cost + len(key) for lines in (cache._full, cache._bare) for key, line in lines.items()
-        }
-        assert cache._costs.keys() == costs.keys()
-        assert cache.bytes == sum(cache._costs.values())
-        assert cache._bare_bytes == sum(cache._costs[key] for key in cache._bare)
-        assert cache.bytes <= cache.budget or not cache._costs
+        full, bare = ([line.charged for line in lines.values()] for lines in (cache._full, cache._bare))
+        assert not cache._full.keys() & cache._bare.keys()
+        assert (cache.bytes, cache._bare_bytes) == (sum(full) + sum(bare), sum(bare))
+        assert cache.bytes <= cache.budget or not len(cache)
 
     def ever(self, name: str) -> list[Message]:
         """All publications of a channel."""
