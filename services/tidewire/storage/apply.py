@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from tidewire.kernel.meta import Held, MetaError
 from tidewire.kernel.streams import META_BUCKET
-from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError, UnansweredError
+from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError
 from tidewire.platform.meta import write_meta
-from tidewire.storage.cluster import StorageError, read_leader
+from tidewire.storage.cluster import StorageError, ask, read_leader
 from tidewire.storage.differences import differences
 from tidewire.storage.steps import Create, Delete, Purge, Record, Settle, Step, Update
 from tidewire.storage.wanted import StreamConfig
 
 Tell = Callable[[Step], None]
-
-TRIES: Final = 3
-"""How often JetStream is asked for the same: a cluster that elects a leader meanwhile may forget what it was asked."""
 
 
 async def apply(js: JetStream, steps: tuple[Step, ...], held: Held | None, tell: Tell) -> None:
@@ -68,12 +65,7 @@ class _Builder:
             )
 
     async def _ask(self, name: str, request: object = None) -> dict[str, Any]:
-        for _ in range(TRIES - 1):
-            try:
-                return await self._js.call(name, request)
-            except UnansweredError:
-                await self._alone()
-        return await self._js.call(name, request)
+        return await ask(self._js, name, request, self._alone)
 
     async def _put(self, verb: str, config: StreamConfig) -> None:
         answer = await self._ask(f"STREAM.{verb}.{config['name']}", config)

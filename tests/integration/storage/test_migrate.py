@@ -323,7 +323,7 @@ async def test_many_streams_are_read_where_messages_must_be_short(tmp_path: Path
     """A list of them all would be longer than this server's max_payload, and end the connection."""
     with NatsServer(tmp_path / "nats", config="max_payload: 65536\n", jetstream=True) as short:
         async with started(short.url) as (link, _):
-            js = JetStream(link, 30.0)
+            js = JetStream(link, 10.0)
             config = storage_config(short.url, {"chat": {}}, nats={"partitions": 300})
             migration = await migrate(js, config)
             assert len(migration.plan.work) == 303

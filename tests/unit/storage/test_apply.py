@@ -11,8 +11,8 @@ from tidewire.kernel.meta import Held, Meta, MetaError
 from tidewire.kernel.streams import META_STREAM
 from tidewire.options.storage_options import StorageProfile
 from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError, UnansweredError
-from tidewire.storage.apply import TRIES, apply
-from tidewire.storage.cluster import NO_MESSAGE, StorageError
+from tidewire.storage.apply import apply
+from tidewire.storage.cluster import NO_MESSAGE, TRIES, StorageError
 from tidewire.storage.steps import Create, Delete, Purge, Step
 from tidewire.storage.wanted import StreamConfig, stream_config
 
