@@ -71,6 +71,11 @@ class Timeline:
         """Bytes that it takes, about."""
         return FIXED_COST + INDEX_COST * len(self.sequences) + BODY_COST * len(self.bodies) + self.body_bytes
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the channel is stored, as far as the stream was followed."""
+        return not self.sequences and not self.indexed
+
     # ------------------------------------------------------------------ what becomes known
     def append(
         self, sequence: int, last: int | None, time_ns: int, kept: Kept, *, oldest_first: bool
@@ -131,6 +136,8 @@ class Timeline:
     def uncertain_through(self, sequence: int) -> None:
         """Something at or below `sequence` was never heard and is gone: of which channel, nobody knows."""
         self.floor = max(self.floor, sequence)
+        if self.is_empty:  # who stands below is to ask
+            self.newest = max(self.newest, sequence)
 
     def prepend(self, since: int, found: Sequence[Message]) -> None:
         """Take all that the stream has in (since, indexed], oldest first."""

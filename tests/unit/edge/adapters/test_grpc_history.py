@@ -14,6 +14,7 @@ from tidewire.kernel.call_errors import CallError, Reason, refusal
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
 TOP = pb.StreamPosition(offset=9, epoch="e")
+HERE = {"a": StreamPosition(offset=3, epoch="e"), "b": StreamPosition(offset=4, epoch="f")}
 
 
 class FakeClient:
@@ -48,7 +49,7 @@ def parse(channel: str, headers: bytes, data: bytes) -> Publication | None:
     return None if headers == b"bad" else Publication(data, tags={channel: headers.decode()})
 
 
-async def asked(answers: dict[str, Any], query: Query | list[str]) -> tuple[Any, FakeClient]:
+async def asked(answers: dict[str, Any], query: Query | dict[str, StreamPosition]) -> tuple[Any, FakeClient]:
     """What the port says, and the client that was called."""
     client = FakeClient()
     client.answers = answers
@@ -93,8 +94,14 @@ async def test_positions_are_in_the_order_asked() -> None:
     reply = pb.PositionReply(
         positions=[pb.ChannelPosition(top=TOP), pb.ChannelPosition(problem="unavailable")]
     )
-    found, _ = await asked({POSITION: reply}, ["a", "b"])
+    found, client = await asked({POSITION: reply}, HERE)
     assert found == [StreamPosition(offset=9, epoch="e"), None]
+    assert client.requests == [
+        pb.PositionRequest(
+            channels=["a", "b"],
+            since=[pb.StreamPosition(offset=3, epoch="e"), pb.StreamPosition(offset=4, epoch="f")],
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ async def test_positions_are_in_the_order_asked() -> None:
 )
 async def test_what_cannot_be_understood_is_no_answer(path: str, answer: Any) -> None:
     """Least of all proof that nothing is missing."""
-    found, _ = await asked({path: answer}, Query(channel="a") if path == READ else ["a", "b"])
+    found, _ = await asked({path: answer}, Query(channel="a") if path == READ else HERE)
     assert found == AWAY
 
 
