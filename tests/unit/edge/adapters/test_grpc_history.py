@@ -136,7 +136,7 @@ async def test_what_cannot_be_understood_is_no_answer(path: str, answer: Any) ->
 )
 async def test_errors_are_those_of_clients(path: str, error: CallError, expected: errors.ReplyError) -> None:
     """Temporary, unless the service has said otherwise."""
-    found, _ = await asked({path: error}, Query(channel="a") if path == READ else ["a"])
+    found, _ = await asked({path: error}, Query(channel="a") if path == READ else HERE)
     assert found == expected
 
 
