@@ -30,12 +30,11 @@ Key = Want | StreamPosition
 def query(channel: str, timeline: Timeline, key: Key, limit: int) -> Query:
     """Return the query for `key`; `limit` is that of a recovery."""
     at_least = timeline.at_least if timeline.known else 0
-    here = StreamPosition(offset=timeline.offset, epoch=timeline.epoch)
     match key:
         case Want.LATEST:
             return Query(channel=channel, limit=1, max_bytes=MAX_REPLY, reverse=True, at_least=at_least)
         case Want.FILL:
-            limit, max_bytes, since = FILL_LIMIT, FILL_BYTES, here
+            limit, max_bytes, since = FILL_LIMIT, FILL_BYTES, timeline.here
         case StreamPosition():
             max_bytes, since = MAX_REPLY, key
     return Query(

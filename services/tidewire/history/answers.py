@@ -23,6 +23,10 @@ class Since(NamedTuple):
         return not self.offset and not self.epoch
 
 
+NOWHERE = Since(0, "")
+"""Of who does not say where it stands."""
+
+
 class Query(NamedTuple):
     """What is read. `since` is None for the whole history."""
 
@@ -128,6 +132,13 @@ def continuation(timeline: Timeline, since: int, window: Window) -> int | Shown 
     if count > window.size or (count and min(timeline.times[behind:]) < window.oldest_ns):
         return trimmed
     return behind
+
+
+def nothing_behind(timeline: Timeline, since: Since) -> bool:
+    """Return whether it is known without asking the stream that nothing was ever stored behind a position."""
+    newest = timeline.sequences[-1] if timeline.sequences else 0
+    known = max(timeline.floor, newest) <= since.offset <= timeline.feed.heard
+    return known and since.epoch == timeline.feed.epoch
 
 
 def page(timeline: Timeline, since: int | None, limit: int, window: Window) -> Shown | Need:

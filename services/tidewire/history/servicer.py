@@ -13,6 +13,7 @@ from tidewire.rpc.history.v1 import history_pb2 as pb
 from tidewire.rpc.history.v1 import history_pb2_grpc as generated
 
 if TYPE_CHECKING:
+    from tidewire.history.positions import Positions
     from tidewire.history.reader import Reader
 
 NAME: Final = "tidewire.rpc.history.v1.History"
@@ -25,8 +26,9 @@ MOST_BYTES: Final = 2 << 20
 class HistoryServicer:
     """Implements `tidewire.rpc.history.v1.History`; what goes wrong is a CallError."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, positions: Positions) -> None:
         self._reader = reader
+        self._positions = positions
 
     def service(self) -> Service:
         """Return what a server takes."""
@@ -46,7 +48,10 @@ class HistoryServicer:
         """Where channels stand."""
         if len(request.channels) > MOST_POSITIONS:
             raise refusal(errors.BAD_REQUEST.saying(f"more than {MOST_POSITIONS} channels"))
-        found = await self._reader.positions(request.channels)
+        since = [Since(each.offset, each.epoch) for each in request.since]
+        if since and len(since) != len(request.channels):
+            raise refusal(errors.BAD_REQUEST.saying("`since` of some channels and not of others"))
+        found = await self._positions.of(request.channels, since)
         return pb.PositionReply(
             positions=[
                 pb.ChannelPosition(problem=each)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tidewire.history.answers import Publication, Shown, held
@@ -12,10 +12,12 @@ from tidewire.history.records import purges_of
 
 if TYPE_CHECKING:
     from tidewire.history.cache import Cache
+    from tidewire.history.feed import Facts, Feed
     from tidewire.history.follower import Follower
     from tidewire.history.messages import Message
     from tidewire.history.namespaces import Namespace, Place
     from tidewire.history.ports import Notebook, Store
+    from tidewire.history.records import Purges
     from tidewire.history.timeline import Timeline
 
 AT_ONCE: Final = 64
@@ -100,20 +102,38 @@ class Supply:
             else:
                 timeline.hopeless = max(timeline.hopeless, since)
 
+    async def prove_empty(self, feed: Feed, places: Mapping[Place, int]) -> None:
+        """Ask the stream once, of channels in which nothing is stored, whether anything behind these positions has ever gone.
+
+        What the stream has and was not heard yet may be all of one channel, and have brought that to its limit.
+        """
+        timelines = {place: self._cache.get(place.key) for place in places}
+        try:
+            facts, purges = await self._evidence(feed)
+        except Changed:
+            return
+        unheard = max(0, facts.last - feed.heard)
+        for place, timeline in timelines.items():
+            if timeline is None or self._cache.get(place.key) is not timeline or not timeline.is_empty:
+                continue
+            if _has_all(facts, purges, place.key, places[place], unheard):
+                timeline.prove(places[place])
+
     async def _has_all(self, place: Place, timeline: Timeline, since: int) -> bool:
-        feed = timeline.feed
-        facts = await self._store.facts(feed.stream, place.key)
+        facts, purges = await self._evidence(timeline.feed, place.key)
+        self._check(place, timeline)
+        return _has_all(facts, purges, place.key, since, facts.count)
+
+    async def _evidence(self, feed: Feed, subject: bytes = b"") -> tuple[Facts, Purges]:
+        """Return what the stream and the notes say now."""
+        facts = await self._store.facts(feed.stream, subject)
         if facts is None:
             raise StoreAway(f"there is no stream {feed.stream}")
         record = await self._notebook.read(f"purges.{feed.stream}")
-        self._check(place, timeline)
         life = feed.life
         if life is None or (facts.created, facts.generation) != (life.created, life.generation):
             raise Changed
-        purges = purges_of(record, feed.epoch, facts.last)
-        limits = [limit for limit in (purges.limit, facts.limit) if limit]
-        full = bool(limits) and facts.count >= min(limits)
-        return facts.first <= since + 1 and not full and since >= purges.through(place.key.decode())
+        return facts, purges_of(record, feed.epoch, facts.last)
 
     async def bodies(self, place: Place, timeline: Timeline, shown: Shown) -> dict[int, Publication]:
         """Return the publications to show, those that memory lacks from the stream."""
@@ -147,6 +167,13 @@ class Supply:
         """After a wait: raise unless the timeline is still the channel's."""
         if self._cache.get(place.key) is not timeline:
             raise Changed
+
+
+def _has_all(facts: Facts, purges: Purges, key: bytes, since: int, count: int) -> bool:
+    """Return whether nothing has gone behind `since`, of a subject without publications up to there, and `count` behind."""
+    limits = [limit for limit in (purges.limit, facts.limit) if limit]
+    full = bool(limits) and count >= min(limits)
+    return facts.first <= since + 1 and not full and since >= purges.through(key.decode())
 
 
 def _lose(timeline: Timeline, gone: Sequence[int], namespace: Namespace) -> None:

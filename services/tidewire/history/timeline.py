@@ -89,6 +89,11 @@ class Timeline:
         """The same of when they were stored, nanoseconds since 1970."""
         return memoryview(self.entries)[1::2]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the channel is stored, as far as the stream was followed."""
+        return not self.sequences and not self.indexed
+
     # ------------------------------------------------------------------ what becomes known
     def append(
         self, sequence: int, last: int | None, time_ns: int, body: bytes, *, oldest_first: bool
@@ -149,6 +154,8 @@ class Timeline:
     def uncertain_through(self, sequence: int) -> None:
         """Something at or below `sequence` was never heard and is gone: of which channel, nobody knows."""
         self.floor = max(self.floor, sequence)
+        if self.is_empty:  # who stands below is to ask
+            self.newest = max(self.newest, sequence)
 
     def prepend(self, since: int, found: Sequence[Message]) -> None:
         """Take all that the stream has in (since, indexed], oldest first."""

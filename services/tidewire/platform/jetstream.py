@@ -33,6 +33,10 @@ class UnansweredError(JetStreamError):
         super().__init__(503, 0, f"{subject}: no answer within {timeout:g} s")
 
 
+class NoJetStream(JetStreamError):
+    """Nobody answers: JetStream is off, or the user lacks the right."""
+
+
 class JetStream:
     """Calls JetStream on behalf of a link's user. `timeout` in seconds is for each call."""
 
@@ -43,13 +47,13 @@ class JetStream:
     async def call(self, name: str, request: object = None) -> dict[str, Any]:
         """Return the answer of `$JS.API.<name>` (`STREAM.INFO.TW_default_0`) to `request`, plain data.
 
-        Raises JetStreamError, also where nobody answers: the user may lack the right, or JetStream be off.
+        Raises JetStreamError, NoJetStream where nobody answers.
         """
         header, payload = await self.ask(
             f"{API}{name}", b"" if request is None else msgspec.json.encode(request)
         )
         if header.startswith(NO_RESPONDERS) and not payload:
-            raise JetStreamError(
+            raise NoJetStream(
                 503,
                 0,
                 f"{name}: JetStream is not there for this user: turn it on in nats-server's configuration (jetstream)",

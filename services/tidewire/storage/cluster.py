@@ -10,7 +10,13 @@ from typing import Any, Final
 from tidewire.kernel.errors import TidewireError
 from tidewire.kernel.meta import Held, decode_meta
 from tidewire.kernel.streams import META_STREAM, captured, parts_of
-from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError, UnansweredError
+from tidewire.platform.jetstream import (
+    STREAM_NOT_FOUND,
+    JetStream,
+    JetStreamError,
+    NoJetStream,
+    UnansweredError,
+)
 from tidewire.platform.meta import LAYOUT_SUBJECT
 from tidewire.storage.found import Found, Stream
 from tidewire.storage.wanted import StreamConfig, Wanted
@@ -48,7 +54,12 @@ async def read_cluster(js: JetStream, wanted: Wanted) -> Found:
     Raises JetStreamError where JetStream does not answer, StorageError where it knows of streams that do not, MetaError
     for a record that cannot be understood.
     """
-    infos = {info["config"]["name"]: info for info in await _streams(js)}
+    try:
+        infos = {info["config"]["name"]: info for info in await _streams(js)}
+    except NoJetStream:
+        if wanted.namespaces:
+            raise
+        return Found({}, None, None)
     bucket: StreamConfig | None = infos[META_STREAM]["config"] if META_STREAM in infos else None
     held = None if bucket is None else await read_leader(js)
     streams = {

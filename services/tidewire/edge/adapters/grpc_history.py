@@ -76,10 +76,12 @@ class GrpcHistory:
         self._begin(self._read(query, done))
 
     def positions(
-        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+        self,
+        since: Mapping[str, StreamPosition],
+        done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
         """See ports.History."""
-        self._begin(self._positions(channels, done))
+        self._begin(self._positions(since, done))
 
     async def start(self) -> None:
         """Begin to connect. Raises StartError: a certificate cannot be used."""
@@ -91,7 +93,7 @@ class GrpcHistory:
         self._position_method: Method[pb.PositionRequest, pb.PositionReply] = client.unary_unary(
             POSITION, pb.PositionRequest.SerializeToString, pb.PositionReply.FromString
         )
-        self.positions((), lambda _found: None)
+        self.positions({}, lambda _found: None)
 
     def reload(self) -> None:
         """Read certificates again, soon."""
@@ -118,14 +120,17 @@ class GrpcHistory:
         done(self._page(query.channel, reply))
 
     async def _positions(
-        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+        self,
+        since: Mapping[str, StreamPosition],
+        done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
+        request = pb.PositionRequest(channels=since, since=map(_sent, since.values()))
         try:
-            reply = await self._position_method(pb.PositionRequest(channels=channels))
+            reply = await self._position_method(request)
         except CallError as error:
             done(self._told(error))
             return
-        if len(reply.positions) != len(channels):
+        if len(reply.positions) != len(since):
             done(AWAY)
             return
         done([None if each.problem else _position(each.top) for each in reply.positions])
@@ -159,13 +164,17 @@ def _request(query: Query) -> pb.ReadRequest:
     since = query.since
     return pb.ReadRequest(
         channel=query.channel,
-        since=None if since is None else pb.StreamPosition(offset=since.offset, epoch=since.epoch),
+        since=None if since is None else _sent(since),
         limit=query.limit,
         reverse=query.reverse,
         max_bytes=query.max_bytes,
         at_least=query.at_least,
         recover=query.recover,
     )
+
+
+def _sent(position: StreamPosition) -> pb.StreamPosition:
+    return pb.StreamPosition(offset=position.offset, epoch=position.epoch)
 
 
 def _position(position: pb.StreamPosition) -> StreamPosition:
