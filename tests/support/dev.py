@@ -96,7 +96,7 @@ class Dev:
         return content
 
     def children(self) -> dict[str, int]:
-        """Return the process ids of its children by what they are: `edge-1`, `edge-2`, `nats`."""
+        """Return the process ids of its children by what they are: `edge-1`, `edge-2`, `history`, `nats`."""
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             try:
@@ -106,7 +106,7 @@ class Dev:
             names = [
                 entry.partition(b"=")[2].decode()
                 for entry in environ
-                if entry.startswith(b"TIDEWIRE_NODE_NAME=")
+                if entry.startswith((b"TIDEWIRE_NODE_NAME=", b"TIDEWIRE_HISTORY_SERVICE_NODE_NAME="))
             ]
             found[names[0] if names else "nats"] = int(pid)
         return found
