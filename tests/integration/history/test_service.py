@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
 
+from tests.fakes.log import RecordingLog
 from tests.support.edges import merged
 from tests.support.history import (
     FEW,
@@ -19,9 +22,13 @@ from tests.support.history import (
     migrated,
     offsets,
     publish,
+    server_config,
 )
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
+from tidewire.history import app
+from tidewire.history.config import HistoryConfig
+from tidewire.kernel.config import decode
 from tidewire.kernel.subjects import in_subject
 
 
@@ -34,6 +41,51 @@ async def refusal(folder: Path, config: dict[str, Any]) -> str:
         process.kill()
     (line,) = process.logged("process.refused")
     return str(line["problem"])
+
+
+def users(**denied: str) -> str:
+    """A nats-server configuration with these users, each denied a subject ("": none)."""
+    lines = [
+        f'{{ user: {name}, password: {name}, permissions: {{ publish: {{ deny: "{subject or "nothing"}" }} }} }}'
+        for name, subject in denied.items()
+    ]
+    return f"{server_config()}authorization {{ users: [{', '.join(lines)}] }}\n"
+
+
+def of_user(server: NatsServer, name: str) -> dict[str, Any]:
+    """The configuration of one of them."""
+    return history_config(server.url, {"nats": {"user": name, "password": name}})
+
+
+async def test_a_stream_that_does_not_answer_keeps_nobody_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a process that runs, nor one that starts: in an outage of a part, a restart must not make it one of all."""
+    monkeypatch.setattr(app, "START_LOOKS", 1)
+    denied = users(boss="", history="$JS.API.STREAM.INFO.TW_default_1")
+    with NatsServer(tmp_path / "nats", config=denied, jetstream=True) as server:
+        await migrated(of_user(server, "boss"))
+        log: Any = RecordingLog()
+        service = app.HistoryService(decode(HistoryConfig, of_user(server, "history")), log, lambda: None)  # type: ignore[arg-type,return-value] # never reloaded
+        try:
+            await service.start()
+            assert service._why_unready() is None
+            assert log.events[-1] == "history.ready"
+            assert "history.stream_away" in log.events
+        finally:
+            await service.stop()
+
+
+async def test_a_user_without_the_rights_is_told_which_to_take(tmp_path: Path) -> None:
+    """At once: the edges' user stands in the same file, so that this is an easy mistake."""
+    for subject in ("$JS.API.DIRECT.GET.>", "$JS.API.STREAM.INFO.*"):
+        with NatsServer(tmp_path / "nats", config=users(boss="", wrong=subject), jetstream=True) as server:
+            await migrated(of_user(server, "boss"))
+            problem = await refusal(tmp_path / "history", of_user(server, "wrong"))
+            assert "Permissions Violation" in problem
+            assert problem.endswith("give the user of `tidewire nats-config --history-user`)")
+        shutil.rmtree(tmp_path / "nats")
+        shutil.rmtree(tmp_path / "history")
 
 
 async def test_a_life(history: HistoryProcess, nats: Client) -> None:
