@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import shutil
 import signal
 from pathlib import Path
@@ -26,10 +28,17 @@ from tests.support.history import (
 )
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
+from tidewire.edge.adapters.grpc_history import GrpcHistory
+from tidewire.edge.adapters.grpc_history import client_of as client_to
+from tidewire.edge.ports import Page, Publication
+from tidewire.edge.ports import Query as HistoryQuery
 from tidewire.history import app
 from tidewire.history.config import HistoryConfig
+from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import decode
 from tidewire.kernel.subjects import in_subject
+from tidewire.platform.rpc_client_options import RpcClientConfig
+from tidewire.platform.rpc_telemetry import RpcClientMetrics
 
 
 async def refusal(folder: Path, config: dict[str, Any]) -> str:
@@ -131,9 +140,50 @@ async def test_a_share_of_the_partitions(config: dict[str, Any], tmp_path: Path,
     ):
         for process, own, other in ((zero, 0, 1), (one, 1, 0)):
             async with client_of(process) as client:
-                assert await client.position(channels[other]) == ["unavailable"]
+                assert await client.position(channels[other]) == ["elsewhere"]
                 sent = await publish(nats, channels[own], b"x")
                 assert offsets(await client.read(channels[own], at_least=sent)) == [sent]
+
+
+async def test_edges_find_the_replica_that_serves_a_share(
+    config: dict[str, Any], tmp_path: Path, nats: Client
+) -> None:
+    """Behind one name, whichever has its turn: half of all calls come to the wrong one first, and that is no failure."""
+    channels = [f"chat:{number}" for number in range(20)]
+    for channel in channels:
+        await publish(nats, channel, b"x")
+    shares = [merged(config, {"history_service": {"partitions": [each]}}) for each in range(FEW)]
+    with (
+        HistoryProcess(tmp_path, shares[0], "zero") as zero,
+        HistoryProcess(tmp_path, shares[1], "one") as one,
+    ):
+        log: Any = RecordingLog()
+        target = f"ipv4:127.0.0.1:{zero.port},127.0.0.1:{one.port}"
+        options = decode(RpcClientConfig, {"target": target, "timeout": "30s"})
+        clock = SystemClock()
+        history = GrpcHistory(
+            client_to(options, RpcClientMetrics(), log, clock, None),
+            lambda _channel, _headers, data: Publication(data),
+            log,
+            clock.monotonic,
+        )
+        await history.start()
+        draw = random.Random(7)
+        for _ in range(20):
+            asked = [draw.choice(channels) for _ in range(20)]
+            pages = await asyncio.gather(*(_read(history, channel) for channel in asked))
+            assert {len(page.publications) if isinstance(page, Page) else page for page in pages} == {1}
+        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        history.positions(channels, told.set_result)
+        assert all(await told)
+        await history.close()
+    assert log.lines == []
+
+
+async def _read(history: GrpcHistory, channel: str) -> Any:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.read(HistoryQuery(channel=channel, limit=5), answer.set_result)
+    return await answer
 
 
 def _partition(channel: str) -> int:

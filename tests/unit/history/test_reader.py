@@ -17,7 +17,7 @@ from tidewire.history import supply as supplying
 from tidewire.history.answers import Answer, Outcome
 from tidewire.history.messages import Message
 from tidewire.history.records import Purges
-from tidewire.kernel.call_errors import BUSY, UNAVAILABLE, CallError
+from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError
 
 NAMES = st.sampled_from("abc")
 SIZE = 5
@@ -323,8 +323,8 @@ async def test_another_replica_serves_other_partitions() -> None:
     del history.followers.by_stream[STREAM]
     with pytest.raises(CallError, match="another replica") as caught:
         await history.read("a")
-    assert caught.value.reason is UNAVAILABLE
-    assert await history.reader.positions(["chat:a", "live:x"]) == ["unavailable", "unknown_channel"]
+    assert caught.value.reason is ELSEWHERE
+    assert await history.reader.positions(["chat:a", "live:x"]) == ["elsewhere", "unknown_channel"]
 
 
 async def test_what_is_known_to_have_gone_is_not_asked_for_again() -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 AWAY: Final = errors.INTERNAL.saying("temporarily not possible: the history service is away")
 BUSY: Final = errors.TOO_MANY_REQUESTS.saying("too many requests: the history service is busy")
+MOST_ELSEWHERE: Final = 16
+"""Replicas that are asked for positions, where each serves a share of them."""
 _SERVICE: Final = f"/{pb.DESCRIPTOR.services_by_name['History'].full_name}"
 READ: Final = f"{_SERVICE}/Read"
 POSITION: Final = f"{_SERVICE}/Position"
@@ -120,15 +122,22 @@ class GrpcHistory:
     async def _positions(
         self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
     ) -> None:
+        found: dict[str, StreamPosition] = {}
+        asked, left = 0, list(channels)
         try:
-            reply = await self._position_method(pb.PositionRequest(channels=channels))
+            while asked < MOST_ELSEWHERE and (left or not asked):
+                reply = await self._position_method(pb.PositionRequest(channels=left))
+                if len(reply.positions) != len(left):
+                    done(AWAY)
+                    return
+                told = list(zip(left, reply.positions, strict=True))
+                found |= {channel: _position(each.top) for channel, each in told if not each.problem}
+                left = [channel for channel, each in told if each.problem == call_errors.ELSEWHERE.name]
+                asked += 1
         except CallError as error:
             done(self._told(error))
             return
-        if len(reply.positions) != len(channels):
-            done(AWAY)
-            return
-        done([None if each.problem else _position(each.top) for each in reply.positions])
+        done([found.get(channel) for channel in channels])
 
     def _page(self, channel: str, reply: pb.ReadReply) -> Page | ReplyError:
         outcome = _OUTCOMES.get(reply.outcome)
