@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
 
+from tests.fakes.edge import KEY
 from tests.fakes.log import RecordingLog
 from tests.support.edges import merged
 from tests.support.history import (
@@ -28,8 +29,10 @@ from tests.support.history import (
 )
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
+from tidewire.doctor.history_facts import read_history
 from tidewire.edge.adapters.grpc_history import GrpcHistory
 from tidewire.edge.adapters.grpc_history import client_of as client_to
+from tidewire.edge.config import EdgeConfig
 from tidewire.edge.ports import Page, Publication
 from tidewire.edge.ports import Query as HistoryQuery
 from tidewire.history import app
@@ -211,3 +214,18 @@ async def test_a_reload(config: dict[str, Any], history: HistoryProcess, nats: C
     history.configure({"history_service": {"partitions": [0]}})
     history.send_signal(signal.SIGHUP)
     await eventually(lambda: history.logged("config.reload_refused"))
+
+
+async def test_the_doctor_asks_for_it(config: dict[str, Any], history: HistoryProcess) -> None:
+    """Over the connection that an edge would make; where no namespace has history it asks for nothing."""
+
+    def edge(target: str, **changes: Any) -> EdgeConfig:
+        key = {"client": {"token": {"hmac_secret_key": KEY}}}
+        shared = {name: config[name] for name in ("storage", "channel")}
+        return decode(EdgeConfig, merged({**shared, **key, "history": {"target": target}}, changes))
+
+    assert await read_history(edge(f"ipv4:127.0.0.1:{history.port}")) == ""
+    assert "refused" in (await read_history(edge("ipv4:127.0.0.1:1")) or "")
+    assert await read_history(edge("ipv4:127.0.0.1:1", channel={"namespaces": []})) is None
+    tls = {"tls": {"ca_file": "/nowhere", "server_name": "x"}}
+    assert "/nowhere" in (await read_history(edge("ipv4:127.0.0.1:1", history=tls)) or "")
