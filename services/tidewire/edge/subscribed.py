@@ -197,7 +197,7 @@ def as_text(data: bytes) -> Raw:
 
 
 def _info(info: bytes) -> ClientInfo | None:
-    return _known_info(info) if len(info) <= MAX_CACHED_INFO else _parse_info(info)
+    return known_info(info) if len(info) <= MAX_CACHED_INFO else _parse_info(info)
 
 
 def _parse_info(info: bytes) -> ClientInfo | None:
@@ -205,4 +205,4 @@ def _parse_info(info: bytes) -> ClientInfo | None:
     return None if parsed is None else parsed[1]
 
 
-_known_info = lru_cache(maxsize=1024)(_parse_info)
+known_info = lru_cache(maxsize=1024)(_parse_info)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tidewire.history.ports import Metrics, Notebook, Store
     from tidewire.kernel.clock import Clock
 
+NO_STREAM: Final = "there is no such stream: run `tidewire migrate`"
 REPAIR_AT_ONCE: Final = 128
 CONFIRM_SECONDS: Final = 3.0
 """How long a stream must look like an older one before its epoch is changed."""
@@ -142,7 +143,7 @@ class Follower:
         stream, asked_at, heard = self.feed.stream, self._clock.monotonic(), self.feed.heard
         facts = await self._store.facts(stream)
         if facts is None:
-            self.problem = "there is no such stream: run `tidewire migrate`"
+            self.problem = NO_STREAM
             self.feed.doubt()
             return
         nonce = await self.notes.nonce(records.get(f"nonce.{stream}", ABSENT))

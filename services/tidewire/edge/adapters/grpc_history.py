@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 AWAY: Final = errors.INTERNAL.saying("temporarily not possible: the history service is away")
 BUSY: Final = errors.TOO_MANY_REQUESTS.saying("too many requests: the history service is busy")
+MOST_ELSEWHERE: Final = 16
+"""Replicas that are asked for positions, where each serves a share of them."""
 _SERVICE: Final = f"/{pb.DESCRIPTOR.services_by_name['History'].full_name}"
 READ: Final = f"{_SERVICE}/Read"
 POSITION: Final = f"{_SERVICE}/Position"
@@ -124,16 +126,28 @@ class GrpcHistory:
         since: Mapping[str, StreamPosition],
         done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
-        request = pb.PositionRequest(channels=since, since=map(_sent, since.values()))
+        found: dict[str, StreamPosition] = {}
+        asked, left = 0, dict(since)
         try:
-            reply = await self._position_method(request)
+            while asked < MOST_ELSEWHERE and (left or not asked):
+                reply = await self._position_method(
+                    pb.PositionRequest(channels=left, since=map(_sent, left.values()))
+                )
+                if len(reply.positions) != len(left):
+                    done(AWAY)
+                    return
+                told = list(zip(left, reply.positions, strict=True))
+                found |= {channel: _position(each.top) for channel, each in told if not each.problem}
+                left = {
+                    channel: since[channel]
+                    for channel, each in told
+                    if each.problem == call_errors.ELSEWHERE.name
+                }
+                asked += 1
         except CallError as error:
             done(self._told(error))
             return
-        if len(reply.positions) != len(since):
-            done(AWAY)
-            return
-        done([None if each.problem else _position(each.top) for each in reply.positions])
+        done([found.get(channel) for channel in since])
 
     def _page(self, channel: str, reply: pb.ReadReply) -> Page | ReplyError:
         outcome = _OUTCOMES.get(reply.outcome)
