@@ -293,6 +293,19 @@ def test_an_epoch_that_was_kept_over_a_loss_is_found() -> None:
     assert defects(made) == {"at one offset", "missing"}
 
 
+def test_a_life_that_ended_for_no_reason_is_found() -> None:
+    """An epoch that changes under healthy streams: nobody is lied to, and all are told of holes that there are not."""
+    made = Continuity()
+    for number in (1, 2):
+        made.acknowledged(anonymous(stored(number)))
+        made.stored(stored(number, epoch="f"))
+    made.subscribed("s", "c", "e", 0, recovered=False)
+    got(made, 1)
+    made.subscribed("s", "c", "f", 10, recovered=False)
+    got(made, 2)
+    assert defects(made) == {"in a life that nobody has ended"}
+
+
 def test_order_and_refusals_hold_in_a_life_that_vanished() -> None:
     """For what was heard of it."""
     made = Continuity()
