@@ -25,13 +25,13 @@ async def story(
     say: Callable[[str], None],
 ) -> None:
     """Tell it with this seed; raises AssertionError where anything is missing, repeated, reordered or wrongly promised."""
-    log = Continuity()
+    log, dice = Continuity(), Random(seed)
     async with (
-        running_mesh(folder) as (mesh, balancer),
+        running_mesh(folder, dice) as (mesh, balancer),
         node_processes(size.readers + size.writers) as hosts,
     ):
         crowd = Crowd(balancer.ws_url, size, log)
-        scene = Scene(mesh, balancer, crowd, log, Random(seed), frozen)
+        scene = Scene(mesh, balancer, crowd, log, dice, frozen)
         await crowd.begin(hosts)
         for fault in faults:
             say(fault.__name__)
