@@ -159,10 +159,15 @@ class Reader:
         task = self._under_way.get(query)
         if task is None:
             task = self._under_way[query] = asyncio.ensure_future(self._bounded(read()))
-            task.add_done_callback(lambda _task: self._under_way.pop(query, None))
+            task.add_done_callback(lambda done: self._over(query, done))
         else:
             self._metrics.joined()
         return await asyncio.shield(task)
+
+    def _over(self, query: Query, task: asyncio.Task[Answer]) -> None:
+        del self._under_way[query]
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone: then it is nobody's
 
     async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
         try:
