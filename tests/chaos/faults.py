@@ -92,7 +92,7 @@ async def freeze_a_node(scene: Scene) -> None:
 
 async def cut_clients(scene: Scene) -> None:
     """Half of the connections end without a word."""
-    scene.balancer.cut(0.5, scene.dice)
+    scene.balancer.cut(0.5, Random(scene.dice.random()))  # it is thrown once, however many there are
 
 
 async def silence_between_an_edge_and_nats(scene: Scene) -> None:
