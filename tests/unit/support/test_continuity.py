@@ -195,6 +195,7 @@ def test_what_the_copy_holds_is_not_given_up() -> None:
     made.acknowledged(anonymous(stored(4)))
     made.stored(stored(1, epoch="f"))
     made.subscribed("s", "c", "f", 1000, recovered=False)
+    assert made.figures.given_up == 1
     with pytest.raises(DeliveryError) as found:
         made.check()
     assert [(each.channel, each.sequence) for each in found.value.defects["the streams", "lost"]] == [
