@@ -47,7 +47,9 @@ async def test_an_error_has_the_servers_numbers_and_words(link: NatsLink) -> Non
 async def test_where_jetstream_is_off_nobody_answers(nats_server: NatsServer) -> None:
     """At once, not after the timeout."""
     async with started(nats_server.url) as (link, _):
-        with pytest.raises(JetStreamError, match=r"INFO: JetStream is not there for this user$") as error:
+        with pytest.raises(
+            JetStreamError, match=r"INFO: JetStream is not there for this user: turn it on"
+        ) as error:
             await JetStream(link, timeout=60).call("INFO")
     assert (error.value.code, error.value.err_code) == (503, 0)
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.links import started
 from tests.support.nats_server import NatsServer
-from tests.support.storage import bucket
+from tests.support.storage import bucket, written
 from tests.support.wait import eventually
 from tidewire.kernel.streams import META_STREAM
 from tidewire.platform import meta_watch
@@ -87,7 +87,9 @@ async def test_of_two_writers_one_is_told(js: JetStream) -> None:
 
 async def test_without_a_bucket_nothing_is_written(link: NatsLink) -> None:
     """Nor claimed to be."""
-    with pytest.raises(JetStreamError, match="is there no such bucket"):
+    with pytest.raises(
+        JetStreamError, match="there is no TW_META that could be written: run `tidewire migrate`"
+    ):
         await write_meta(JetStream(link), META, 0)
 
 
@@ -110,7 +112,7 @@ async def test_a_record_that_is_too_large_is_refused_with_the_servers_words(js: 
 )
 async def test_what_is_no_record_of_ours_is_not_guessed_at(js: JetStream, record: bytes, words: str) -> None:
     """Neither garbage nor the record of a later release."""
-    await js.ask(LAYOUT_SUBJECT, record)
+    await written(js, "layout", record)
     with pytest.raises(MetaError, match=words):
         await read_meta(js)
 
@@ -142,18 +144,19 @@ async def test_a_watch_tells_each_newer_record_once(link: NatsLink, js: JetStrea
         await eventually(lambda: told == [OTHER, META])
 
 
-async def test_a_record_that_was_refused_is_not_believed(link: NatsLink, js: JetStream) -> None:
-    """Who listens on the subject hears it all the same."""
+async def test_a_record_that_was_refused_is_not_heard(link: NatsLink, js: JetStream) -> None:
+    """Who listens on the subject hears what the bucket has taken."""
     first = await write_meta(js, META, 0)
     heard: list[bytes] = []
     link.subscribe(LAYOUT_SUBJECT.encode(), lambda _subject, _reply, _header, payload: heard.append(payload))
     async with watching(link, Held(META, first)) as (told, _, _watch):
         with pytest.raises(MetaError):
             await write_meta(js, OTHER, 0)
-        assert heard == [msgspec.json.encode(OTHER)]
+        assert heard == []
         last = msgspec.structs.replace(META, partitions=8)
         await write_meta(js, last, first)
         await eventually(lambda: told == [last])
+        assert heard == [msgspec.json.encode(last)]
 
 
 async def test_a_watch_finds_by_itself_what_nobody_told(
@@ -193,6 +196,6 @@ async def test_a_watch_outlives_a_server_that_is_away(
 async def test_a_watch_says_that_it_does_not_understand(link: NatsLink, js: JetStream) -> None:
     """What the process does then is its own affair."""
     async with watching(link, None) as (told, failed, _watch):
-        await js.ask(LAYOUT_SUBJECT, b'{"version":2}')
+        await written(js, "layout", b'{"version":2}')
         await eventually(lambda: failed != [])
         assert told == []

@@ -140,15 +140,15 @@ class HistoryProcess:
             raise
 
     @property
+    def pid(self) -> int:
+        """The process id; it must run."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """The process."""
-        assert self._process is not None
-        return self._process.pid
 
     def configure(self, changes: Mapping[str, Any]) -> None:
         """Lay changes over what its file says."""

@@ -14,9 +14,10 @@ import yaml
 
 from tests.support.edges import NOBODY, merged
 from tidewire.kernel.config import decode
-from tidewire.kernel.streams import GENERATION, epoch_of
+from tidewire.kernel.streams import GENERATION, epoch_of, new_door
 from tidewire.kernel.subjects import in_subject
 from tidewire.platform.jetstream import JetStream
+from tidewire.platform.meta import find_door
 from tidewire.storage.config import MigrateConfig
 from tidewire.storage.migration import Migration, orders, prepare
 from tidewire.storage.wanted import bucket_config
@@ -92,9 +93,14 @@ async def migrate(js: JetStream, config: Mapping[str, Any], **given: Any) -> Mig
 
 async def bucket(js: JetStream, replicas: int = 1) -> dict[str, Any]:
     """Create the bucket TW_META, empty; return its configuration."""
-    config = bucket_config(replicas)
+    config = bucket_config(replicas, new_door("of a test"))
     await js.call(f"STREAM.CREATE.{config['name']}", config)
     return config
+
+
+async def written(js: JetStream, key: str, value: bytes) -> None:
+    """Put a value into the bucket, whatever it is."""
+    await js.ask(f"{await find_door(js)}.{key}", value)
 
 
 async def published(js: JetStream, channel: str, data: bytes = b"1", header: bytes = b"") -> dict[str, Any]:

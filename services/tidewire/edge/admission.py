@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 DELTA_TYPES = frozenset({"", "fossil"})
 COMPACTION = 1
 """The bit of a subscribe command's `flag` that offers channel ids."""
+MAX_EPOCH = 64
+"""Characters of a client's epoch that are looked at. Ours are shorter, so a longer one is of another life in any case, and
+need not be kept while a read of it waits."""
 REJECT_UNRECOVERED = 2
 """The bit that wants an error where the subscription cannot be recovered."""
 KEYS_AWAY = errors.INTERNAL.saying(
@@ -94,15 +97,13 @@ def wish(request: SubscribeRequest, namespace: Namespace, override: Override) ->
     options = namespace.options
     recoverable = options.allow_recovery and (request.recoverable or request.recover)
     positioned = options.allow_positioning and request.positioned
-    since = StreamPosition(offset=request.offset, epoch=request.epoch) if request.recover else None
+    since = claimed(request.offset, request.epoch) if request.recover else None
     return _wish(request.channel, namespace, override, (positioned, recoverable), since, request.flag)
 
 
 def wish_of_server(channel: str, namespace: Namespace, override: Override, held: Held | None) -> Wish | None:
     """Return the same for a subscription of the server's; `held` is what the client says of it."""
-    since = (
-        StreamPosition(offset=held.offset, epoch=held.epoch) if held is not None and held.recover else None
-    )
+    since = claimed(held.offset, held.epoch) if held is not None and held.recover else None
     return _wish(channel, namespace, override, (False, False), since, 0)
 
 
@@ -135,6 +136,11 @@ def _wish(
         limit=options.recovery_max_publication_limit,
         proven=namespace.provable,
     )
+
+
+def claimed(offset: int, epoch: str) -> StreamPosition:
+    """Return the position that a client says it had."""
+    return StreamPosition(offset=offset, epoch=epoch[:MAX_EPOCH])
 
 
 def _forced(option: bool, override: bool | None) -> bool:

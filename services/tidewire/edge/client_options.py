@@ -19,7 +19,7 @@ _EVERY_ORIGIN: Final = re.compile(r"\*|[^/]*://[*.]+(:.*)?")
 
 TOKEN_COST: Final = 10
 """What a command with a token counts, in commands: to check a signature costs a third of a publish command (HS256) to fifteen
-times as much (ES512)."""
+times as much (ES512). What reads history counts as much: a page of 300 costs edge and history service some milliseconds."""
 
 
 def origins_are_origins(client: ClientConfig) -> Iterator[Problem]:
@@ -75,7 +75,8 @@ def bursts_hold_something(client: ClientConfig) -> Iterator[Problem]:
     """A burst below what one command counts would refuse it for ever."""
     if client.command_rate_burst and client.command_rate_burst < TOKEN_COST:
         yield Problem(
-            "command_rate_burst", f"expected 0, or at least {TOKEN_COST}: what a command with a token counts"
+            "command_rate_burst",
+            f"expected 0, or at least {TOKEN_COST}: what a command with a token, or that reads history, counts",
         )
 
 
@@ -190,8 +191,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Most commands of one connection in a second; 0: any number. A command with a token counts as 10, a "
-            "pong as none. Further ones get error 111, which clients may try again. A client that is refused "
+            description="Most commands of one connection in a second; 0: any number. A command with a token, or that reads "
+            "history (`history` with a limit, `subscribe` that recovers), counts as 10, a pong as none. Further ones get error 111, which clients may try again. A client that is refused "
             "as many again does not look at the answers, and is closed with 3013.",
         ),
     ] = 500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidewire.edge.admission import claimed
 from tidewire.edge.effects import Answer, Effect, ReadHistory
 from tidewire.edge.places import MAX_REPLY, cost
 from tidewire.edge.policies.capabilities import Capability
@@ -30,9 +31,10 @@ def read(
     if isinstance(namespace, ReplyError):
         return [party.refuse("history", number, namespace)]
     most = namespace.options.history_max_publication_limit
+    since = request.since
     query = Query(
         channel=request.channel,
-        since=request.since,
+        since=None if since is None else claimed(since.offset, since.epoch),
         limit=most if request.limit < 0 else min(request.limit, most),
         max_bytes=MAX_REPLY,
         reverse=request.reverse,

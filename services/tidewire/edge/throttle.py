@@ -24,9 +24,16 @@ def has_token(command: Command) -> bool:
     return False
 
 
+def reads_history(command: Command) -> bool:
+    """Return whether publications are to be read for a command; for a position alone memory is enough."""
+    if command.subscribe is not None:
+        return command.subscribe.recover
+    return command.history is not None and command.history.limit != 0
+
+
 def cost(command: Command) -> int:
-    """Return what a command counts: nothing for a pong, TOKEN_COST for one with a token."""
-    if has_token(command):
+    """Return what a command counts: nothing for a pong, TOKEN_COST for one with a token, or that reads history."""
+    if has_token(command) or reads_history(command):
         return TOKEN_COST
     return 0 if not command.id and command == PONG else 1
 

@@ -11,6 +11,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from tidewire.edge.ports import Outcome
+from tidewire.edge.wire.commands import StreamPosition
 
 if TYPE_CHECKING:
     from tidewire.edge.ports import Page, Publication
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
 MAX_KEPT = 1000
 """Publications of a channel that are held back, or kept for those who are about to enter."""
 MAX_KEPT_BYTES = 1024 * 1024
-"""Bytes of their data."""
+"""Bytes that they take in memory, about."""
 MAX_EVERYWHERE = 64 * 1024 * 1024
 """Bytes of that over all channels of an edge."""
+OVERHEAD = 320
+"""Bytes that a publication takes beside what it carries."""
+TAG_OVERHEAD = 320
+"""The same for each of its tags."""
 
 
 class Verdict(enum.Enum):
@@ -47,6 +52,13 @@ class Room:
         self.used = 0
 
 
+def weight(publication: Publication) -> int:
+    """Return how many bytes a publication takes in memory, about: most are small, so that their data are the least of it."""
+    tags = publication.tags or {}
+    said = sum(len(name) + len(value) for name, value in tags.items())
+    return OVERHEAD + TAG_OVERHEAD * len(tags) + said + len(publication.data) + len(publication.info or b"")
+
+
 class Kept:
     """Publications of one channel in order, within the bounds above."""
 
@@ -62,7 +74,7 @@ class Kept:
 
     def add(self, publication: Publication) -> bool:
         """Keep one more; False, and not kept, where there is no room."""
-        size = len(publication.data)
+        size = weight(publication)
         full = len(self) >= MAX_KEPT or self._size + size > MAX_KEPT_BYTES
         if full or self._room.used + size > self._room.limit:
             return False
@@ -134,6 +146,11 @@ class Timeline:
     def known(self) -> bool:
         """Whether history has said where the channel stands."""
         return bool(self.epoch)
+
+    @property
+    def here(self) -> StreamPosition:
+        """The position, where it is known."""
+        return StreamPosition(offset=self.offset, epoch=self.epoch)
 
     @property
     def holding(self) -> bool:

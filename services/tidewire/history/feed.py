@@ -15,7 +15,9 @@ import msgspec
 from tidewire.history.messages import Message
 
 MOST_WAITING: Final = 2_000
-"""Publications that wait for a hole before them to be filled."""
+"""Publications that wait for a hole before them to be filled; further ones are asked for, too."""
+MOST_WAITING_BYTES: Final = 16 << 20
+"""Bytes of those."""
 MOST_MISSING: Final = 2_000
 """Holes up to this size are filled one by one; beyond, the stream is followed anew from its end."""
 CURRENT_SECONDS: Final = 5.0
@@ -61,6 +63,7 @@ class Feed:
         self.current_at = -math.inf
         self.newest_time_ns = 0
         self._waiting: dict[int, Message] = {}
+        self._waiting_bytes = 0
 
     @property
     def floor(self) -> int:
@@ -84,12 +87,13 @@ class Feed:
         self.forgotten = 0
         self.current_at = -math.inf
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     def take(self, message: Message) -> list[Message]:
         """Return what can be applied now, in order: nothing for what was heard before, or has a hole before it."""
         if message.sequence != self.heard + 1:
-            if message.sequence > self.heard and len(self._waiting) < MOST_WAITING:
-                self._waiting[message.sequence] = message
+            if message.sequence > self.heard:
+                self._let_wait(message)
             return []
         self._hear(message)
         if not self._waiting:
@@ -102,7 +106,7 @@ class Feed:
             return []
         self.heard = self.base = sequence
         self.heard_time_ns = 0
-        self._waiting.pop(sequence, None)
+        self._no_longer_waits(sequence)
         return self._ready()
 
     def is_other(self, message: Message) -> bool:
@@ -131,11 +135,28 @@ class Feed:
 
     def _ready(self) -> list[Message]:
         ready = []
-        while (following := self._waiting.pop(self.heard + 1, None)) is not None:
+        while (following := self._no_longer_waits(self.heard + 1)) is not None:
             self._hear(following)
             ready.append(following)
         return ready
 
+    def _let_wait(self, message: Message) -> None:
+        size = _size(message)
+        room = len(self._waiting) < MOST_WAITING and self._waiting_bytes + size <= MOST_WAITING_BYTES
+        if room and message.sequence not in self._waiting:
+            self._waiting[message.sequence] = message
+            self._waiting_bytes += size
+
+    def _no_longer_waits(self, sequence: int) -> Message | None:
+        message = self._waiting.pop(sequence, None)
+        if message is not None:
+            self._waiting_bytes -= _size(message)
+        return message
+
     def _hear(self, message: Message) -> None:
         self.heard, self.heard_time_ns = message.sequence, message.time_ns
         self.newest_time_ns = max(self.newest_time_ns, message.time_ns)
+
+
+def _size(message: Message) -> int:
+    return len(message.kept.data) + len(message.kept.header)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from tidewire.kernel.meta import DIRECT_GET, LAYOUT_SUBJECT
-from tidewire.kernel.streams import META_STREAM, META_SUBJECT
+from tidewire.kernel.streams import META_DOORS, META_STREAM, META_SUBJECT
 
 PUBLISH = "tw.pub.>"
 STORED = "tw.out.>"
@@ -131,9 +131,9 @@ def history_user(name: str) -> NatsUser:
             (f"{api}.STREAM.MSG.GET.*", "the same from the stream's leader"),
             (f"{api}.STREAM.INFO.*", "how far a stream is, and its epoch"),
             (f"{api}.STREAM.PURGE.*", "the history of a channel goes"),
-            (f"{META_SUBJECT}.notes.*", "how far it has seen a stream"),
-            (f"{META_SUBJECT}.nonce.*", "that a stream has gone back"),
-            (f"{META_SUBJECT}.purges.*", "which channels were purged, and how far"),
+            (f"{META_DOORS}.*.notes.*", "how far it has seen a stream"),
+            (f"{META_DOORS}.*.nonce.*", "that a stream has gone back"),
+            (f"{META_DOORS}.*.purges.*", "which channels were purged, and how far"),
         ),
         subscribe=(
             ("tw.out.>", "what JetStream stored and republished"),
@@ -158,7 +158,7 @@ def migrate_user(name: str) -> NatsUser:
             (f"{api}.DELETE.*", "one that holds no namespace any more"),
             (f"{api}.PURGE.*", "what a namespace left behind"),
             (f"{api}.MSG.GET.*", "whether it left something, and the record"),
-            (LAYOUT_SUBJECT, "what all processes must agree on"),
+            (f"{META_DOORS}.*.layout", "what all processes must agree on"),
         ),
         subscribe=((f"{inbox_prefix(name)}.>", "answers to its own requests"),),
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 LAYOUT: Final = 1
 """The version of everything in this module, stored in the cluster: a process that knows another one refuses to start."""
@@ -17,6 +18,9 @@ META_BUCKET: Final = "TW_META"
 META_STREAM: Final = f"KV_{META_BUCKET}"
 """The stream behind the bucket."""
 META_SUBJECT: Final = f"$KV.{META_BUCKET}"
+META_DOORS: Final = "tw.meta"
+"""The bucket takes nothing on META_SUBJECT, where it can be read, but on `tw.meta.<random>`: JetStream acknowledges a
+publication on any subject that its publisher names, so whoever may publish could overwrite what all agree on."""
 GENERATION: Final = "tw_gen"
 """Of a stream's metadata: the life that it was said to begin, as a decimal number that grows; absent = 0.
 
@@ -30,6 +34,7 @@ what was published to it meanwhile is not in this stream, and nothing there woul
 EPOCH_BYTES: Final = 6
 
 _NAME: Final = re.compile(r"TW_([-a-z0-9]+)_(0|[1-9][0-9]*)")
+_DOOR: Final = re.compile(r"(tw\.meta\.[0-9a-f]{32})\.>")
 _CAPTURED: Final = re.compile(r"tw\.in\.[0-9]+\.([-a-zA-Z0-9_]+)\.>")
 
 
@@ -53,6 +58,17 @@ def namespace_of(subject: str) -> str | None:
     """Return the namespace of what `captured` returned; None for any other subject."""
     found = _CAPTURED.fullmatch(subject)
     return None if found is None else found[1]
+
+
+def door_of(config: Mapping[str, Any]) -> str | None:
+    """Return under which subject the stream behind the bucket takes what is written; None where it has no such door yet."""
+    found = [_DOOR.fullmatch(subject) for subject in config.get("subjects", ())]
+    return next((door[1] for door in found if door is not None), None)
+
+
+def new_door(secret: str) -> str:
+    """Return a door that nobody guesses who does not know this secret, nor the secret who knows the door."""
+    return f"{META_DOORS}.{hashlib.blake2b(secret.encode(), digest_size=16, person=b'door').hexdigest()}"
 
 
 def vacant(profile: str, partition: int) -> str:

@@ -20,8 +20,8 @@ from tidewire.kernel.meta import (
     decode_meta,
     verify,
 )
-from tidewire.kernel.streams import META_BUCKET
-from tidewire.platform.jetstream import JetStream, JetStreamError
+from tidewire.kernel.streams import META_BUCKET, META_STREAM, door_of
+from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError
 
 __all__ = [
     "DIRECT_GET",
@@ -30,6 +30,7 @@ __all__ = [
     "Meta",
     "MetaError",
     "decode_meta",
+    "find_door",
     "read_held",
     "read_meta",
     "verify",
@@ -61,13 +62,26 @@ async def read_held(js: JetStream) -> Held | None:
     return Held(decode_meta(payload), int(sequences[-1]))
 
 
+async def find_door(js: JetStream) -> str:
+    """Return under which subject keys of the bucket are written. Raises JetStreamError where it cannot be."""
+    door = None
+    try:
+        door = door_of((await js.call(f"STREAM.INFO.{META_STREAM}"))["config"])
+    except JetStreamError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise
+    if door is None:
+        raise JetStreamError(503, 0, f"there is no {META_BUCKET} that could be written: run {MIGRATE}")
+    return door
+
+
 async def write_meta(js: JetStream, meta: Meta, after: int) -> int:
     """Put the record in place of the one with sequence `after` (0: where there is none) and return its sequence.
 
     Raises MetaError where somebody else has written one, JetStreamError where nobody knows.
     """
     header = f"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {after}\r\n\r\n".encode()
-    _, payload = await js.ask(LAYOUT_SUBJECT, msgspec.json.encode(meta), header)
+    _, payload = await js.ask(f"{await find_door(js)}.layout", msgspec.json.encode(meta), header)
     try:
         answer = msgspec.json.decode(payload, type=dict[str, Any])
     except msgspec.DecodeError:

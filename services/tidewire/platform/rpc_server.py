@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -78,6 +79,8 @@ class RpcServer:
         self.health_port = _listen(
             self._probes, self._config.health_address, self._config.health_port, None, "rpc.health_port"
         )
+        if credentials is None and not _is_loopback(self._config.address):
+            self._log.warning("rpc.open", address=self._config.address, port=self.port, cure="rpc.tls")
         await self._server.start()
         await self._probes.start()
 
@@ -120,6 +123,13 @@ class RpcServer:
         self._certificates = ServerCertificates(pem)
         self._metrics.certificate_ends = pem.ends
         return self._certificates.credentials()
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _listen(

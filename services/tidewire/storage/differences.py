@@ -28,8 +28,8 @@ class Difference(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """`max_age 24h -> 1h`, as a person reads it."""
-        if self.setting == "republish":
-            return "republish"  # each partition has its own
+        if self.setting in {"republish", "subject_transform"}:
+            return self.setting  # each partition has its own, and the door is nobody's business
         shown: Callable[[Any], str] = _seconds if self.setting in _DURATIONS else str
         return f"{self.setting} {shown(self.found)} -> {shown(self.wanted)}"
 

@@ -18,7 +18,17 @@ from typing import Final
 import msgspec
 
 from tidewire.kernel.meta import LOOKS, REFRESH, Meta, called
-from tidewire.kernel.streams import GENERATION, LAYOUT, LEFT, META_STREAM, META_SUBJECT, captured, parts_of
+from tidewire.kernel.streams import (
+    GENERATION,
+    LAYOUT,
+    LEFT,
+    META_STREAM,
+    META_SUBJECT,
+    captured,
+    door_of,
+    new_door,
+    parts_of,
+)
 from tidewire.storage.differences import Difference, differences
 from tidewire.storage.found import Found, Stream
 from tidewire.storage.steps import Create, Delete, Keep, Plan, Purge, Record, Refusal, Settle, Step, Update
@@ -124,7 +134,9 @@ class _Planner:
     # ------------------------------------------------------------------ the record
 
     def _bucket(self) -> Iterator[Step]:
-        config, found = bucket_config(self._wanted.replicas), self._found.bucket
+        found = self._found.bucket
+        door = (found and door_of(found)) or new_door(self._orders.secret)
+        config = bucket_config(self._wanted.replicas, door)
         if found is None:
             yield Create(stream=META_STREAM, config=config, text=f"key-value bucket, {_copies(config)}")
         elif changes := list(differences(found, config)):
@@ -207,7 +219,12 @@ class _Planner:
         changes = list(differences(stream.config, config))
         self._judge(profile, stream, changes)
         joining = tokens - stream.tokens
-        renewed = profile in self._orders.renewed or bool(joining & stream.left) or _thinned(stream, changes)
+        renewed = (
+            profile in self._orders.renewed
+            or self._is_forgotten
+            or bool(joining & stream.left)
+            or _thinned(stream, changes)
+        )
         metadata = self._metadata(stream, tokens, renewed=renewed)
         texts = [*map(str, changes)]
         if joining:
@@ -226,6 +243,11 @@ class _Planner:
         yield Update(stream=name, config=merged, text="; ".join(texts) or "metadata")
         if renewed:
             yield _forget(name)
+
+    @property
+    def _is_forgotten(self) -> bool:
+        """Whether the record is gone, or never came to its end, and with it the notes which streams have gone back."""
+        return self._found.meta is None or not self._found.meta.namespaces
 
     def _metadata(self, stream: Stream, tokens: frozenset[str], *, renewed: bool) -> dict[str, str]:
         metadata = {**stream.metadata, LAYOUT_KEY: str(LAYOUT)}

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from tidewire.kernel.meta import LAYOUT_SUBJECT
 from tidewire.kernel.streams import (
     LAYOUT,
     META_STREAM,
@@ -98,11 +99,16 @@ def stream_config(profile: StorageProfile, partition: int, tokens: Iterable[str]
     }
 
 
-def bucket_config(replicas: int) -> StreamConfig:
-    """Return the configuration of the stream behind TW_META, as any client of NATS key-value buckets expects it."""
+def bucket_config(replicas: int, door: str) -> StreamConfig:
+    """Return the configuration of the stream behind TW_META: any client of NATS key-value buckets can read it.
+
+    It is written through its `door`, and whoever listens hears of a new record where it is read.
+    """
     return {
         "name": META_STREAM,
-        "subjects": [f"{META_SUBJECT}.>"],
+        "subjects": [f"{door}.>"],
+        "subject_transform": {"src": f"{door}.>", "dest": f"{META_SUBJECT}.>"},
+        "republish": {"src": LAYOUT_SUBJECT, "dest": LAYOUT_SUBJECT},
         "retention": "limits",
         "storage": "file",
         "num_replicas": replicas,

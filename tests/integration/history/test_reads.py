@@ -9,8 +9,13 @@ import pytest
 from nats.aio.client import Client
 
 from tests.support.history import FEW, HistoryClient, HistoryProcess, client_of, offsets, outcome, publish
+from tests.support.links import started
+from tests.support.nats_server import NatsServer
+from tests.support.wait import PATIENCE
+from tidewire.history.adapters.jetstream_store import JetStreamStore
 from tidewire.kernel import call_errors
 from tidewire.kernel.call_errors import CallError
+from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import in_subject
 
 
@@ -89,9 +94,11 @@ async def test_limits_of_count_and_bytes(client: HistoryClient, nats: Client) ->
     ((_, epoch),) = await client.position("chat:a")
     assert await client.recover("chat:a", sent[0], epoch, limit=3) == ("TOO_MANY", [])
     assert await client.recover("chat:a", sent[0], epoch, limit=4) == ("COMPLETE", sent[1:])
-    assert await client.recover("chat:a", sent[0], epoch, max_bytes=399) == ("TOO_MANY", [])
-    assert await client.recover("chat:a", sent[0], epoch, max_bytes=400) == ("COMPLETE", sent[1:])
-    page = await client.read("chat:a", max_bytes=250)
+    top = (await client.read("chat:a", limit=0)).ByteSize()
+    size = (await client.read("chat:a", (sent[0], epoch))).ByteSize() - top
+    assert await client.recover("chat:a", sent[0], epoch, max_bytes=size - 1) == ("TOO_MANY", [])
+    assert await client.recover("chat:a", sent[0], epoch, max_bytes=size) == ("COMPLETE", sent[1:])
+    page = await client.read("chat:a", max_bytes=size // 2)
     assert (offsets(page), outcome(page)) == (sent[:2], "MORE")
     only = await client.read("chat:a", limit=0)
     assert (only.top.offset, offsets(only), outcome(only)) == (sent[-1], [], "COMPLETE")
@@ -206,3 +213,17 @@ async def test_a_purge(
             assert await cold.recover("chat:a", sent[0], found) == ("TRIMMED", [])
             assert offsets(await cold.read("chat:a")) == [new]
     assert await client.recover("chat:a", sent[2], found) == ("COMPLETE", [new])
+
+
+async def test_a_stream_is_followed_however_many_reads_wait(
+    server: NatsServer, config: dict[str, Any]
+) -> None:
+    """A process whose looks waited behind reads would be told unhealthy for being busy."""
+    async with started(server.url) as (link, _):
+        store = JetStreamStore(link, "_INBOX_x", 1)
+        stream = stream_name("default", 0)
+        async with store._turn:
+            facts = await asyncio.wait_for(store.facts(stream), PATIENCE)
+            assert facts is not None
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(store.facts(stream, b"tw.in.0.chat.a"), 0.05)

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 # isort: on
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - for the length of a test
 STATUSES = health_pb2.HealthCheckResponse.ServingStatus
 
 
@@ -48,6 +49,23 @@ async def test_probes_hear_what_clients_hear(rpc: Rpc) -> None:
     for serving, status in ((False, "NOT_SERVING"), (True, "SERVING")):
         await server.rpc.set_serving(serving=serving)
         assert [await probe(server), await probe(server, NAME)] == [status, status]
+
+
+@pytest.mark.parametrize(
+    ("address", "tls", "told"),
+    [("127.0.0.1", False, []), (EVERYWHERE, False, ["rpc.open"]), (EVERYWHERE, True, [])],
+)
+async def test_a_port_that_is_open_to_everybody_is_told(
+    rpc: Rpc, tmp_path: Path, address: str, tls: bool, told: list[str]
+) -> None:
+    """With what closes it; on a loopback address nobody else comes."""
+    settings: dict[str, object] = {}
+    if tls:
+        cert_file, key_file = Authority(tmp_path / "ca").issue("server", "127.0.0.1")
+        settings = {"tls": {"cert_file": cert_file, "key_file": key_file}}
+    server = await rpc.server(address=address, **settings)
+    assert server.log.events == told
+    assert all(fields["cure"] == "rpc.tls" for _, _, fields in server.log.lines)
 
 
 async def test_a_draining_server_says_so_first(rpc: Rpc) -> None:

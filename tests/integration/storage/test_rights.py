@@ -14,6 +14,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.storage import PARTITIONS, migrated, published, storage_config
 from tests.support.wait import eventually
 from tidewire.kernel.nats_config import inbox_prefix
+from tidewire.kernel.streams import META_STREAM
 from tidewire.platform.jetstream import JetStream, JetStreamError
 from tidewire.platform.meta import read_meta
 from tidewire.platform.nats_link import NatsLink
@@ -115,3 +116,30 @@ async def test_a_backend_cannot_aim_an_ack_at_a_delivery(strict: NatsServer, tmp
         app.publish(b"tw.pub.chat.a", b"x", reply=b"tw.out.0.live.a")
         await eventually(lambda: len(out.messages) == 1)
         assert b"Nats-Subject" not in out.messages[0][2]
+
+
+@pytest.mark.parametrize("key", ["layout", "nonce.TW_default_0", "purges.TW_default_1", "notes.TW_default_0"])
+async def test_nor_at_what_all_agree_on(strict: NatsServer, tmp_path: Path, key: str) -> None:
+    """Where the bucket is read it takes nothing, and where it is written nobody can guess: else one backend stops all edges."""
+    assert migrated(tmp_path, as_user(strict, "migrate", chat="default"))[0] == 0
+    async with logged_in(strict, "migrate") as (migrate, _), logged_in(strict, "app") as (app, _):
+        js = JetStream(migrate)
+        before = await js.call(f"STREAM.INFO.{META_STREAM}")
+        stored = (await js.call("STREAM.INFO.TW_default_0"))["state"]["last_seq"]
+        for aimed in (
+            f"$KV.TW_META.{key}",
+            f"tw.meta.{key}",
+            f"tw.meta.{'0' * 32}.{key}",
+            f"tw.meta.*.{key}",
+        ):
+            app.publish(b"tw.in.0.chat.a", b"x", reply=aimed.encode())
+        assert await settled(app)
+
+        async def all_stored() -> bool:
+            return bool((await js.call("STREAM.INFO.TW_default_0"))["state"]["last_seq"] == stored + 4)
+
+        await eventually(all_stored)
+        after = await js.call(f"STREAM.INFO.{META_STREAM}")
+        assert after["state"] == before["state"]
+    async with logged_in(strict, "edge") as (edge, _):
+        assert await read_meta(JetStream(edge)) is not None

@@ -85,7 +85,7 @@ def test_origins_may_be_patterns() -> None:
         ),
         (
             client(command_rate_burst=3),
-            "client.command_rate_burst: expected 0, or at least 10: what a command with a token counts",
+            "client.command_rate_burst: expected 0, or at least 10: what a command with a token, or that reads history, counts",
         ),
         (
             client(user_connection_limit=2, single_connection="replace"),

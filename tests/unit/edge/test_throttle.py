@@ -12,6 +12,7 @@ from tidewire.edge.throttle import Throttle, cost
 from tidewire.edge.wire.commands import (
     Command,
     ConnectRequest,
+    HistoryRequest,
     PublishRequest,
     RefreshRequest,
     SubRefreshRequest,
@@ -40,10 +41,15 @@ def publishes(count: int) -> list[Command]:
         (Command(id=1, connect=ConnectRequest(token="t")), TOKEN_COST),
         (Command(id=1, refresh=RefreshRequest(token="t")), TOKEN_COST),
         (Command(id=1, sub_refresh=SubRefreshRequest(channel="a", token="t")), TOKEN_COST),
+        (Command(id=1, subscribe=SubscribeRequest(channel="a", recover=True)), TOKEN_COST),
+        (Command(id=1, subscribe=SubscribeRequest(channel="a", token="t", recover=True)), TOKEN_COST),
+        (Command(id=1, history=HistoryRequest(channel="a", limit=-1)), TOKEN_COST),
+        (Command(id=1, history=HistoryRequest(channel="a", limit=1)), TOKEN_COST),
+        (Command(id=1, history=HistoryRequest(channel="a")), 1),
     ],
 )
-def test_signatures_count_more_and_pongs_not_at_all(command: Command, counts: int) -> None:
-    """Whether the token is good is not known yet."""
+def test_signatures_and_reads_count_more_and_pongs_not_at_all(command: Command, counts: int) -> None:
+    """Whether the token is good, or anything is there to be read, is not known yet."""
     assert cost(command) == counts
 
 

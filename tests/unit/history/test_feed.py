@@ -42,6 +42,18 @@ def test_what_waits_is_bounded(monkeypatch: object) -> None:
     assert len(feed.take(message(1))) == feeds.MOST_WAITING + 1
 
 
+def test_bytes_that_wait_are_bounded() -> None:
+    """Two thousand publications may be half a gigabyte; what has been applied makes room again."""
+    feed, data = begun(), bytes(1 << 20)
+    for first in (1, 101):
+        for sequence in range(first + 1, first + 50):
+            feed.take(message(sequence)._replace(kept=Kept(data, b"")))
+            feed.take(message(sequence)._replace(kept=Kept(data, b"")))
+        assert len(feed.take(message(first))) == (feeds.MOST_WAITING_BYTES >> 20) + 1
+        while feed.heard < first + 99:
+            feed.skip(feed.heard + 1)
+
+
 def test_what_is_current() -> None:
     """For some seconds since it was all there was."""
     feed = begun(5)

@@ -6,8 +6,9 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.history import KEY, STREAM, FakeHistory, FakeNotebook, FakeStream
 from tidewire.history import follower as following
 from tidewire.history.answers import Outcome
-from tidewire.history.follower import CONFIRM_SECONDS, ELECTION_SECONDS, NOTE_SECONDS
+from tidewire.history.follower import CONFIRM_SECONDS, ELECTION_SECONDS
 from tidewire.history.records import notes_of
+from tidewire.history.stream_notes import NOTE_SECONDS
 from tidewire.kernel.call_errors import UNAVAILABLE, CallError
 
 A = KEY.format("a").encode()

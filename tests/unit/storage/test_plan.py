@@ -413,3 +413,19 @@ def test_records_keep_the_secret(streams: FakeStreams) -> None:
     """Another one would let a publication be stored twice that is repeated across the migration."""
     plan = planned(streams, target({"chat": "fast"}), moves=frozenset({"chat"}), secret="0ther")
     assert {step.meta.secret for step in plan.work if isinstance(step, Record)} == {"5ec4e7"}
+
+
+def test_where_the_record_is_gone_what_is_stored_begins_a_new_generation(streams: FakeStreams) -> None:
+    """With it went which streams had gone back: their old epochs would be good again. Killed anywhere, it is not forgotten."""
+    wanted = target({"chat": "default"})
+    streams.configs.pop(META_STREAM)
+    streams.held = None
+    steps = planned(streams, wanted).work
+    for step in steps[:2]:
+        streams.carry_out(step)
+    plan = migrate(streams, wanted)
+    assert [line.split("  ")[-1] for line in lines(plan.steps) if "generation" in line] == [
+        "begins a new generation"
+    ]
+    assert {each.generation for each in streams.found(wanted).streams.values()} == {NOW}
+    assert not planned(streams, wanted).work

@@ -13,6 +13,7 @@ from tidewire.edge.wire.commands import StreamPosition
 from tidewire.kernel import call_errors, errors
 from tidewire.kernel.call_errors import CallError
 from tidewire.kernel.errors import ReplyError
+from tidewire.kernel.seldom import Seldom
 from tidewire.platform.rpc_client import RpcClient
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
@@ -56,11 +57,18 @@ def client_of(
 
 
 class GrpcHistory:
-    """`ports.History` on a client of the service. `parse` reads the headers of stored publications as those of live ones."""
+    """`ports.History` on a client of the service. `parse` reads the headers of stored publications as those of live ones.
 
-    def __init__(self, client: RpcClient, parse: Parse) -> None:
+    That it is away is logged once a minute, and at the start, before anybody misses it.
+    """
+
+    def __init__(
+        self, client: RpcClient, parse: Parse, log: FilteringBoundLogger, monotonic: Callable[[], float]
+    ) -> None:
         self._client = client
         self._parse = parse
+        self._log = log
+        self._seldom = Seldom(monotonic)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> None:
@@ -68,10 +76,12 @@ class GrpcHistory:
         self._begin(self._read(query, done))
 
     def positions(
-        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+        self,
+        since: Mapping[str, StreamPosition],
+        done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
         """See ports.History."""
-        self._begin(self._positions(channels, done))
+        self._begin(self._positions(since, done))
 
     async def start(self) -> None:
         """Begin to connect. Raises StartError: a certificate cannot be used."""
@@ -83,6 +93,7 @@ class GrpcHistory:
         self._position_method: Method[pb.PositionRequest, pb.PositionReply] = client.unary_unary(
             POSITION, pb.PositionRequest.SerializeToString, pb.PositionReply.FromString
         )
+        self.positions({}, lambda _found: None)
 
     def reload(self) -> None:
         """Read certificates again, soon."""
@@ -104,19 +115,22 @@ class GrpcHistory:
         try:
             reply = await self._read_method(_request(query))
         except CallError as error:
-            done(_told(error))
+            done(self._told(error))
             return
         done(self._page(query.channel, reply))
 
     async def _positions(
-        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+        self,
+        since: Mapping[str, StreamPosition],
+        done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
+        request = pb.PositionRequest(channels=since, since=map(_sent, since.values()))
         try:
-            reply = await self._position_method(pb.PositionRequest(channels=channels))
+            reply = await self._position_method(request)
         except CallError as error:
-            done(_told(error))
+            done(self._told(error))
             return
-        if len(reply.positions) != len(channels):
+        if len(reply.positions) != len(since):
             done(AWAY)
             return
         done([None if each.problem else _position(each.top) for each in reply.positions])
@@ -134,12 +148,23 @@ class GrpcHistory:
             return None
         return msgspec.structs.replace(publication, offset=stored.offset, time_ns=stored.time_ns)
 
+    def _told(self, error: CallError) -> ReplyError:
+        """Return what a client is told: that it can try again, unless the service said otherwise itself."""
+        if error.reason in {call_errors.BUSY, call_errors.BUSY_HERE}:
+            return BUSY
+        told = error.reply
+        if told != errors.INTERNAL:
+            return told
+        if self._seldom.allows("away"):
+            self._log.warning("history.away", target=self._client.target, problem=str(error))
+        return AWAY
+
 
 def _request(query: Query) -> pb.ReadRequest:
     since = query.since
     return pb.ReadRequest(
         channel=query.channel,
-        since=None if since is None else pb.StreamPosition(offset=since.offset, epoch=since.epoch),
+        since=None if since is None else _sent(since),
         limit=query.limit,
         reverse=query.reverse,
         max_bytes=query.max_bytes,
@@ -148,13 +173,9 @@ def _request(query: Query) -> pb.ReadRequest:
     )
 
 
+def _sent(position: StreamPosition) -> pb.StreamPosition:
+    return pb.StreamPosition(offset=position.offset, epoch=position.epoch)
+
+
 def _position(position: pb.StreamPosition) -> StreamPosition:
     return StreamPosition(offset=position.offset, epoch=position.epoch)
-
-
-def _told(error: CallError) -> ReplyError:
-    """Return what a client is told: that it can try again, unless the service said otherwise itself."""
-    if error.reason in {call_errors.BUSY, call_errors.BUSY_HERE}:
-        return BUSY
-    told = error.reply
-    return AWAY if told == errors.INTERNAL else told

@@ -32,7 +32,7 @@ NOT_FOUND: Final = 404
 
 
 class JetStreamStore:
-    """`ports.Store`. At most `concurrency` requests are under way; others wait for their turn."""
+    """`ports.Store`. At most `concurrency` requests of reads are under way; others wait for their turn."""
 
     def __init__(self, link: NatsLink, inbox_prefix: str, concurrency: int) -> None:
         self._js = JetStream(link, TIMEOUT)
@@ -41,9 +41,12 @@ class JetStreamStore:
 
     async def facts(self, stream: str, subject: bytes = b"") -> Facts | None:
         """See ports.Store."""
-        request = {"subjects_filter": subject.decode()} if subject else None
+        name = f"STREAM.INFO.{stream}"
         try:
-            return _facts(await self._call(f"STREAM.INFO.{stream}", request), subject.decode())
+            if not subject:  # by which a stream is followed: it must not wait behind reads
+                return _facts(await self._js.call(name), "")
+            answer = await self._call(name, {"subjects_filter": subject.decode()})
+            return _facts(answer, subject.decode())
         except JetStreamError as error:
             if error.err_code == STREAM_NOT_FOUND:
                 return None

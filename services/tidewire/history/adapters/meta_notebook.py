@@ -16,6 +16,7 @@ from tidewire.history.ports import StoreAway
 from tidewire.history.records import ABSENT, KINDS, Record
 from tidewire.kernel.streams import META_BUCKET, META_STREAM, META_SUBJECT
 from tidewire.platform.jetstream import JetStream, JetStreamError
+from tidewire.platform.meta import find_door
 
 if TYPE_CHECKING:
     from tidewire.platform.nats_link import NatsLink
@@ -33,6 +34,8 @@ class MetaNotebook:
     def __init__(self, link: NatsLink, inbox_prefix: str) -> None:
         self._js = JetStream(link, TIMEOUT)
         self._batches = BatchedGets(link, inbox_prefix, TIMEOUT)
+        self._door = ""
+        """Where the bucket is written, once that is known."""
 
     async def read_all(self, streams: Sequence[str]) -> Mapping[str, Record]:
         """See ports.Notebook."""
@@ -61,9 +64,11 @@ class MetaNotebook:
         """See ports.Notebook."""
         lines = f"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {revision}\r\n{EPOCH}: {epoch}\r\n\r\n"
         try:
-            _, payload = await self._js.ask(PREFIX + key, value, lines.encode())
+            self._door = self._door or await find_door(self._js)
+            _, payload = await self._js.ask(f"{self._door}.{key}", value, lines.encode())
             answer = msgspec.json.decode(payload, type=dict[str, Any])
         except (JetStreamError, msgspec.DecodeError) as error:
+            self._door = ""  # the bucket may have been made anew
             raise StoreAway(f"{META_BUCKET} did not take {key} ({error})") from error
         refused = answer.get("error")
         if refused is None:

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import pytest
 
+from tests.fakes.log import RecordingLog
+from tests.support.wait import eventually
 from tidewire.edge.adapters.grpc_history import AWAY, BUSY, POSITION, READ, GrpcHistory
 from tidewire.edge.ports import Outcome, Page, Publication, Query
 from tidewire.edge.wire.commands import StreamPosition
@@ -14,10 +16,13 @@ from tidewire.kernel.call_errors import CallError, Reason, refusal
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
 TOP = pb.StreamPosition(offset=9, epoch="e")
+HERE = {"a": StreamPosition(offset=3, epoch="e"), "b": StreamPosition(offset=4, epoch="f")}
 
 
 class FakeClient:
     """A client whose answers the test gives, by path."""
+
+    target = "dns:///history:9443"
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
@@ -36,9 +41,10 @@ class FakeClient:
         async def call(request: Any) -> Any:
             self.requests.append(request)
             await self.release.wait()
-            if isinstance(self.answers[path], Exception):
-                raise self.answers[path]
-            return self.answers[path]
+            answer = self.answers.get(path, pb.PositionReply())
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
         return call
 
@@ -48,11 +54,17 @@ def parse(channel: str, headers: bytes, data: bytes) -> Publication | None:
     return None if headers == b"bad" else Publication(data, tags={channel: headers.decode()})
 
 
-async def asked(answers: dict[str, Any], query: Query | list[str]) -> tuple[Any, FakeClient]:
+def over(client: FakeClient, log: RecordingLog | None = None) -> GrpcHistory:
+    """The port on such a client."""
+    lines: Any = log or RecordingLog()
+    return GrpcHistory(cast("Any", client), parse, lines, lambda: 1000.0)
+
+
+async def asked(answers: dict[str, Any], query: Query | dict[str, StreamPosition]) -> tuple[Any, FakeClient]:
     """What the port says, and the client that was called."""
     client = FakeClient()
     client.answers = answers
-    history = GrpcHistory(cast("Any", client), parse)
+    history = over(client)
     await history.start()
     done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     if isinstance(query, Query):
@@ -75,7 +87,7 @@ async def test_a_query_and_its_page() -> None:
     page, client = await asked({READ: reply}, query)
     publication = Publication(b"x", tags={"a": "h"}, offset=8, time_ns=5)
     assert page == Page(StreamPosition(offset=9, epoch="e"), [publication], Outcome.MORE)
-    assert client.requests == [
+    assert client.requests[1:] == [  # behind the question at the start
         pb.ReadRequest(
             channel="a",
             since=pb.StreamPosition(offset=3, epoch="e"),
@@ -93,8 +105,14 @@ async def test_positions_are_in_the_order_asked() -> None:
     reply = pb.PositionReply(
         positions=[pb.ChannelPosition(top=TOP), pb.ChannelPosition(problem="unavailable")]
     )
-    found, _ = await asked({POSITION: reply}, ["a", "b"])
+    found, client = await asked({POSITION: reply}, HERE)
     assert found == [StreamPosition(offset=9, epoch="e"), None]
+    assert client.requests == [
+        pb.PositionRequest(
+            channels=["a", "b"],
+            since=[pb.StreamPosition(offset=3, epoch="e"), pb.StreamPosition(offset=4, epoch="f")],
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +127,7 @@ async def test_positions_are_in_the_order_asked() -> None:
 )
 async def test_what_cannot_be_understood_is_no_answer(path: str, answer: Any) -> None:
     """Least of all proof that nothing is missing."""
-    found, _ = await asked({path: answer}, Query(channel="a") if path == READ else ["a", "b"])
+    found, _ = await asked({path: answer}, Query(channel="a") if path == READ else HERE)
     assert found == AWAY
 
 
@@ -129,15 +147,35 @@ async def test_what_cannot_be_understood_is_no_answer(path: str, answer: Any) ->
 )
 async def test_errors_are_those_of_clients(path: str, error: CallError, expected: errors.ReplyError) -> None:
     """Temporary, unless the service has said otherwise."""
-    found, _ = await asked({path: error}, Query(channel="a") if path == READ else ["a"])
+    found, _ = await asked({path: error}, Query(channel="a") if path == READ else HERE)
     assert found == expected
+
+
+async def test_it_is_looked_for_at_the_start_and_told_where_it_is_away() -> None:
+    """Once a minute, with what gRPC says: a wrong name, a port without TLS, nothing there."""
+    client, log = FakeClient(), RecordingLog()
+    client.answers = {
+        POSITION: CallError(call_errors.UNAVAILABLE, "refused"),
+        READ: refusal(errors.UNKNOWN_CHANNEL),
+    }
+    history = over(client, log)
+    await history.start()
+    line = ("warning", "history.away", {"target": client.target, "problem": "unavailable: refused"})
+    await eventually(lambda: log.lines == [line])
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.positions(["a"], told.set_result)
+    assert await told == AWAY
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.read(Query(channel="a"), answer.set_result)
+    assert await answer == errors.UNKNOWN_CHANNEL
+    assert log.lines == [line]
 
 
 async def test_close_ends_what_is_under_way() -> None:
     """Nobody is told."""
     client = FakeClient()
     client.release.clear()
-    history = GrpcHistory(cast("Any", client), parse)
+    history = over(client)
     await history.start()
     heard: list[Any] = []
     history.read(Query(channel="a"), heard.append)
