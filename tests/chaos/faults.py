@@ -163,6 +163,17 @@ async def kill_all_nodes(scene: Scene) -> None:
 
 async def restore_an_older_copy(scene: Scene) -> None:
     """As docs/operations.md says: all stopped, the folders put back, a new generation, and started again."""
+    await _restore(scene, scene.mesh.kill_services, scene.mesh.start_services)
+
+
+async def restore_under_running_services(scene: Scene) -> None:
+    """The same by somebody who forgets that edges and history services hold positions: they are just cut off meanwhile."""
+    await _restore(scene, scene.mesh.cut_edges_off, scene.mesh.join_edges)
+
+
+async def _restore(
+    scene: Scene, away: Callable[[], Awaitable[None]], back: Callable[[], Awaitable[None]]
+) -> None:
     mesh, crowd, log = scene.mesh, scene.crowd, scene.log
     await mesh.stop_nodes()
     await crowd.silenced()
@@ -171,7 +182,7 @@ async def restore_an_older_copy(scene: Scene) -> None:
     log.copied()
     await mesh.start_nodes()
     await crowd.calm()
-    mesh.kill_services()
+    await away()
     await crowd.silenced()
     await tell_stored(mesh, log, "default")
     log.restored(CHAT)
@@ -180,7 +191,7 @@ async def restore_an_older_copy(scene: Scene) -> None:
     await mesh.put_back()
     await mesh.start_nodes()
     await mesh.migrate("--new-generation")
-    await mesh.start_services()
+    await back()
 
 
 async def _freeze(scene: Scene, process: int) -> None:
@@ -211,4 +222,5 @@ FAULTS: tuple[Fault, ...] = (
     take_the_mapping_from_a_node,
     kill_all_nodes,
     restore_an_older_copy,
+    restore_under_running_services,
 )

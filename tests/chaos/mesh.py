@@ -124,7 +124,7 @@ class ChaosMesh:
 
     async def stop(self) -> None:
         """End everything on the spot."""
-        self.kill_services()
+        await self.kill_services()
         for way in self._all_ways():
             await way.stop()
 
@@ -136,7 +136,7 @@ class ChaosMesh:
         self.edges[:] = [self._edge(number) for number in range(len(self.edges))]
         await asyncio.gather(*(asyncio.to_thread(each.start) for each in (*self.histories, *self.edges)))
 
-    def kill_services(self) -> None:
+    async def kill_services(self) -> None:
         """End all edges and history services on the spot."""
         for each in (*self.edges, *self.histories):
             each.kill()
@@ -145,6 +145,16 @@ class ChaosMesh:
         """Start an edge that was killed, at the ports it had."""
         self.edges[number] = self._edge(number)
         await asyncio.to_thread(self.edges[number].start)
+
+    async def cut_edges_off(self) -> None:
+        """Cut all edges off NATS."""
+        for way in self._all_ways():
+            await way.reset()
+
+    async def join_edges(self) -> None:
+        """Have all edges reach NATS again."""
+        for way in self._all_ways():
+            await way.mend()
 
     async def migrate(self, *arguments: str) -> None:
         """Run `tidewire migrate`."""
