@@ -36,6 +36,8 @@ from tidewire.kernel.subjects import in_subject
 
 MISSED, SEEN = 50, 10
 """Publications of each channel behind and before the position that clients come back with."""
+EXPECTED = MISSED
+"""Publications that a recovery has."""
 MOST_OF_A_PROCESS = 18_000
 AT_ONCE = 32
 """Reads of JetStream under way."""
@@ -205,7 +207,7 @@ async def measure(storm: Storm, folder: Path, cpus: Sequence[int | None]) -> lis
             await fill(nats.url, channels(count, SEEN + MISSED), b'"' + b"x" * 126 + b'"')
             found = await positions(history, count)
             async with running(storm.connections, storm.processes, cpus[1]) as flocks:
-                aim = {"tokens": str(tokens), "channels": count, "positions": found, "expect": MISSED}
+                aim = {"tokens": str(tokens), "channels": count, "positions": found, "expect": EXPECTED}
                 await flocks.order("aim", running_edge.port, **aim)
                 named = _channels(count)
                 arguments = (running_edge, history, nats, storm.connections, named)

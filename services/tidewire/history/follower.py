@@ -136,7 +136,7 @@ class Follower:
     def _unseen(self, message: Message) -> Timeline:
         timeline = self.line()
         # The feed has heard this message already, and the timeline has not.
-        timeline.newest = message.sequence - 1
+        timeline.stood = message.sequence - 1
         return timeline
 
     def _finish(self, key: bytes, timeline: Timeline, namespace: Namespace) -> None:
