@@ -134,13 +134,14 @@ async def _grown(history: HistoryProcess, nats: NatsServer, sizes: Sizes, times:
             more = range(filled, min(filled + PIECE, count))
             await fill(nats.url, [f"{PREFIX}{number}" for _ in range(times) for number in more], PAYLOAD)
             filled = more.stop
-            await eventually(partial(_heard, history, filled * times), 120)
+            await eventually(partial(heard, history, filled * times), 120)
         await asyncio.to_thread(wait_settled, [history.pid])
         memory.append(private_bytes(history.pid))
     return (memory[1] - memory[0]) / (sizes.slope[1] - sizes.slope[0])
 
 
-async def _heard(history: HistoryProcess, publications: int) -> bool:
+async def heard(history: HistoryProcess, publications: int) -> bool:
+    """Return whether the service has heard as many publications as there are."""
     return (await history.metrics()).value("tidewire_history_publications_total") == publications
 
 

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import msgspec
 
 from bench.history.fill import channels, fill
 from bench.history.mesh import edge, service_config, streams
+from bench.history.service import heard
 from bench.load.machine import bind, cpu_seconds, niceness, wait_settled
 from bench.load.report import table
 from bench.load.servers import PREFIX
@@ -30,6 +32,7 @@ from tests.support.edges import PARTITIONS, PATIENT, EdgeProcess, token
 from tests.support.history import HistoryProcess, client_of
 from tests.support.links import started
 from tests.support.nats_server import NatsServer
+from tests.support.wait import eventually
 from tidewire.history.adapters.batched_gets import BatchedGets
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import in_subject
@@ -131,7 +134,8 @@ async def running(count: int, least: int, cpu: int | None) -> AsyncIterator[Floc
 
 
 async def positions(history: HistoryProcess, count: int) -> list[Position]:
-    """Return, channel by channel, the position behind which all that was missed is. Reads all, so memory has it."""
+    """Return, channel by channel, the position behind which all that was missed is."""
+    await eventually(partial(heard, history, count * (SEEN + MISSED)), 120)
     found = []
     async with client_of(history) as client:
         for number in range(count):
