@@ -38,7 +38,7 @@ class Cache:
         return self._bare.get(key) if found is None else found
 
     def insert(self, key: bytes, timeline: Timeline) -> None:
-        """Take a new timeline."""
+        """Take a new timeline, or what one that is held takes by now."""
         self._account(key, timeline)
         self._make_room(timeline)
 

@@ -115,7 +115,6 @@ class Follower:
                 self._metrics.dropped("wildcard" if b"*" in key or b">" in key else "no_channel")
                 return
             timeline = self._unseen(message)
-            self._cache.insert(key, timeline)
         self._metrics.heard(self.feed.profile)
         timeline.append(
             message.sequence,
@@ -131,14 +130,16 @@ class Follower:
     def _unseen(self, message: Message) -> Timeline:
         timeline = self.line()
         # The feed has heard this message already, and the timeline has not.
-        timeline.newest = message.sequence - 1
+        timeline.stood = message.sequence - 1
         return timeline
 
     def _finish(self, key: bytes, timeline: Timeline, namespace: Namespace) -> None:
         timeline.keep(namespace.size)
         if namespace.own_ttl:
             timeline.drop_bodies()
-        self._cache.used(key, timeline)
+        self._cache.insert(
+            key, timeline
+        )  # a new one not before: forgotten without this publication, it would prove too much
 
     # ------------------------------------------------------------------ looking at the stream
     async def look(self, records: Records) -> None:

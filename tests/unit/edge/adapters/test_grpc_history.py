@@ -49,9 +49,11 @@ class FakeClient:
         return call
 
 
-def parse(channel: str, headers: bytes, data: bytes) -> Publication | None:
+def parse(channel: str, headers: bytes, data: bytes, offset: int, time_ns: int) -> Publication | None:
     """As the broker's: the tags say of which channel and headers it was asked."""
-    return None if headers == b"bad" else Publication(data, tags={channel: headers.decode()})
+    if headers == b"bad":
+        return None
+    return Publication(data, tags={channel: headers.decode()}, offset=offset, time_ns=time_ns)
 
 
 def over(client: FakeClient, log: RecordingLog | None = None) -> GrpcHistory:
