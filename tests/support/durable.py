@@ -57,6 +57,11 @@ class Durable:
         """Make the streams, as `tidewire migrate` does."""
         await migrated(self._shared(history=True))
 
+    def another_history(self, name: str, changes: Mapping[str, Any]) -> HistoryProcess:
+        """Start another history process."""
+        config = merged(self._shared(history=True), {"history_service": changes})
+        return self._stack.enter_context(HistoryProcess(self._folder, config, name))
+
     def edge(self, name: str, changes: Mapping[str, Any] | None = None) -> EdgeProcess:
         """Start an edge."""
         target = f"ipv4:127.0.0.1:{self.history.port}"

@@ -84,7 +84,9 @@ BAD_REQUEST: Final = _OF_REPLIES[errors.BAD_REQUEST.code]
 CANCELLED: Final = _OF_STATUSES["CANCELLED"]
 DEADLINE_EXCEEDED: Final = _OF_STATUSES["DEADLINE_EXCEEDED"]
 UNAVAILABLE: Final = _OF_STATUSES["UNAVAILABLE"]
-"""Not now, and perhaps elsewhere: the one reason for which a call is repeated."""
+"""Not now, and perhaps elsewhere: the one reason for which a call is repeated within the client's budget."""
+ELSEWHERE: Final = Reason("elsewhere", "UNAVAILABLE")
+"""Another replica serves it: this one has done nothing, so that asking the next one costs no budget."""
 BUSY: Final = Reason("busy", "RESOURCE_EXHAUSTED")
 """The server has as many calls as it takes."""
 BUSY_HERE: Final = Reason("busy_here", "RESOURCE_EXHAUSTED")
@@ -100,6 +102,7 @@ _BY_NAME: Final = {
         *_OF_REPLIES.values(),
         BUSY,
         BUSY_HERE,
+        ELSEWHERE,
         NO_DEADLINE,
         UNKNOWN_CLIENT,
     )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tidewire.kernel.call_errors import (
     CANCELLED,
+    ELSEWHERE,
     REASON_KEY,
     UNAVAILABLE,
     CallError,
     Reason,
     reason_of,
 )
-from tidewire.kernel.retries import NoRetry
+from tidewire.kernel.retries import MOST_MOVES, NoRetry
 from tidewire.platform import rpc_tracing
 from tidewire.platform.rpc_library import grpc
 from tidewire.platform.rpc_telemetry import OK
@@ -85,7 +86,7 @@ class Method(Generic[Request, Reply]):
         return tracer.begin(name, Kind.CLIENT, attributes, self._client.now(), parent)
 
     async def _attempts(self, request: Request, deadline: float, parent: TraceContext | None) -> Reply:
-        client, attempt = self._client, 1
+        client, attempt, moves = self._client, 1, 0
         metadata = rpc_tracing.sent(parent)
         client.retries.called()
         while True:
@@ -93,6 +94,10 @@ class Method(Generic[Request, Reply]):
             try:
                 return await self._attempt(request, left, metadata)
             except CallError as error:
+                if error.reason is ELSEWHERE and self._repeatable and moves < MOST_MOVES:
+                    moves += 1
+                    client.metrics.retries.inc(1, (self._path, ELSEWHERE.name))
+                    continue
                 pause = self._pause(error.reason, attempt, deadline - client.now())
                 if pause is None:
                     raise

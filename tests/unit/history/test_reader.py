@@ -14,7 +14,7 @@ from tidewire.history import follower as following
 from tidewire.history.answers import Answer, Outcome, Since
 from tidewire.history.messages import Message
 from tidewire.history.records import Purges
-from tidewire.kernel.call_errors import UNAVAILABLE, CallError
+from tidewire.kernel.call_errors import ELSEWHERE, UNAVAILABLE, CallError
 
 NAMES = st.sampled_from("abc")
 SIZE = 5
@@ -324,8 +324,8 @@ async def test_another_replica_serves_other_partitions() -> None:
     del history.followers.by_stream[STREAM]
     with pytest.raises(CallError, match="another replica") as caught:
         await history.read("a")
-    assert caught.value.reason is UNAVAILABLE
-    assert await history.positions.of(["chat:a", "live:x"]) == ["unavailable", "unknown_channel"]
+    assert caught.value.reason is ELSEWHERE
+    assert await history.positions.of(["chat:a", "live:x"]) == ["elsewhere", "unknown_channel"]
 
 
 async def test_an_empty_channel_stands_where_the_caller_does() -> None:

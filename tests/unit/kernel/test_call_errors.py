@@ -52,10 +52,10 @@ def test_a_status_alone_is_about_the_call(status: str, name: str | None) -> None
     assert CallError(reason, "of the mesh").reply == errors.INTERNAL
 
 
-def test_only_one_reason_is_retried() -> None:
-    """Each other UNAVAILABLE would be a second kind of "not now"."""
+def test_two_reasons_are_retried() -> None:
+    """Not now, and not here. Each other UNAVAILABLE would be a second kind of "not now"."""
     unavailable = {reason for reason in REASONS if reason.status == "UNAVAILABLE"}
-    assert unavailable == {call_errors.UNAVAILABLE}
+    assert unavailable == {call_errors.UNAVAILABLE, call_errors.ELSEWHERE}
     assert not [reply for reply in REPLIES if refusal(reply).reason.status == "UNAVAILABLE"]
 
 

@@ -11,6 +11,7 @@ from tidewire.edge.ports import Outcome, Page, Publication, Query
 from tidewire.edge.wire.commands import StreamPosition
 from tidewire.kernel import call_errors, errors
 from tidewire.kernel.call_errors import CallError, Reason, refusal
+from tidewire.kernel.retries import MOST_MOVES
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
 TOP = pb.StreamPosition(offset=9, epoch="e")
@@ -37,9 +38,10 @@ class FakeClient:
         async def call(request: Any) -> Any:
             self.requests.append(request)
             await self.release.wait()
-            if isinstance(self.answers[path], Exception):
-                raise self.answers[path]
-            return self.answers[path]
+            answer = self.answers[path]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer.pop(0) if isinstance(answer, list) else answer
 
         return call
 
@@ -102,6 +104,23 @@ async def test_positions_are_in_the_order_asked() -> None:
             since=[pb.StreamPosition(offset=3, epoch="e"), pb.StreamPosition(offset=4, epoch="f")],
         )
     ]
+
+
+async def test_positions_that_another_replica_knows_are_asked_of_the_next() -> None:
+    """Those alone, and not for ever."""
+    unknown, known = pb.ChannelPosition(problem="elsewhere"), pb.ChannelPosition(top=TOP)
+    client = FakeClient()
+    client.answers = {
+        POSITION: [pb.PositionReply(positions=[known, unknown]), pb.PositionReply(positions=[known])]
+    }
+    history = GrpcHistory(cast("Any", client), parse)
+    await history.start()
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.positions(HERE, done.set_result)
+    assert await done == [StreamPosition(offset=9, epoch="e")] * 2
+    assert [list(each.channels) for each in client.requests] == [["a", "b"], ["b"]]
+    found, client = await asked({POSITION: pb.PositionReply(positions=[unknown, unknown])}, HERE)
+    assert (found, len(client.requests)) == ([None, None], MOST_MOVES)
 
 
 @pytest.mark.parametrize(
