@@ -13,6 +13,7 @@ from tests.support.rpc import NAME, UNWELL, Rpc, path
 from tests.support.wait import eventually
 from tidewire.kernel import call_errors, errors
 from tidewire.kernel.call_errors import REASON_KEY, CallError
+from tidewire.kernel.retries import MOST_MOVES
 from tidewire.kernel.trace_context import TraceContext
 from tidewire.platform.rpc_library import grpc
 
