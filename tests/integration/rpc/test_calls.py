@@ -255,7 +255,7 @@ async def test_a_replica_that_does_not_serve_it_costs_no_budget(rpc: Rpc) -> Non
         assert caught.value.reason is call_errors.ELSEWHERE
     with pytest.raises(CallError):
         await client.once(b"1")
-    assert server.echo.requests == {b"x": 3 * (1 + MOST_MOVES), b"1": 1}
+    assert server.echo.requests == {b"x": 3 * (1 + MOST_MOVES), 1: 1}
     assert client.retries == {"elsewhere": 3 * MOST_MOVES}
 
 
