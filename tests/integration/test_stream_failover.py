@@ -30,8 +30,6 @@ BURST = 6
 BEFORE, AFTER = 100, 300
 """Acknowledgements before and after the kill."""
 TIME_LIMIT = 60.0
-STARTS = 4
-"""Of edges: a third of them would ask the copy that stands still."""
 IN_TIME = 5.0
 """Seconds after which the SDKs give a command up."""
 
@@ -137,17 +135,6 @@ async def test_a_jetstream_that_answers_nothing_costs_only_what_needs_it(
 
         await eventually(stored_again, 60)
         await client.close()
-
-
-@pytest.mark.timeout(240)
-async def test_an_edge_starts_beside_a_node_that_stands_still(cluster: NatsCluster, tmp_path: Path) -> None:
-    """Which has a copy of TW_META as well, and may be the one that is asked."""
-    config = durable_config(cluster, 1)
-    await create_streams(cluster.urls[0], config)
-    cluster.nodes[2].pause()
-    for number in range(STARTS):
-        with EdgeProcess(tmp_path / f"edge{number}", config):
-            pass
 
 
 @pytest.mark.timeout(240)
