@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -18,6 +19,9 @@ from tidewire.storage.wanted import StreamConfig, Wanted
 NO_MESSAGE: Final = 10037
 AT_ONCE: Final = 32
 """Questions on their way at the same time."""
+ASK_AGAIN: Final = 3.0
+TIMES: Final = 5
+"""Seconds after which the first question is asked again, and how often that is."""
 
 
 class StorageError(TidewireError):
@@ -61,10 +65,19 @@ async def _streams(js: JetStream) -> list[dict[str, Any]]:
     return [info for info in infos if info is not None]
 
 
+async def _page(js: JetStream, offset: int) -> dict[str, Any]:
+    """Ask more than once: what comes while a cluster has no leader, as for a moment after its start, is never answered."""
+    for _ in range(TIMES):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASK_AGAIN):
+                return await js.call("STREAM.NAMES", {"offset": offset})
+    return await js.call("STREAM.NAMES", {"offset": offset})
+
+
 async def _names(js: JetStream) -> AsyncIterator[str]:
     offset = 0
     while True:
-        page = await js.call("STREAM.NAMES", {"offset": offset})
+        page = await _page(js, offset)
         names = page.get("streams") or []
         for name in names:
             yield name
