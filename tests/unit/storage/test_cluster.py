@@ -13,7 +13,7 @@ from tidewire.storage.wanted import Wanted
 
 
 class Leaderless:
-    """A cluster that answers from the so-manieth question on: until then, it has no leader."""
+    """A cluster that answers once it has been asked in vain some times: until then it has no leader."""
 
     def __init__(self, deaf: int) -> None:
         self.deaf = deaf
