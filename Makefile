@@ -1,9 +1,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e chaos conformance fuzz bench bench-parts soak-churn flames proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e chaos conformance fuzz bench bench-history bench-storm bench-subjects bench-fsync bench-parts soak-churn flames proto pins clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## start the whole mesh on this machine (Ctrl-C stops it)
 	@.venv/bin/tidewire dev --config tidewire.yaml
@@ -17,7 +17,7 @@ setup: ## create .venv and node_modules from the pins
 setup-sdks: ## the same, and the SDKs that only tests use (needs Go 1.25 or newer)
 	@scripts/setup.sh sdks
 
-setup-system: ## install what only the system gives (apt): Chromium, a C compiler, OpenSSL's headers; look for Go
+setup-system: ## install what only the system gives (apt): Chromium, a C compiler, OpenSSL's headers, strace; look for Go
 	@scripts/setup-system.sh
 
 lint: setup ## style, types, import rules, generated code
@@ -49,6 +49,18 @@ setup-peers: ## the same, and the servers of others that `make bench` measures b
 
 bench: setup ## measure the edge beside a C server (25 minutes with peers); BENCH="--quick" only tries it, "--help" tells more
 	@.venv/bin/python -m bench.load $(BENCH)
+
+bench-history: setup ## measure channels with history: publishing, latency, reads, memory (15 minutes); BENCH="--quick" only tries it
+	@.venv/bin/python -m bench.history $(BENCH)
+
+bench-storm: setup ## let 10,000 connections come back at once, each to recover 50 publications
+	@.venv/bin/python -m bench.history.storm $(BENCH)
+
+bench-subjects: setup ## fill streams with up to a million channels: start times and memory (5 minutes)
+	@.venv/bin/python -m bench.history.subjects $(BENCH)
+
+bench-fsync: setup ## show nats-server's system calls: is what was acknowledged on the disk? (strace)
+	@.venv/bin/python -m bench.history.fsync $(BENCH)
 
 soak-churn: setup ## let clients come and go for an hour and judge whether memory stays flat; SOAK="--minutes 5" is shorter
 	@.venv/bin/python -m bench.soak $(SOAK)

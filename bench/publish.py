@@ -1,7 +1,8 @@
 """What commands cost the edge by itself: CPU from a socket's bytes to the bytes of the reply, without the socket.
 
 A real edge core, real WebSocket transports on sockets that are none, a real nats-server. `publish, n in flight`: 100
-connections that each keep n acknowledged publications under way, n in one read as a client sends them that waits for all.
+connections that each keep n acknowledged publications under way, on n channels, n in one read as a client sends them that
+waits for all; the same where the channels have history.
 `connect`: upgrade and connect command, each with a token of another user. Prints CPU microseconds of the edge's thread
 for each command: the median, the least and the greatest of the rounds. `--profile` prints a profile instead, in which calls
 cost more than they do.
@@ -18,15 +19,18 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
 from websockets.frames import Frame, Opcode
 
 from tests.fakes.tcp import FakeTcp
+from tests.support.edges import OPEN, mapping, token
 from tests.support.edges import edge_config as written_config
-from tests.support.edges import mapping, token
+from tests.support.history import KEPT
 from tests.support.nats_server import NatsServer
+from tests.support.streams import create_streams
 from tidewire.edge.app import Edge
 from tidewire.edge.config import EdgeConfig
 from tidewire.edge.reception import Reception
@@ -38,6 +42,7 @@ PUBLISHES = 40
 CONNECTS = 400
 ROUNDS = 7
 WINDOWS = (1, 16)
+NAMESPACES = {"": "live", " with history": "log"}
 HEAD = (
     b"GET /connection/websocket HTTP/1.1\r\nHost: edge\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -63,21 +68,21 @@ class Socket(FakeTcp):
 
 
 class Publisher:
-    """A client that keeps `window` publications in flight."""
+    """A client that keeps `window` publications in flight, each on a channel of its own."""
 
     def __init__(self, socket: Socket, number: int) -> None:
         self._socket = socket
-        self._channel = f"live:{number}"
+        self._number = number
         self._reads: list[bytes] = []
         self._owed = 0
         self._done: Callable[[], None] = lambda: None
 
-    async def publish(self, window: int, times: int) -> None:
+    async def publish(self, namespace: str, window: int, times: int) -> None:
         """Publish so often."""
         done = asyncio.get_running_loop().create_future()
         self._done = lambda: done.set_result(None)
-        command = f'{{"id":%d,"publish":{{"channel":"{self._channel}","data":"{DATA}"}}}}'
-        self._read = b"".join(frame(command % (7 + number)) for number in range(window))
+        command = f'{{"id":%d,"publish":{{"channel":"{namespace}:{self._number}-%d","data":"{DATA}"}}}}'
+        self._read = b"".join(frame(command % (7 + number, number)) for number in range(window))
         self._window, self._left, self._owed = window, times, 0
         self._socket.heard = self._hear
         self._next()
@@ -118,10 +123,10 @@ async def connected(edge: Edge, bearer: str) -> Socket:
     return socket
 
 
-async def publishes(publishers: list[Publisher], window: int) -> int:
+async def publishes(publishers: list[Publisher], namespace: str, window: int) -> int:
     """Let all publish; return how many commands that were."""
     times = max(2, PUBLISHES // window)
-    await asyncio.gather(*(publisher.publish(window, times) for publisher in publishers))
+    await asyncio.gather(*(publisher.publish(namespace, window, times) for publisher in publishers))
     return len(publishers) * window * times
 
 
@@ -148,7 +153,10 @@ async def bench(edge: Edge, profile: str) -> None:
     publishers = [Publisher(await connected(edge, bearers[number]), number) for number in range(CLIENTS)]
     cases: dict[str, Callable[[], Awaitable[int]]] = {
         **{
-            f"publish, {window} in flight": lambda window=window: publishes(publishers, window)
+            f"publish{history}, {window} in flight": lambda namespace=namespace, window=window: publishes(
+                publishers, namespace, window
+            )
+            for history, namespace in NAMESPACES.items()
             for window in WINDOWS
         },
         "connect": lambda: connects(edge, bearers),
@@ -178,19 +186,27 @@ async def bench(edge: Edge, profile: str) -> None:
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser()
-    names = [*(f"publish, {window} in flight" for window in WINDOWS), "connect"]
+    names = [
+        *(f"publish{history}, {window} in flight" for history in NAMESPACES for window in WINDOWS),
+        "connect",
+    ]
     parser.add_argument("--profile", default="", choices=names, help="print where the time of this goes")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder), config=mapping()) as nats:
-        unlimited = {
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        NatsServer(Path(folder), config=mapping(), jetstream=True) as nats,
+    ):
+        unlimited: dict[str, Any] = {
+            "channel": {"namespaces": [{"name": "live", **OPEN}, {"name": "log", **OPEN, **KEPT}]},
             "client": {
                 "command_rate_limit": 0,
                 "connection_rate_limit": 0,
                 "max_loop_lag": "0s",
                 "ping_interval": "10m",
-            }
+            },
         }
         config = decode(EdgeConfig, written_config(nats.url, unlimited))
+        uvloop.run(create_streams(nats.url, written_config(nats.url, unlimited)))
         log = structlog.make_filtering_bound_logger(30)
         edge = Edge(config, structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=log), lambda: config)
         uvloop.run(bench(edge, options.profile))

@@ -70,6 +70,7 @@ struct run {
     double rate;         /* publications per second from scheduled times; 0: closed loop */
     uint32_t window;     /* publications in flight per publisher in a closed loop */
     uint32_t publishing; /* publishers of this run */
+    uint32_t spread;     /* channels of each */
     size_t payload;
     int64_t start, from, until, end; /* publishing from start to until, measured from `from` on, over at `end` */
     struct counts now, at_from, at_until;

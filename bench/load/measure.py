@@ -42,6 +42,7 @@ class Measurement(msgspec.Struct, frozen=True):
     broker_cpu: float
     load_cpu: float
     said: Answer
+    service_cpu: float = 0
 
     @property
     def per_server_cpu(self) -> float:
@@ -68,12 +69,13 @@ Results = dict[str, list[Measurement]]
 
 
 class _Meter:
-    """CPU of the server, its brokers and the generators between two moments."""
+    """CPU of the server, its brokers, the generators and its services between two moments."""
 
     def __init__(self, side: Side) -> None:
-        self._groups = ([side.target.pid], side.target.brokers, side.fleet.pids)
+        target = side.target
+        self._groups = ([target.pid], target.brokers, side.fleet.pids, target.services)
         self._before = self._used()
-        self._spent = [0.0, 0.0, 0.0]
+        self._spent = [0.0] * len(self._groups)
 
     def on_stage(self, stage: str) -> None:
         """Begin at `measuring`, end at `measured`."""
@@ -84,8 +86,8 @@ class _Meter:
 
     def measurement(self, count: float, said: Answer) -> Measurement:
         """Return what was measured."""
-        server, broker, load = self._spent
-        return Measurement(count, server, broker, load, said)
+        server, broker, load, service = self._spent
+        return Measurement(count, server, broker, load, said, service)
 
     def _used(self) -> list[float]:
         return [sum(map(cpu_seconds, group)) for group in self._groups]
@@ -177,7 +179,7 @@ def _progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _alternated(names: Iterable[str], runs: int) -> Iterator[str]:
+def alternated(names: Iterable[str], runs: int) -> Iterator[str]:
     """Yield each name once a run, another one first each time."""
     order = list(names)
     for _ in range(runs):
@@ -194,14 +196,14 @@ def measure_stand(stand: Stand, servers: Mapping[str, Server], plan: Plan) -> di
         }
         for side in sides.values():
             side.join(stand.connections, stand.channels)
-        return {row.name: _measure_row(row, stand, sides, plan) for row in stand.rows}
+        return {row.name: measure_row(row, stand, sides, plan) for row in stand.rows}
 
 
-def _measure_row(row: Row, stand: Stand, sides: Mapping[str, Side], plan: Plan) -> Results:
+def measure_row(row: Row, stand: Stand, sides: Mapping[str, Side], plan: Plan) -> Results:
     """Return the runs of one row. A server that spoils a run gets no further one: it would only show the same, slowly."""
     results: Results = {name: [] for name in sides}
     order = {**stand.order(row), "seconds": plan.seconds, "warmup": plan.warmup}
-    for name in _alternated(sides, plan.runs):
+    for name in alternated(sides, plan.runs):
         if any(run.spoilt for run in results[name]):
             continue
         measurement = sides[name].run(order, row.counts)
@@ -225,7 +227,7 @@ def measure_connects(
         sides = {
             name: stack.enter_context(Side(name, server, plan, count)) for name, server in servers.items()
         }
-        for name in _alternated(sides, plan.runs):
+        for name in alternated(sides, plan.runs):
             results[name].append(sides[name].connect(count, bare=name == bare))
             _progress(f"connect: {name}, run {len(results[name])}")
     return results
@@ -235,7 +237,7 @@ def measure_memory(servers: Mapping[str, Server], plan: Plan, size: Size) -> dic
     """Return bytes of private memory per idle connection, each time of a fresh server."""
     found: dict[str, list[float]] = {name: [] for name in servers}
     few, many = size.memory_from, size.memory_to
-    for name in _alternated(servers, plan.runs):
+    for name in alternated(servers, plan.runs):
         with Side(name, servers[name], plan, many) as side:
             grown = -side.idle_memory(few) + side.idle_memory(many)
         found[name].append(grown / (many - few))

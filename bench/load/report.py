@@ -39,15 +39,15 @@ def _line(what: str, name: str, runs: Sequence[Measurement], reference: Sequence
     return [
         what,
         name,
-        _thousands(statistics.median(rates)),
-        f"{_thousands(min(rates))} to {_thousands(max(rates))}",
+        thousands(statistics.median(rates)),
+        f"{thousands(min(rates))} to {thousands(max(rates))}",
         *_with_brokers(runs),
         _spread([ours.per_cpu / its.per_cpu for ours, its in pairs if its.count]),
         *(_milliseconds(runs, f"{delay}{quantile}_us") for quantile in ("p50", "p99", "p999")),
         _spread([ours / its for ours, its in _both(pairs, f"{delay}p99_us")]),
         _merging(runs),
         _bytes(runs),
-        _faults(runs),
+        faults(runs),
     ]
 
 
@@ -56,7 +56,7 @@ def _with_brokers(runs: Sequence[Measurement]) -> tuple[str, str]:
     shares = [run.broker_cpu / run.server_cpu for run in runs if run.broker_cpu and run.server_cpu]
     if not shares:
         return "", ""
-    return f"{statistics.median(shares):.0%}", _thousands(statistics.median(run.per_cpu for run in runs))
+    return f"{statistics.median(shares):.0%}", thousands(statistics.median(run.per_cpu for run in runs))
 
 
 def _both(pairs: Iterable[tuple[Measurement, Measurement]], name: str) -> list[tuple[float, float]]:
@@ -106,7 +106,8 @@ def document(
     return "\n".join([*facts, *left_out, "", table(goals, GOALS_HEAD), "", table(lines), ""])
 
 
-def _thousands(rate: float) -> str:
+def thousands(rate: float) -> str:
+    """Return a rate in thousands."""
     return f"{rate / 1e3:.0f}k" if rate >= 10_000 else f"{rate / 1e3:.1f}k"
 
 
@@ -138,6 +139,7 @@ def _bytes(runs: Sequence[Measurement]) -> str:
     return f"{sum(run.said['bytes'] for run in runs) / deliveries:.0f}" if deliveries else ""
 
 
-def _faults(runs: Sequence[Measurement]) -> str:
+def faults(runs: Sequence[Measurement]) -> str:
+    """Return what went wrong in runs."""
     names = sorted({name for run in runs for name in run.faults})
     return ", ".join(f"{name} {sum(run.faults.get(name, 0) for run in runs)}" for name in names)

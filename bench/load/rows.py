@@ -20,13 +20,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the table for each server.
 
     Either `rate` deliveries per second are due by a schedule, or each of `publishers` keeps `window` publications in
-    flight. `counts` names what is counted per CPU-second.
+    flight, on `spread` channels in turn. `counts` names what is counted per CPU-second. Where nobody subscribes `rate` is of
+    publications.
     """
 
     name: str
     rate: float = 0
     window: int = 0
     publishers: int = 1
+    spread: int = 1
     counts: str = "deliveries"
     payload: int = 128
 
@@ -47,7 +49,12 @@ class Stand(msgspec.Struct, frozen=True):
     def scaled(self, factor: int) -> Stand:
         """Return the stand with so many times fewer connections, channels and publishers."""
         rows = [
-            msgspec.structs.replace(row, publishers=max(1, row.publishers // factor)) for row in self.rows
+            msgspec.structs.replace(
+                row,
+                publishers=max(1, row.publishers // factor),
+                rate=row.rate if self.channels else row.rate / factor,
+            )
+            for row in self.rows
         ]
         return msgspec.structs.replace(
             self,
@@ -62,10 +69,11 @@ class Stand(msgspec.Struct, frozen=True):
             "publishers": row.publishers,
             "prefix": PREFIX,
             "payload": row.payload,
+            "spread": row.spread,
         }
         if row.window:
             return {**order, "window": row.window}
-        return {**order, "rate": row.rate * self.channels / self.connections}
+        return {**order, "rate": row.rate * self.channels / self.connections if self.channels else row.rate}
 
 
 STANDS = (

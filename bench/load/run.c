@@ -58,7 +58,7 @@ static void publish(struct load *load, uint32_t number, int64_t scheduled)
     publisher->unflushed = true;
     run->now.published++;
     run->expected += publisher->members;
-    channel_name(load, number, channel, sizeof channel);
+    channel_name(load, number * run->spread + sequence % run->spread, channel, sizeof channel);
     payload_write(payload, run->payload, (struct stamp){scheduled, sequence});
     struct text data = {payload, run->payload};
     uint32_t id = publisher->base_id + sequence;
@@ -66,8 +66,9 @@ static void publish(struct load *load, uint32_t number, int64_t scheduled)
                 load->codec->publish(command, sizeof command, id, channel, data));
 }
 
-/* Without publishers the process only listens; it is started before the one that publishes.
- * {"do":"run","publishers":N,"rate":R | "window":W,"warmup":S,"seconds":S,"drain":S,"payload":128,"prefix":"live:"}. */
+/* Without publishers the process only listens; it is started before the one that publishes. Where nobody subscribes, a
+ * publisher may have `spread` channels of its own, which it takes in turn.
+ * {"do":"run","publishers":N,"rate":R | "window":W,"warmup":S,"seconds":S,"drain":S,"payload":128,"prefix":"live:","spread":1}. */
 void run_begin(struct load *load, const char *line)
 {
     struct run *run = &load->run;
@@ -76,8 +77,11 @@ void run_begin(struct load *load, const char *line)
     run->window = (uint32_t)field_number(line, "window", 0);
     run->publishing = (uint32_t)field_number(line, "publishers", 0);
     run->payload = (size_t)field_number(line, "payload", 128);
+    run->spread = (uint32_t)field_number(line, "spread", 1);
     if (load->channels == 0)
         field_text(line, "prefix", load->prefix, sizeof load->prefix);
+    if (run->spread < 1 || (run->spread > 1 && load->channels > 0))
+        die("channels of publishers' own beside those of subscribers: %s", line);
     if (run->window > MAX_WINDOW || run->payload < PAYLOAD_LEAST || run->payload > PAYLOAD_MOST ||
         (run->publishing > 0 && (run->rate > 0) == (run->window > 0)))
         die("not a run: %s", line);

@@ -32,14 +32,15 @@ PREFIX = "live:"
 class Target(msgspec.Struct, frozen=True):
     """A running server: where it is, what it speaks, and whose CPU counts.
 
-    `brokers` are processes that the server needs to reach its subscribers; their CPU is shown apart and added. With `ca`
-    it speaks TLS, with a certificate that this file vouches for.
+    `brokers` are processes that the server needs to reach its subscribers, `services` others that work for it; their CPU is
+    shown apart. With `ca` it speaks TLS, with a certificate that this file vouches for.
     """
 
     port: int
     pid: int
     protocol: str = "centrifuge"
     brokers: tuple[int, ...] = ()
+    services: tuple[int, ...] = ()
     tokens: Path | None = None
     ca: Path | None = None
 

@@ -10,15 +10,28 @@ from random import Random
 
 import msgspec
 
-from tests.chaos.mesh import ChaosMesh
+from tests.chaos.crowd import CHAT, LONG, RAM, Crowd
+from tests.chaos.mesh import ChaosMesh, account
+from tests.chaos.native import publish_natively
+from tests.chaos.quota import filled
+from tests.chaos.truth import tell_stored
 from tests.support.balancer import Balancer
+from tests.support.continuity import Continuity
+from tests.support.wait import eventually
+
+NATIVE = 60
+"""Publications of a backend while a node lacks the mapping."""
+REFUSALS = 30
+"""That are waited for while a disk is full."""
 
 
 class Scene(msgspec.Struct):
-    """Where faults happen; `frozen` is how long a frozen process stays so, in seconds."""
+    """Where faults happen; `frozen` is how long what stands still or is cut off stays so, in seconds."""
 
     mesh: ChaosMesh
     balancer: Balancer
+    crowd: Crowd
+    log: Continuity
     dice: Random
     frozen: float = 10.0
 
@@ -40,11 +53,12 @@ async def kill_a_history_service(scene: Scene) -> None:
     await asyncio.to_thread(history.start)
 
 
-async def kill_a_node(scene: Scene) -> None:
-    """Kill -9 of a nats-server, perhaps one that edges are on."""
-    node = scene.dice.choice(scene.mesh.cluster.nodes)
+async def kill_the_node_of_an_edge(scene: Scene) -> None:
+    """Kill -9 of the nats-server that an edge is connected to, and started again."""
+    edge = scene.dice.randrange(len(scene.mesh.edges))
+    node = await eventually(lambda: scene.mesh.node_of(edge), LONG, "the node of an edge")
     await asyncio.to_thread(node.restart)
-    await scene.mesh.cluster.settled(scene.mesh.streams)
+    await scene.mesh.settled()
 
 
 async def kill_a_leader(scene: Scene) -> None:
@@ -53,7 +67,7 @@ async def kill_a_leader(scene: Scene) -> None:
     node.kill()
     await scene.mesh.cluster.led(scene.mesh.streams)
     await asyncio.to_thread(node.start)
-    await scene.mesh.cluster.settled(scene.mesh.streams)
+    await scene.mesh.settled()
 
 
 async def freeze_an_edge(scene: Scene) -> None:
@@ -69,12 +83,88 @@ async def freeze_a_history_service(scene: Scene) -> None:
 async def freeze_a_node(scene: Scene) -> None:
     """SIGSTOP of a nats-server: a leader of some streams, and the server of some edge."""
     await _freeze(scene, scene.dice.choice(scene.mesh.cluster.nodes).pid)
-    await scene.mesh.cluster.settled(scene.mesh.streams)
+    await scene.mesh.settled()
 
 
 async def cut_clients(scene: Scene) -> None:
     """Half of the connections end without a word."""
     scene.balancer.cut(0.5, scene.dice)
+
+
+async def silence_between_an_edge_and_nats(scene: Scene) -> None:
+    """A black hole: nothing passes, nobody is told, and what was under way arrives afterwards."""
+    ways = scene.dice.choice(scene.mesh.ways)
+    for way in ways:
+        way.stall()
+    await asyncio.sleep(scene.frozen)
+    for way in ways:
+        await way.mend()
+
+
+async def resets_between_an_edge_and_nats(scene: Scene) -> None:
+    """Its connection is reset, and new ones are refused."""
+    ways = scene.dice.choice(scene.mesh.ways)
+    for way in ways:
+        await way.reset()
+    await asyncio.sleep(scene.frozen)
+    for way in ways:
+        await way.mend()
+
+
+async def fill_the_disk_quota(scene: Scene) -> None:
+    """Somebody else's stream takes all that the account may have: publications are refused until there is room again."""
+    refused = scene.crowd.outcomes["refused"]
+    async with filled(scene.mesh.cluster, lambda: scene.crowd.outcomes["refused"] > refused):
+        await eventually(
+            lambda: scene.crowd.outcomes["refused"] >= refused + REFUSALS, LONG, "refused publications"
+        )
+
+
+async def take_the_mapping_from_a_node(scene: Scene) -> None:
+    """A nats-server comes back without it: edges leave the node, and stand in for it where backends publish there."""
+    cluster, number = scene.mesh.cluster, scene.dice.randrange(len(scene.mesh.cluster.nodes))
+    node = cluster.nodes[number]
+    await asyncio.to_thread(node.restart, cluster.config(number, account(mapped=False)))
+    await scene.mesh.settled()
+    assert await publish_natively(scene.crowd, node, NATIVE) > NATIVE // 2, "edges do not stand in"
+    edges = range(len(scene.mesh.edges))
+    await eventually(
+        lambda: all(scene.mesh.node_of(edge) not in (node, None) for edge in edges),
+        LONG,
+        "all edges on nodes with the mapping",
+    )
+    await asyncio.to_thread(node.restart, cluster.config(number, account()))
+    await scene.mesh.settled()
+
+
+async def kill_all_nodes(scene: Scene) -> None:
+    """Kill -9 of all at once: streams in files are as they were, and those in memory are empty, in a life of their own."""
+    scene.mesh.kill_nodes()
+    await scene.crowd.silenced()
+    scene.log.vanished(RAM)
+    await scene.mesh.start_nodes()
+
+
+async def restore_an_older_copy(scene: Scene) -> None:
+    """As docs/operations.md says: all stopped, the folders put back, a new generation, and started again."""
+    mesh, crowd, log = scene.mesh, scene.crowd, scene.log
+    await mesh.stop_nodes()
+    await crowd.silenced()
+    log.vanished(RAM)
+    await mesh.copy()
+    log.copied()
+    await mesh.start_nodes()
+    await crowd.calm()
+    mesh.kill_services()
+    await crowd.silenced()
+    await tell_stored(mesh, log, "default")
+    log.restored(CHAT)
+    log.vanished(RAM)
+    await mesh.stop_nodes()
+    await mesh.put_back()
+    await mesh.start_nodes()
+    await mesh.migrate("--new-generation")
+    await mesh.start_services()
 
 
 async def _freeze(scene: Scene, process: int) -> None:
@@ -85,13 +175,23 @@ async def _freeze(scene: Scene, process: int) -> None:
         os.kill(process, signal.SIGCONT)
 
 
-FAULTS: tuple[Fault, ...] = (
+CHEAP: tuple[Fault, ...] = (
     kill_an_edge,
     kill_a_history_service,
-    kill_a_node,
     kill_a_leader,
     freeze_an_edge,
+    resets_between_an_edge_and_nats,
+    silence_between_an_edge_and_nats,
+    fill_the_disk_quota,
+    cut_clients,
+)
+"""Those that are over soon."""
+FAULTS: tuple[Fault, ...] = (
+    *CHEAP,
+    kill_the_node_of_an_edge,
     freeze_a_history_service,
     freeze_a_node,
-    cut_clients,
+    take_the_mapping_from_a_node,
+    kill_all_nodes,
+    restore_an_older_copy,
 )

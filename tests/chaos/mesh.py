@@ -1,37 +1,45 @@
-"""A whole mesh that may lose any of its processes: a NATS cluster, edges behind a balancer, and history services."""
+"""A whole mesh that may lose any of its processes: a NATS cluster, edges behind a balancer, and history services.
+
+Each edge reaches each node by a proxy of its own, so that the network between them can be cut, and a test knows where it is.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.support.balancer import Balancer, running_balancer
-from tests.support.checker import record
-from tests.support.continuity import Continuity
-from tests.support.edges import OPEN, PATIENT, EdgeProcess, edge_config
+from tests.support.edges import OPEN, PATIENT, EdgeProcess, edge_config, mapping
 from tests.support.history import HistoryProcess
-from tests.support.links import started
-from tests.support.nats_cluster import NatsCluster, nats_cluster
+from tests.support.nats_cluster import NatsCluster, nats_cluster, start_together
+from tests.support.nats_server import NatsServer
 from tests.support.ports import free_ports
 from tests.support.storage import migrated
-from tidewire.kernel.streams import GENERATION, epoch_of, stream_name
-from tidewire.kernel.subjects import channel_of
-from tidewire.platform.jetstream import JetStream, JetStreamError
+from tests.support.tcp_proxy import TcpProxy
+from tidewire.kernel.streams import stream_name
 
 PARTITIONS = 4
-NAMESPACE = {
-    "name": "chat",
-    "history_size": 5000,
-    "history_ttl": "1h",
-    "recovery_max_publication_limit": 5000,
-    "force_recovery": True,
-    **OPEN,
-}
+KEPT = {"history_size": 5000, "history_ttl": "1h", **OPEN}
+NAMESPACES = [
+    {"name": "chat", **KEPT, "recovery_max_publication_limit": 5000, "force_recovery": True},
+    {"name": "ram", **KEPT, "storage_profile": "memory", "allow_history_for_client": True},
+]
+MOST = 100_000
+"""Publications of a channel that its stream keeps: none is lost for want of room."""
+UNLIMITED = -1
+
+
+def account(*, max_file: int = UNLIMITED, mapped: bool = True) -> str:
+    """Return the account that everybody is in, with its quota of disk."""
+    lines = mapping(PARTITIONS) if mapped else ""
+    return (
+        f"accounts {{ mesh {{ jetstream {{ max_file: {max_file} }}, {lines} users [ {{ user: all, password: all }} ] }} }}\n"
+        "no_auth_user: all"
+    )
 
 
 class ChaosMesh:
@@ -39,54 +47,88 @@ class ChaosMesh:
 
     def __init__(self, folder: Path, cluster: NatsCluster, edges: int, histories: int) -> None:
         self.cluster = cluster
-        ports = free_ports(2 * edges + 3 * histories)
-        self._config = edge_config(
-            cluster.urls[0],
+        self._folder = folder
+        nodes = len(cluster.nodes)
+        ports = iter(free_ports((2 + nodes) * edges + 3 * histories))
+        self._of_histories = [[next(ports) for _ in range(3)] for _ in range(histories)]
+        self._of_edges = [(next(ports), next(ports)) for _ in range(edges)]
+        self.ways = [[TcpProxy(node.port, next(ports)) for node in cluster.nodes] for _ in range(edges)]
+        """The proxies of each edge, in the order of nodes."""
+        self._config = self._shared()
+        self.histories = [
+            HistoryProcess(folder / "history", self._of_history(*found), f"history-{number}")
+            for number, found in enumerate(self._of_histories)
+        ]
+        self.edges = [self._edge(number) for number in range(edges)]
+
+    def _shared(self) -> dict[str, Any]:
+        """Return what all processes are told; each edge has ways of its own to NATS."""
+        replicas = {"replicas": len(self.cluster.nodes), "max_messages": MOST}
+        profiles = [{"name": "default", **replicas}, {"name": "memory", "storage": "memory", **replicas}]
+        target = ",".join(f"127.0.0.1:{port}" for port, *_ in self._of_histories)
+        return edge_config(
+            self.cluster.urls[0],
             {
-                "nats": {"urls": list(cluster.urls), "partitions": PARTITIONS},
+                "nats": {"urls": list(self.cluster.urls), "partitions": PARTITIONS},
                 "client": PATIENT,
-                "channel": {"namespaces": [NAMESPACE]},
-                "storage": {
-                    "profiles": [{"name": "default", "replicas": len(cluster.nodes), "max_messages": 100_000}]
-                },
-                "history": {
-                    "target": "ipv4:" + ",".join(f"127.0.0.1:{ports[3 * n]}" for n in range(histories))
-                },
+                "channel": {"namespaces": NAMESPACES},
+                "storage": {"profiles": profiles},
+                "history": {"target": f"ipv4:{target}"},
             },
         )
-        self.histories = [
-            HistoryProcess(folder / "history", self._of_history(ports[3 * n : 3 * n + 3]), f"history-{n}")
-            for n in range(histories)
-        ]
-        rest = ports[3 * histories :]
-        self._folder = folder
-        self._ports = [(rest[2 * n], rest[2 * n + 1]) for n in range(edges)]
-        self.edges = [self._edge(n) for n in range(edges)]
 
-    def _of_history(self, ports: list[int]) -> dict[str, Any]:
-        port, health, internal = ports
+    def _of_history(self, port: int, health: int, internal: int) -> dict[str, Any]:
         rpc = {"port": port, "health_port": health, "drain_delay": 0, "drain_timeout": "2s"}
         return {**self._config, "history_service": {"internal_port": internal, "rpc": rpc}}
 
     def _edge(self, number: int) -> EdgeProcess:
-        port, internal = self._ports[number]
-        config = {**self._config, "http": {"port": port, "internal_port": internal}}
+        port, internal = self._of_edges[number]
+        urls = [f"nats://127.0.0.1:{way.port}" for way in self.ways[number]]
+        config = {
+            **self._config,
+            "nats": {**self._config["nats"], "urls": urls},
+            "http": {"port": port, "internal_port": internal},
+        }
         return EdgeProcess(self._folder / "edge", config, name=f"edge-{number}")
 
     @property
     def streams(self) -> list[str]:
         """The names of all streams."""
-        return [stream_name("default", number) for number in range(PARTITIONS)]
+        return [
+            stream_name(profile, number) for profile in ("default", "memory") for number in range(PARTITIONS)
+        ]
+
+    def node_of(self, edge: int) -> NatsServer | None:
+        """Return the node that an edge is connected to."""
+        ways = zip(self.ways[edge], self.cluster.nodes, strict=True)
+        return next((node for way, node in ways if way.joined), None)
+
+    # Its life.
 
     async def start(self) -> None:
         """Make the streams, then start everything."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        code, out, errors = await asyncio.to_thread(migrated, self._folder, self._config)
-        assert code == 0, (out, errors)
+        await self.migrate()
+        for way in self._all_ways():
+            await way.start()
+        await self.start_services()
+
+    async def stop(self) -> None:
+        """End everything on the spot."""
+        self.kill_services()
+        for way in self._all_ways():
+            await way.stop()
+
+    def _all_ways(self) -> Iterator[TcpProxy]:
+        return (way for ways in self.ways for way in ways)
+
+    async def start_services(self) -> None:
+        """Start history services and edges, none of which runs."""
+        self.edges[:] = [self._edge(number) for number in range(len(self.edges))]
         await asyncio.gather(*(asyncio.to_thread(each.start) for each in (*self.histories, *self.edges)))
 
-    def stop(self) -> None:
-        """End everything on the spot."""
+    def kill_services(self) -> None:
+        """End all edges and history services on the spot."""
         for each in (*self.edges, *self.histories):
             each.kill()
 
@@ -95,32 +137,44 @@ class ChaosMesh:
         self.edges[number] = self._edge(number)
         await asyncio.to_thread(self.edges[number].start)
 
-    # What the streams hold.
+    async def migrate(self, *arguments: str) -> None:
+        """Run `tidewire migrate`."""
+        code, out, errors = await asyncio.to_thread(migrated, self._folder, self._config, *arguments)
+        assert code == 0, (out, errors)
 
-    async def read_streams(self, log: Continuity) -> int:
-        """Tell the log all that is stored, and return how much that is."""
-        node = next(node for node in self.cluster.nodes if node.running)
-        count = 0
-        async with started(node.url) as (link, _):
-            js = JetStream(link)
-            for stream in self.streams:
-                info = await js.call(f"STREAM.INFO.{stream}")
-                epoch = epoch_of(
-                    stream, info["created"], int(info["config"]["metadata"].get(GENERATION, "0"))
-                )
-                async for message in _messages(js, stream, info["state"]):
-                    channel = channel_of(message["subject"].encode(), PARTITIONS)
-                    assert channel is not None
-                    data = json.loads(base64.b64decode(message["data"]))
-                    log.stored(record(channel, data, epoch=epoch, offset=message["seq"]))
-                    count += 1
-        return count
+    # All nodes at once.
 
+    async def stop_nodes(self) -> None:
+        """End all nodes in order."""
+        await asyncio.gather(*(asyncio.to_thread(node.stop) for node in self.cluster.nodes))
 
-async def _messages(js: JetStream, stream: str, state: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    for sequence in range(max(1, state["first_seq"]), state["last_seq"] + 1):
-        with contextlib.suppress(JetStreamError):  # none at this sequence
-            yield (await js.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence}))["message"]
+    def kill_nodes(self) -> None:
+        """End all nodes on the spot."""
+        for node in self.cluster.nodes:
+            node.kill()
+
+    async def start_nodes(self) -> None:
+        """Start all nodes, and wait until every stream is served again."""
+        await asyncio.to_thread(start_together, self.cluster.nodes)
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until every stream has a leader and current followers."""
+        await self.cluster.settled(self.streams)
+
+    async def copy(self) -> None:
+        """Copy the folders of all nodes, none of which runs."""
+        for node in self.cluster.nodes:
+            await asyncio.to_thread(shutil.copytree, node.store, self._copy_of(node))
+
+    async def put_back(self) -> None:
+        """Replace the folders of all nodes, none of which runs, by their copies."""
+        for node in self.cluster.nodes:
+            await asyncio.to_thread(shutil.rmtree, node.store)
+            await asyncio.to_thread(shutil.move, self._copy_of(node), node.store)
+
+    def _copy_of(self, node: NatsServer) -> Path:
+        return self._folder / "copy" / node.folder.name
 
 
 @contextlib.asynccontextmanager
@@ -128,13 +182,13 @@ async def running_mesh(
     folder: Path, *, edges: int = 2, histories: int = 2
 ) -> AsyncIterator[tuple[ChaosMesh, Balancer]]:
     """Run a mesh, and a balancer before its edges."""
-    with nats_cluster(folder, PARTITIONS) as cluster:
+    with nats_cluster(folder, PARTITIONS, account()) as cluster:
         await cluster.settled()
         mesh = ChaosMesh(folder, cluster, edges, histories)
         try:
             await mesh.start()
-            await cluster.settled(mesh.streams)
+            await mesh.settled()
             async with running_balancer(mesh.edges) as balancer:
                 yield mesh, balancer
         finally:
-            mesh.stop()
+            await mesh.stop()

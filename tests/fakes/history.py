@@ -17,6 +17,7 @@ from tidewire.history.followers import Followers
 from tidewire.history.messages import Kept, Message
 from tidewire.history.namespaces import Namespaces
 from tidewire.history.ports import StoreAway
+from tidewire.history.positions import Positions
 from tidewire.history.reader import Reader
 from tidewire.history.records import ABSENT, Record
 from tidewire.history.supply import Supply
@@ -239,6 +240,9 @@ class FakeHistory:
         self.supply = Supply(self.cache, self.store, self.notebook)
         self.reader = Reader(
             self.followers, self.cache, self.store, self.supply, self.metrics, self.clock, 5.0
+        )
+        self.positions = Positions(
+            self.reader, self.followers, self.cache, self.supply, self.metrics, self.clock
         )
         self.followers.looked = self.look  # type: ignore[method-assign] # who waits for one makes one
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -98,10 +98,18 @@ class FakeHistory:
         self.waiting.append(Call(lambda: self._answer(query), done))
 
     def positions(
-        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+        self,
+        since: Mapping[str, StreamPosition],
+        done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
-        self.asked.append(list(channels))
-        self.waiting.append(Call(lambda: AWAY if self.away else [self.top(each) for each in channels], done))
+        self.asked.append(list(since))
+        self.waiting.append(Call(lambda: AWAY if self.away else list(map(self._told, since.items())), done))
+
+    def _told(self, asked: tuple[str, StreamPosition]) -> StreamPosition:
+        channel, since = asked
+        top = self.top(channel)
+        empty = not self.stored.get(channel) and self.trimmed.get(channel, 0) <= since.offset <= top.offset
+        return since if empty and since.epoch == top.epoch else top
 
     def _answer(self, query: Query) -> Page | ReplyError:
         page = AWAY if self.away else self.page(query)

@@ -349,7 +349,7 @@ def test_a_server_that_is_behind_gets_no_further_run_and_starts_afresh(plan: Pla
     side = Spoiling()
     row = Row(name="rate", rate=1)
     three = msgspec.structs.replace(plan, runs=3)
-    results = measure._measure_row(row, Stand("any", 50, 2, (row,)), {"bad": cast("Side", side)}, three)
+    results = measure.measure_row(row, Stand("any", 50, 2, (row,)), {"bad": cast("Side", side)}, three)
     assert side.did == ["run", "renew", "join 50 2"]
     assert [run.faults for run in results["bad"]] == [{"undelivered": 1}]
 

@@ -56,6 +56,16 @@ CONNECTIONS_WITHIN = 98
 """(300 - 128 in reserve - 64 spare) / 1.1."""
 
 
+async def test_a_successor_is_waited_for(tmp_path: Path) -> None:
+    """Also where it writes on in the log of one that was ready: no test may meet an edge that is not there yet."""
+    with NatsServer(tmp_path / "nats", config=mapping()) as server:
+        config = edge_config(server.url)
+        with EdgeProcess(tmp_path, config) as first:
+            first.kill()
+        with EdgeProcess(tmp_path, config) as second:
+            assert (await second.ready()).status == 200
+
+
 async def test_too_few_open_files_lower_the_connection_limit(tmp_path: Path) -> None:
     """The answer at the limit is 503, never a socket that cannot be accepted; probes and scrapes go on."""
     with NatsServer(tmp_path / "nats", config=mapping()) as server:

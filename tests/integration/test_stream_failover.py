@@ -13,14 +13,13 @@ import pytest
 
 from tests.support.checker import Checker, payload, record
 from tests.support.edges import OPEN, EdgeProcess, edge_config, token
-from tests.support.links import started
 from tests.support.nats_cluster import NatsCluster, nats_cluster
 from tests.support.raw_client import RawClient, joined
 from tests.support.streams import create_streams, stored
 from tidewire.kernel.streams import stream_name
-from tidewire.platform.jetstream import JetStream
 
 PARTITIONS = 2
+STREAMS = [stream_name("default", partition) for partition in range(PARTITIONS)]
 CHANNELS = ("kept:a", "kept:b", "kept:c")
 CLIENTS = 4
 BURST = 6
@@ -84,13 +83,6 @@ class Load:
             await asyncio.sleep(0.02)
 
 
-async def leader(cluster: NatsCluster, stream: str) -> int:
-    """The node that leads a stream."""
-    async with started(*cluster.urls) as (link, _):
-        found = (await JetStream(link).call(f"STREAM.INFO.{stream}"))["cluster"]["leader"]
-    return int(found.removeprefix("n"))
-
-
 @pytest.mark.timeout(240)
 async def test_acknowledged_publications_survive_their_streams_leader(
     cluster: NatsCluster, tmp_path: Path
@@ -110,7 +102,7 @@ async def test_acknowledged_publications_survive_their_streams_leader(
     with EdgeProcess(tmp_path / "edge", config) as edge:
         tasks = [asyncio.create_task(load.run(edge, number)) for number in range(CLIENTS)]
         await load.until(BEFORE)
-        node = cluster.nodes[await leader(cluster, stream_name("default", 0))]
+        node = await cluster.leader(STREAMS[0])
         node.kill()
         await load.until(AFTER)
         await asyncio.to_thread(node.start)
@@ -123,8 +115,9 @@ async def test_acknowledged_publications_survive_their_streams_leader(
         f"slowest burst {load.slowest:.2f} s, retries {metrics.value('tidewire_stream_retries_total'):g}"
     )
     load.checker.subscribed("stream", CHANNELS)
-    for partition in range(PARTITIONS):
-        for subject, _, data in await stored(cluster.urls[0], stream_name("default", partition)):
+    await cluster.settled(STREAMS)
+    for stream in STREAMS:
+        for subject, _, data in await stored(cluster.urls[0], stream):
             channel = subject.decode().split(".", 3)[3].replace(".", ":")
             load.checker.received("stream", record(channel, json.loads(data)))
     load.checker.check()

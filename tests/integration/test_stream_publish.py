@@ -96,20 +96,20 @@ async def said(client: RawClient, channel: str, data: object, **arguments: objec
 async def test_what_comes_while_one_is_under_way_follows_in_batches_in_order(
     server: NatsServer, edge: EdgeProcess, client: RawClient
 ) -> None:
-    """On each channel; and fewer acknowledgements were needed than there are publications."""
+    """On each channel; and fewer acknowledgements were needed than there are publications, where enough waited."""
     numbers = [
         client.begin(publish={"channel": f"kept:{name}", "data": [name, n]})
-        for n in range(200)
+        for n in range(400)
         for name in "ab"
     ]
     assert all(["publish" in await client.reply(number) for number in numbers])
     found = await kept(server)
-    assert [each for each in found if each[0] == "a"] == [["a", n] for n in range(200)]
-    assert [each for each in found if each[0] == "b"] == [["b", n] for n in range(200)]
+    assert [each for each in found if each[0] == "a"] == [["a", n] for n in range(400)]
+    assert [each for each in found if each[0] == "b"] == [["b", n] for n in range(400)]
     metrics = await edge.metrics()
     assert metrics.value("tidewire_stream_batches_total", outcome="stored") > 0
-    assert metrics.value("tidewire_stream_acknowledged_total") == 400
-    assert metrics.value("tidewire_stream_publications_total", outcome="stored") == 400
+    assert metrics.value("tidewire_stream_acknowledged_total") == 800
+    assert metrics.value("tidewire_stream_publications_total", outcome="stored") == 800
     for gauge in ("lanes", "in_flight", "held_publications", "held_bytes"):
         assert metrics.value(f"tidewire_stream_{gauge}") == 0
 
@@ -277,9 +277,9 @@ async def test_with_all_batches_of_a_stream_taken_publications_go_one_by_one(
                 headers = {"Nats-Batch-Id": f"b{number}", "Nats-Batch-Sequence": "1"}
                 await other.publish(f"tw.in.{partition}.kept.other", b"0", headers=headers)
         await flushed(other)
-        numbers = [client.begin(publish={"channel": "kept:a", "data": n}) for n in range(40)]
+        numbers = [client.begin(publish={"channel": "kept:a", "data": n}) for n in range(400)]
         assert all(["publish" in await client.reply(number) for number in numbers])
-    assert await kept(server) == list(range(40))
+    assert await kept(server) == list(range(400))
     assert (await edge.metrics()).value("tidewire_stream_batches_total", outcome="split") > 0
 
 

@@ -19,12 +19,14 @@ from tests.support.wait import eventually
 
 START_TIMEOUT = 90.0
 STOP_TIMEOUT = 20.0
+NODE_NAMES = (b"TIDEWIRE_NODE_NAME=", b"TIDEWIRE_HISTORY_SERVICE_NODE_NAME=")
 CONFIG = """
 dev:
   edges:
     - {{port: {0}, internal_port: {1}}}
     - {{port: {2}, internal_port: {3}}}
   nats_port: {4}
+  history: {{port: {5}, health_port: {6}, internal_port: {7}}}
 client:
   token:
     hmac_secret_key_file: .tidewire/token.key
@@ -47,7 +49,7 @@ class Dev:
     def __init__(self, folder: Path, delay: str = "0s") -> None:
         """Write the configuration; `delay` is the edges' `drain.delay`."""
         self.folder = folder
-        self.ports = free_ports(5)
+        self.ports = free_ports(8)
         self.output = folder / "output.txt"
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "tidewire.yaml").write_text(CONFIG.format(*self.ports, delay=delay))
@@ -103,11 +105,7 @@ class Dev:
                 environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has just ended
-            names = [
-                entry.partition(b"=")[2].decode()
-                for entry in environ
-                if entry.startswith((b"TIDEWIRE_NODE_NAME=", b"TIDEWIRE_HISTORY_SERVICE_NODE_NAME="))
-            ]
+            names = [entry.partition(b"=")[2].decode() for entry in environ if entry.startswith(NODE_NAMES)]
             found[names[0] if names else "nats"] = int(pid)
         return found
 

@@ -150,7 +150,7 @@ class DriverClient:
         quiet: bool = False,
         recoverable: bool = False,
     ) -> None:
-        """See SdkClient; `recoverable`: miss nothing, and be told where that is not certain."""
+        """See SdkClient."""
         wanted = {
             "token": token,
             "tokens": tokens,

@@ -110,6 +110,7 @@ class EdgeProcess:
         self._config = merged(config, {"node_name": name})
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._told = 0
 
     # Where it is.
 
@@ -144,6 +145,7 @@ class EdgeProcess:
         assert self._process is None, "the edge was started already"
         self._folder.mkdir(parents=True, exist_ok=True)
         self.configure({})
+        self._told = len(self.logged(self._ready_event))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEWIRE_")}
         environment["PYTHONPATH"] = str(SERVICES)
         with self._log_file.open("ab") as log:
@@ -169,11 +171,15 @@ class EdgeProcess:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             assert self.running, f"the edge ended at its start:\n{self.log}"
-            for line in self.logged("workers.ready" if self._workers else "edge.ready"):
+            for line in self.logged(self._ready_event)[self._told :]:
                 self.port, self.internal_port = line["port"], line["internal_port"]
                 return self
             time.sleep(0.01)
         raise AssertionError(f"the edge is not ready after {timeout:g} s:\n{self.log}")
+
+    @property
+    def _ready_event(self) -> str:
+        return "workers.ready" if self._workers else "edge.ready"
 
     def start(self) -> Self:
         """Launch and wait; one that does not become ready is ended."""

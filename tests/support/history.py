@@ -140,6 +140,12 @@ class HistoryProcess:
             raise
 
     @property
+    def pid(self) -> int:
+        """The process id; it must run."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None

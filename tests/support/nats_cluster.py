@@ -22,8 +22,18 @@ NODES = 3
 class NatsCluster:
     """The nodes, in order; each can be killed, stopped, paused and started like any server."""
 
-    def __init__(self, nodes: list[NatsServer]) -> None:
+    def __init__(self, nodes: list[NatsServer], routes: list[int]) -> None:
         self.nodes = nodes
+        self._routes = routes
+
+    def config(self, number: int, body: str) -> str:
+        """Return the configuration of a node: `body`, and what makes it this node of this cluster."""
+        return _config(number, self._routes, body)
+
+    def reload(self, body: str) -> None:
+        """Have all running nodes read a new configuration."""
+        for number, node in enumerate(self.nodes):
+            node.reload(self.config(number, body))
 
     @property
     def urls(self) -> list[str]:
@@ -82,24 +92,31 @@ class NatsCluster:
 
 
 @contextlib.contextmanager
-def nats_cluster(folder: Path, partitions: int) -> Iterator[NatsCluster]:
-    """Start the nodes, wait until they have a leader, and end them."""
+def nats_cluster(folder: Path, partitions: int, body: str = "") -> Iterator[NatsCluster]:
+    """Start the nodes, wait until they have a leader, and end them. `body` is their configuration, or just the mapping."""
     routes = free_ports(NODES)
-    peers = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     with contextlib.ExitStack() as stack:
         nodes = [
             NatsServer(
                 folder / f"n{number}",
-                config=f"server_name: n{number}\n{mapping(partitions)}\n"
-                f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{peers}] }}\n',
+                config=_config(number, routes, body or mapping(partitions)),
                 jetstream=True,
             )
-            for number, port in enumerate(routes)
+            for number in range(NODES)
         ]
         for node in nodes:
             stack.enter_context(node)
         _until_led(nodes)
-        yield NatsCluster(nodes)
+        yield NatsCluster(nodes, routes)
+
+
+def _config(number: int, routes: list[int], body: str) -> str:
+    """Clients are not told of other nodes, so that a test knows all their ways."""
+    peers = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+    return (
+        f"server_name: n{number}\n{body}\n"
+        f'cluster {{ name: c, listen: "127.0.0.1:{routes[number]}", routes: [{peers}], no_advertise: true }}\n'
+    )
 
 
 def start_together(nodes: list[NatsServer]) -> None:

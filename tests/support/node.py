@@ -9,6 +9,9 @@ import sys
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from tests.support.driver import Driver, DriverClient, running_driver
 
@@ -34,16 +37,41 @@ def _version(node: str) -> int:
         return 0
 
 
+class HistoryPage(msgspec.Struct, frozen=True):
+    """Publications, and where the channel was then. Of each, `data` and `offset` tell what it is."""
+
+    epoch: str
+    offset: int
+    publications: list[dict[str, Any]]
+
+
 class NodeClient(DriverClient):
     """One client of the JavaScript SDK, which can also publish on its own."""
 
     async def stream(
-        self, channel: str, publisher: str, *, limit: int | None = None, pause: int = 0, window: int = 1
+        self,
+        channel: str,
+        publisher: str,
+        *,
+        limit: int | None = None,
+        pause: int = 0,
+        window: int = 1,
+        burst: int = 1,
     ) -> None:
-        """Publish {publisher, sequence}, `pause` ms apart, at most `window` unanswered; each outcome is a `published` event."""
-        await self.ask(
-            "stream", channel=channel, publisher=publisher, limit=limit, pause=pause, window=window
-        )
+        """Publish {publisher, sequence}, at most `window` unanswered; each outcome is a `published` event.
+
+        After each `burst` there is a pause of `pause` ms.
+        """
+        wanted = {"limit": limit, "pause": pause, "window": window, "burst": burst}
+        await self.ask("stream", channel=channel, publisher=publisher, **wanted)
+
+    async def read_history(
+        self, channel: str, *, since: tuple[int, str] | None = None, limit: int = 0
+    ) -> HistoryPage:
+        """Read so many publications behind a position, or just the position. Raises SdkError."""
+        position = None if since is None else {"offset": since[0], "epoch": since[1]}
+        page = await self.ask("read_history", channel=channel, since=position, limit=limit)
+        return msgspec.convert(page, HistoryPage)
 
     async def stop_streams(self) -> None:
         """End the streams, each after the publication that is under way; `stream_ended` says when."""

@@ -65,7 +65,7 @@ class Last:
     """Sends the signals when the module is torn down."""
 
     def __del__(self, kill: Callable[[int, int], None] = os.kill, process: int = os.getpid()) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             kill(process, number)
 
 

@@ -94,11 +94,12 @@ class SdkClient(Protocol):
         tags: Tags = None,
         delta: bool = False,
         quiet: bool = False,
+        recoverable: bool = False,
     ) -> None:
         """Begin to subscribe, or begin again; the outcome is an event. `quiet`: publications are no events.
 
         With `tags` the edge is to deliver only publications that have all of them, where the SDK has filters; `delta`
-        asks for deltas, where it has those.
+        asks for deltas, where it has those; `recoverable`: miss nothing, and be told where that is not certain.
         """
 
     async def unsubscribe(self, channel: str) -> None:

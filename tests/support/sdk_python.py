@@ -69,6 +69,7 @@ class PythonClient:
         tags: Tags = None,
         delta: bool = False,
         quiet: bool = False,
+        recoverable: bool = False,
     ) -> None:
         """See SdkClient."""
         subscription = self._subscriptions.get(channel)
@@ -81,6 +82,8 @@ class PythonClient:
                     None if tokens is None else _Provider(self, "subscription_token_wanted", tokens, channel)
                 ),
                 delta=centrifuge.DeltaType.FOSSIL if delta else None,
+                positioned=recoverable,
+                recoverable=recoverable,
                 tags_filter=tags and centrifuge.Filter.all(*starmap(centrifuge.Filter.eq, tags.items())),
             )
             self._subscriptions[channel] = subscription

@@ -33,6 +33,7 @@ from tidewire.edge.config import EdgeConfig, TokenConfig
 from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.kernel.config import ConfigError
 from tidewire.kernel.errors import TidewireError
+from tidewire.platform.lifecycle import STOP_SIGNALS, hold_signals
 from tidewire.platform.nats_server import find_program
 from tidewire.platform.ports import why_not
 from tidewire.platform.settings import secret_files
@@ -42,7 +43,6 @@ ANY_TARGET = {HISTORY_TARGET: f"ipv4:{LOOPBACK}:1"}
 
 _COLOURS = ("cyan", "green", "yellow", "blue")
 STREAMS = "streams"
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command("dev")
@@ -129,7 +129,7 @@ async def _run(
         mesh.reload()
 
     loop = asyncio.get_running_loop()
-    for number in _STOP_SIGNALS:
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, interrupted)
     loop.add_signal_handler(signal.SIGHUP, hung_up)
     marker.unlink(missing_ok=True)
@@ -137,6 +137,7 @@ async def _run(
         await mesh.run(stop, ready)
     finally:
         marker.unlink(missing_ok=True)
+        hold_signals()
 
 
 async def _make_streams(config_file: Path | None, mesh_plan: DevPlan, show: Print, *, force: bool) -> None:

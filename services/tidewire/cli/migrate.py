@@ -75,7 +75,8 @@ def command(
     and storage alone.
 
     Exit codes: 0 done, or nothing to do; 1 refused, since it would lose what is stored or JetStream cannot do it; 3 with
-    --dry-run, there is something to do; 69 NATS or JetStream does not answer, or cannot do it; 78 a configuration error.
+    --dry-run, there is something to do; 69 NATS or JetStream (which only history needs) does not answer, or cannot do it; 78 a
+    configuration error.
 
     \b
     Examples:

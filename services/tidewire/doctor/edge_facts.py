@@ -14,8 +14,7 @@ from cryptography import x509
 
 from tidewire.doctor.facts import EdgeFacts, FileFacts, FileKind, KeySetFacts, ListenerFacts
 from tidewire.doctor.public_tls_facts import reachable, read_public_tls
-from tidewire.edge.app import needed_payload
-from tidewire.edge.config import EdgeConfig, HttpConfig, JwksConfig
+from tidewire.edge.config import EdgeConfig, HttpConfig, JwksConfig, needed_payload
 from tidewire.edge.policies.jwks import LARGEST_SET, UnusableSet, read_set
 from tidewire.options.nats_options import ANONYMOUS
 from tidewire.platform.download import DownloadFailed, download

@@ -11,13 +11,14 @@ from socket import gethostname
 from typing import TYPE_CHECKING
 
 from tidewire import __version__
+from tidewire.edge import parts
 from tidewire.edge.adapters.jwks import JwksFetcher
-from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe, rescue
-from tidewire.edge.adapters.nats_broker import NatsBroker
+from tidewire.edge.adapters.mapping import rescue
+from tidewire.edge.adapters.node_check import NodeCheck
 from tidewire.edge.adapters.stored_messages import StoredMessages
-from tidewire.edge.adapters.stream_publisher import StreamPublisher
 from tidewire.edge.agreement import Agreement
 from tidewire.edge.cache_telemetry import cache_metrics
+from tidewire.edge.config import needed_payload
 from tidewire.edge.control import Control
 from tidewire.edge.dispatcher import Dispatcher
 from tidewire.edge.drain import retire_all, wait_for
@@ -25,61 +26,43 @@ from tidewire.edge.entrance import Entrance
 from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
-from tidewire.edge.lane import LaneLimits
 from tidewire.edge.link_watch import LinkWatch
 from tidewire.edge.listeners import Listeners
 from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.pacer import Pacer
 from tidewire.edge.pages import public_app
-from tidewire.edge.policies.client_address import TrustedProxies
 from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.positions import Positions
-from tidewire.edge.public_tls import PublicTls
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.socket_telemetry import SocketTelemetry
 from tidewire.edge.stream_telemetry import StreamTelemetry
-from tidewire.edge.stream_upstream import StreamUpstream
 from tidewire.edge.telemetry import Telemetry
 from tidewire.edge.ticker import Ticker
-from tidewire.edge.timers import TICK, Timers, Timing
+from tidewire.edge.timers import TICK, Timers
 from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
-from tidewire.kernel.config import ConfigError
-from tidewire.kernel.nats_config import inbox_prefix
-from tidewire.options.nats_options import ANONYMOUS, link_options
 from tidewire.options.stored import stored
 from tidewire.platform import logs
 from tidewire.platform.garbage import settle
 from tidewire.platform.http import ListenError, http_protocol
 from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Registry
-from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkError, LinkState
+from tidewire.platform.nats_types import LinkError
 from tidewire.platform.reload import Reloader
 from tidewire.platform.rpc_telemetry import RpcClientMetrics
-from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from tidewire.edge.adapters.grpc_history import GrpcHistory
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.ports import Done
-    from tidewire.edge.ports import Tracer as EdgeTracing
-    from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
-    from tidewire.platform.tracing import Tracer
 
-HEADER_ROOM = 4096
-"""Bytes of a NATS message beside data and connection info."""
 SHORTEST_LINGER = 1
-PROBES_AT_START = 3
-PROBE_PAUSE = 1.0
-"""Seconds between probes of a node that did not answer one."""
 
 
 def new_node_name() -> str:
@@ -107,36 +90,30 @@ class Edge:
         self._unready: str | None = "starting"
         self._listeners = Listeners(config.http, seat.socket)
         clock = SystemClock()
-        self._tls = self._create_tls(config, clock)
+        self._tls = parts.public_tls(config, self._log, clock)
         self._reloader = Reloader(whole, load, self._configure, self._log, clock.wall, self._read_files)
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._sockets = SocketTelemetry(self._log, clock.monotonic)
         self._nats = NatsTelemetry()
         self._stream_telemetry = StreamTelemetry(self._log, clock.monotonic)
         self._watch = LinkWatch(self._nats, self._log, clock.monotonic)
-        self._link = self._create_link(config)
+        self._link = parts.nats_link(config, self._node, self._watch)
         keys = KeyCache()
         self._key_telemetry = KeyTelemetry(keys, clock)
         self._rules = Rules(config, clock, __version__, keys)
-        self._tracing = self._create_tracing(config, clock)
+        self._tracing = parts.tracing(config, self._node, self._log, clock)
         tracer = EdgeTracer(self._tracing, clock) if self._tracing is not None else OFF
         nats = config.nats
-        self._broker = NatsBroker(
-            self._link,
-            nats.partitions,
-            nats.publish_timeout,
-            config.rpc.timeout,
-            clock,
-            self._telemetry,
-            self._soon,
-            tracer,
-        )
-        self._broker.stored = StoredMessages(nats.partitions, stored(config))
+        self._broker = parts.broker(config, self._link, clock, self._telemetry, self._soon, tracer)
         self._keys = JwksFetcher(keys, clock, self._key_telemetry, self._log)
         linger = max(SHORTEST_LINGER, round(config.channel.unsubscribe_linger / TICK))
         self._hub = Hub(self._broker, self._telemetry, clock, linger, _later)
         self._rpc_metrics = RpcClientMetrics()
-        self._history = self._create_history(config, clock) if config.history.target else None
+        self._history = (
+            parts.history(config, self._broker, self._rpc_metrics, self._log, clock, self._tracing)
+            if config.history.target
+            else None
+        )
         self._positions: Positions | None = None
         if self._history is not None:
             self._positions = Positions(self._history, self._hub, self._rules, self._telemetry, random.random)
@@ -146,15 +123,20 @@ class Edge:
             self._broker,
             self._keys,
             self._telemetry,
-            Timers(_timing(config), random.random),
+            Timers(parts.timing(config), random.random),
             Pacer(clock, _later),
             tracer,
         )
-        self._streams = self._create_streams(config, clock, tracer)
+        self._streams = parts.streams(
+            config, self._link, self._broker, self._dispatcher, self._stream_telemetry, tracer, clock
+        )
         self._agreement = Agreement(self._link, self._streams, config, self._log)
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
         self._gate = self._create_gate()
-        self._watch.bind(self._hub.flush, self._check_mapping, lambda: self._link.last_error)
+        self._node_check = NodeCheck(
+            self._link, self._broker, nats.partitions, self._nats, self._log, self._sweep
+        )
+        self._watch.bind(self._flush, self._check_node, lambda: self._link.last_error)
         self._ticker = Ticker(
             [
                 self._dispatcher.tick,
@@ -181,12 +163,17 @@ class Edge:
         client = config.client
         origins = OriginPolicy(client.allowed_origins)
         self._gate.configure(limits_of(config, self._log), origins, client.token.cookie)
-        self._gate.proxies = _proxies(config)
+        self._gate.proxies = parts.proxies(config)
         self._broker.call_timeout = config.rpc.timeout
         self._broker.stored = StoredMessages(config.nats.partitions, stored(config))
-        self._dispatcher.reconfigured(_timing(config))
+        self._dispatcher.reconfigured(parts.timing(config))
         self._agreement.follow(config)
         logs.set_level(config.log.level)
+
+    def _flush(self) -> None:
+        """Pass on what one read from NATS brought."""
+        self._streams.flush()
+        self._hub.flush()
 
     def _read_files(self, config: EdgeConfig) -> Callable[[], Sequence[str]]:
         """Read what the configuration only names; see `reload.Reloader`."""
@@ -198,46 +185,6 @@ class Edge:
             return renew()
 
         return put_in_force
-
-    def _create_tls(self, config: EdgeConfig, clock: Clock) -> PublicTls:
-        try:
-            return PublicTls(config.http.tls, self._log, clock.wall)
-        except ConfigError as error:
-            raise StartError(str(error)) from error
-
-    def _create_link(self, config: EdgeConfig) -> NatsLink:
-        try:
-            return NatsLink(link_options(config.nats, self._node), self._watch)
-        except LinkError as error:
-            raise StartError(str(error)) from error
-
-    def _create_tracing(self, config: EdgeConfig, clock: Clock) -> Tracer | None:
-        resource = {"service.instance.id": self._node, "service.version": __version__}
-        try:
-            return create_tracer(config.tracing, resource, clock, self._log)
-        except OSError as error:
-            raise StartError(f"tracing.ca_file cannot be used ({error})") from error
-
-    def _create_history(self, config: EdgeConfig, clock: Clock) -> GrpcHistory:
-        # gRPC's library costs a quarter of a second and 21 MiB: only an edge that needs it loads it.
-        from tidewire.edge.adapters.grpc_history import GrpcHistory, client_of  # noqa: PLC0415 - see above
-
-        client = client_of(config.history, self._rpc_metrics, self._log, clock, self._tracing)
-        return GrpcHistory(client, self._broker.parse_kept, self._log, clock.monotonic)
-
-    def _create_streams(self, config: EdgeConfig, clock: Clock, tracer: EdgeTracing) -> StreamUpstream:
-        telemetry = self._stream_telemetry
-        windows = {each.name: float(each.duplicate_window) for each in config.storage.profiles}
-        inbox = inbox_prefix(config.nats.user or ANONYMOUS)
-        publisher = StreamPublisher(self._link, config.nats.partitions, inbox, windows, clock, telemetry)
-        publisher.mapped = lambda: self._broker.mapped
-        dispatcher = self._dispatcher
-        streams = StreamUpstream(
-            publisher, _lane_limits(config), clock, telemetry, tracer, dispatcher.pacer, dispatcher.perform
-        )
-        publisher.answered, publisher.found = streams.answered, streams.found
-        dispatcher.store_with(streams.publish)
-        return streams
 
     def _create_gate(self) -> Gate:
         config, http = self._config, self._config.http
@@ -253,7 +200,7 @@ class Edge:
             lambda: self._broker.available,
             http_protocol(public_app(pages, self._node, http.scheme, ports, issue)) if pages else None,
         )
-        gate.proxies = _proxies(config)
+        gate.proxies = parts.proxies(config)
         return gate
 
     def _issue_token(self, user: str) -> str:
@@ -285,7 +232,7 @@ class Edge:
             if self._history is not None:
                 await self._history.start()
             await self._link.start()
-            await self._prove_nats()
+            await self._node_check.prove(needed_payload(self._config))
             await self._agreement.start()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
@@ -340,74 +287,14 @@ class Edge:
         if self._tracing is not None:
             await self._tracing.close(self._log)
 
-    # NATS
-
-    async def _prove_nats(self) -> None:
-        largest = needed_payload(self._config)
-        if self._link.max_payload < largest:
-            raise StartError(
-                f"nats-server's max_payload is {self._link.max_payload} bytes: it must be at least {largest} "
-                f"(twice websocket.message_size_limit, for data and connection info, and {HEADER_ROOM} for headers)"
-            )
-        found = await probe(self._link, self._config.nats.partitions)
-        for _ in range(PROBES_AT_START - 1):
-            if found is Mapping.UNKNOWN:
-                found = await probe(self._link, self._config.nats.partitions)
-        if found is not Mapping.RIGHT:
-            said = (
-                f"; NATS said: {self._link.last_error}"
-                if found is Mapping.UNKNOWN and self._link.last_error
-                else ""
-            )
-            raise StartError(
-                f"{MAPPING_PROBLEMS[found]} (nats.partitions is {self._config.nats.partitions}){said}"
-            )
-
-    def _check_mapping(self) -> Coroutine[None, None, None]:
-        """After a reconnect: until the node has proved its mapping, this edge treats NATS as away."""
-        self._broker.mapped = False
+    def _check_node(self) -> Coroutine[None, None, None]:
+        """After a reconnect."""
         self._agreement.look()
-        return self._prove_again()
+        return self._node_check.again()
 
-    async def _prove_again(self) -> None:
-        found = await probe(self._link, self._config.nats.partitions)
-        while found is Mapping.UNKNOWN and self._link.state is LinkState.CONNECTED:
-            await asyncio.sleep(PROBE_PAUSE)
-            found = await probe(self._link, self._config.nats.partitions)
-        self._broker.mapped = found is Mapping.RIGHT
-        if self._broker.mapped and self._positions is not None:
+    def _sweep(self) -> None:
+        if self._positions is not None:
             self._positions.sweep.all()
-        if found in {Mapping.MISSING, Mapping.OTHER_PARTITIONS}:
-            self._nats.mapping_failed()
-            self._log.error(
-                "nats.mapping_failed", problem=MAPPING_PROBLEMS[found], nats=self._link.server_name
-            )
-            self._link.reconnect("the node does not map tw.pub")
-
-
-def needed_payload(config: EdgeConfig) -> int:
-    """Return the least max_payload of a nats-server: a client's data, its connection info, and headers."""
-    return 2 * config.websocket.message_size_limit + HEADER_ROOM
-
-
-def _timing(config: EdgeConfig) -> Timing:
-    client = config.client
-    return Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
-
-
-def _lane_limits(config: EdgeConfig) -> LaneLimits:
-    """A client is answered at a tick, and in time: what is due between two of them is due at the earlier one."""
-    publish = config.client.publish
-    return LaneLimits(
-        float(config.nats.publish_timeout) - TICK,
-        publish.unconfirmed_limit,
-        publish.unconfirmed_max_size,
-        publish.queue_max_size,
-    )
-
-
-def _proxies(config: EdgeConfig) -> TrustedProxies:
-    return TrustedProxies(config.http.trusted_proxies, config.http.client_address_header)
 
 
 def _later(seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:

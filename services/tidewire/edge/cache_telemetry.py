@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tidewire.edge import subscribed, upgrade
 from tidewire.edge.policies import capabilities, client_address, filters
 from tidewire.edge.policies.permissions import CHANNELS_KNOWN, PUBLISHERS_KNOWN
-from tidewire.edge.wire import json_codec, protobuf_codec
+from tidewire.edge.wire import json_codec, protobuf_replies
 from tidewire.kernel import subjects
 from tidewire.platform.metrics import Gauge
 
@@ -21,7 +21,7 @@ _CACHES = {
     "subject_channels": subjects.channel_of,
     "method_subjects": subjects.rpc_subject,
     "json_info": json_codec.known_info,
-    "protobuf_info": protobuf_codec.known_info,
+    "protobuf_info": protobuf_replies.known_info,
     "recovered_info": subscribed.known_info,
     "capability_regexes": capabilities.compiled,
     "tag_numbers": filters.parsed,

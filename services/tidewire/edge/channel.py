@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidewire.edge.places import Place
     from tidewire.edge.policies.filters import TagsFilter
     from tidewire.edge.ports import Publication
-    from tidewire.edge.recovery import Key
+    from tidewire.edge.queries import Key
     from tidewire.edge.stragglers import Missed
     from tidewire.edge.timeline import Timeline
 

@@ -55,8 +55,11 @@ __all__ = [
     "TracingConfig",
     "TrustConfig",
     "WebsocketConfig",
+    "needed_payload",
 ]
 
+HEADER_ROOM: Final = 4096
+"""Bytes of a NATS message beside data and connection info."""
 _RESERVED_METHODS: Final = "tw."
 OTHERS: Final = frozenset({"history_service"})
 """Settings of other processes in the same file."""
@@ -274,3 +277,8 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
         default_factory=DrainConfig
     )
     dev: Annotated[DevConfig, Meta(description="The dev mesh.")] = field(default_factory=DevConfig)
+
+
+def needed_payload(config: EdgeConfig) -> int:
+    """Return the least max_payload of a nats-server: a client's data, its connection info, and headers."""
+    return 2 * config.websocket.message_size_limit + HEADER_ROOM

@@ -48,11 +48,12 @@ class Lane:
         """The client was told that nobody knows what became of what flies."""
 
     def next_group(self, limits: LaneLimits) -> list[Pending]:
-        """Take what goes out next: one publication, or as many as may be one batch."""
+        """Take what goes out next: one publication, or as many as may be one batch where there are enough to be worth it."""
         waiting = self.waiting
+        worthwhile = len(waiting) >= self.place.least_batch
         first = waiting.popleft()
         group = [first]
-        if first.alone:
+        if first.alone or not worthwhile:
             return group
         size = first.size
         while waiting and len(group) < limits.batch and not waiting[0].alone:

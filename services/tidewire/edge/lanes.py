@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_SETBACKS: Final = 8
 """How often a version is compared anew because somebody else published in between."""
+TELLING: Final = 0.0001
+"""Seconds in which one client is told, with what others are given meanwhile."""
 
 
 class Lanes:
@@ -163,7 +165,7 @@ class Lanes:
 
     def _launch(self, lane: Lane) -> list[Settled]:
         """Send what waits next on a lane whose air is free; a lane on which nothing waits is forgotten."""
-        settled = self._pass_over(lane)
+        settled = self._pass_over(lane) if lane.waiting else []
         while lane.waiting:
             flight = lane.flight = Flight(lane, lane.next_group(self.limits))
             problem = self._try(flight)
@@ -241,14 +243,21 @@ class Lanes:
     def tick(self) -> list[Settled]:
         """Answer clients whose time is over, and repeat what is due."""
         now = self._monotonic()
+        over = now - self._patience
         settled: list[Settled] = []
         for flight in self._air.restless(now):
-            settled += self._look_after(flight, now)
+            settled += self._look_after(flight, now, over)
         return settled
 
-    def _look_after(self, flight: Flight, now: float) -> list[Settled]:
+    @property
+    def _patience(self) -> float:
+        """Seconds that clients wait: the fewer, the more of them would have to be told at once when their time is over."""
+        within = self.limits.answer_within
+        return max(within / 2, within - TELLING * len(self._air))
+
+    def _look_after(self, flight: Flight, now: float, over: float) -> list[Settled]:
         first = flight.first
-        if not first.told and now >= first.started + self.limits.answer_within:
+        if not first.told and first.started <= over:
             if not flight.doubtful:
                 return self._end(flight, pending.UNREAD if flight.asks else pending.NOBODY)
             return self._block(flight)

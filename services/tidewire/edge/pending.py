@@ -84,13 +84,24 @@ class Last(msgspec.Struct, frozen=True):
     version_epoch: str = ""
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What a storage profile means to who publishes: how long ids are remembered, in seconds, and the least worth a batch."""
+
+    window: float
+    least_batch: int = 2
+
+
 class Place(msgspec.Struct, frozen=True):
-    """Where a channel's publications go; the edge tries again for less than `retry_for` seconds."""
+    """Where a channel's publications go; the edge tries again for less than `retry_for` seconds.
+
+    Fewer than `least_batch` that wait go one by one.
+    """
 
     subject: bytes
     stream: str
     namespace: str
     retry_for: float
+    least_batch: int = 2
 
 
 class Demands(msgspec.Struct, frozen=True):
@@ -117,6 +128,7 @@ class Pending:
         "method",
         "sent_at",
         "setbacks",
+        "size",
         "span",
         "started",
         "told",
@@ -139,6 +151,8 @@ class Pending:
         self.span = span
         self.data = data
         self.fields = fields
+        self.size = len(data) + len(fields)
+        """Bytes that it holds."""
         self.demands = demands
         self.id = ""
         """Its `Nats-Msg-Id`, the same in every attempt; the port mints it with the first."""
@@ -152,11 +166,6 @@ class Pending:
         """An attempt went without an answer: it may be stored, or be stored yet."""
         self.told = False
         """The client has its answer."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that it holds."""
-        return len(self.data) + len(self.fields)
 
     @property
     def keyed(self) -> bool:

@@ -103,7 +103,7 @@ class Place:
         timeline = self.timeline
         if timeline is None:
             raise AssertionError("a place that was left")
-        top = StreamPosition(offset=timeline.offset, epoch=timeline.epoch)
+        top = timeline.here
         if self.wish.since is None:
             return Entry(top)
         found = self._found(timeline)

@@ -178,9 +178,14 @@ class History(Protocol):
         """Read a channel's history; the error is one for clients."""
 
     def positions(
-        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+        self,
+        since: Mapping[str, StreamPosition],
+        done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
-        """Ask where channels stand, at most 1,000; None for one of which that cannot be said now."""
+        """Ask where channels stand, at most 1,000, and say where they stand here; None where that cannot be said now.
+
+        Where it is proven that nothing was stored behind where a channel stands here, it stands there.
+        """
 
 
 class KeyFetcher(Protocol):

@@ -6,13 +6,13 @@ A channel begins to have a position with the first member that wishes for one. F
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from tidewire.edge.places import MAX_REPLY, Place
-from tidewire.edge.ports import Outcome, Query
+from tidewire.edge.places import Place
+from tidewire.edge.ports import Outcome
+from tidewire.edge.queries import Key, Want, query
 from tidewire.edge.timeline import Room, Timeline, Verdict
 from tidewire.edge.wire.commands import StreamPosition
 from tidewire.kernel import errors
@@ -46,22 +46,9 @@ PAUSE_TICKS: Final = 10
 """Before it is asked again for what fills a gap, and it has not answered."""
 STALE_TICKS: Final = 2
 """The same where it has, and did not know yet what this edge knows."""
-FILL_LIMIT: Final = 1000
-FILL_BYTES: Final = 1024 * 1024
 UNSETTLED: Final = errors.INTERNAL.saying(
     "temporarily not possible: the channel's position cannot be learned"
 )
-
-
-class Want(enum.Enum):
-    """What is read of a channel, where it is not what a client missed."""
-
-    LATEST = "latest"
-    """The position, with the publication that stands there: when it was stored tells a repetition from another life of the stream."""
-    FILL = "fill"
-
-
-Key = Want | StreamPosition
 
 
 class Recovery:
@@ -128,10 +115,10 @@ class Recovery:
     def _read(
         self, channel: StoredChannel, timeline: Timeline, key: Key, limit: int = 0
     ) -> ReplyError | None:
-        query = _query(channel.name, timeline, key, limit)
-        since = query.since.offset if query.recover and query.since is not None else None
+        asked = query(channel.name, timeline, key, limit)
+        since = asked.since.offset if asked.recover and asked.since is not None else None
         error = self.reads.ask(
-            query, partial(self._answered, channel, timeline, key, since), urgent=key is Want.FILL
+            asked, partial(self._answered, channel, timeline, key, since), urgent=key is Want.FILL
         )
         if error is None:
             channel.reads[key] = []
@@ -288,21 +275,6 @@ class Recovery:
         channel.timeline = None
         channel.reads = {}
         self.channels.pop(channel, None)
-
-
-def _query(channel: str, timeline: Timeline, key: Key, limit: int) -> Query:
-    at_least = timeline.at_least if timeline.known else 0
-    here = StreamPosition(offset=timeline.offset, epoch=timeline.epoch)
-    match key:
-        case Want.LATEST:
-            return Query(channel=channel, limit=1, max_bytes=MAX_REPLY, reverse=True, at_least=at_least)
-        case Want.FILL:
-            limit, max_bytes, since = FILL_LIMIT, FILL_BYTES, here
-        case StreamPosition():
-            max_bytes, since = MAX_REPLY, key
-    return Query(
-        channel=channel, since=since, limit=limit, max_bytes=max_bytes, recover=True, at_least=at_least
-    )
 
 
 def _holds(timeline: Timeline, page: Page, before: int) -> bool:

@@ -82,7 +82,7 @@ def gauges(recovery: Recovery) -> Sequence[Gauge]:
             lambda: float(recovery.kept),
         ),
         Gauge(
-            "tidewire_history_reads",
+            "tidewire_edge_history_reads",
             "Reads of history: running (128 at most), and waiting for their turn (beyond 10,000 clients are refused).",
             lambda: {("running",): float(reads.running), ("waiting",): float(reads.waiting)},
             ["state"],

@@ -19,7 +19,8 @@ from tidewire.kernel.errors import Disconnect, ReplyError
 if TYPE_CHECKING:
     from tidewire.edge.party import Party
     from tidewire.edge.pending import Demands
-    from tidewire.edge.subscriptions import Subscription, Subscriptions
+    from tidewire.edge.subscription import Subscription
+    from tidewire.edge.subscriptions import Subscriptions
     from tidewire.edge.wire.commands import Command, PublishRequest, RpcRequest, SendRequest
 
 DONE = RpcResult(data=Raw(b"{}"))

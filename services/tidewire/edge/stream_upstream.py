@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, cast
 
@@ -31,6 +31,7 @@ class StreamUpstream:
         "_perform",
         "_port",
         "_secret",
+        "_settled",
         "_tracer",
         "_traces",
         "lanes",
@@ -57,6 +58,8 @@ class StreamUpstream:
         self.moving: frozenset[str] = frozenset()
         """Subject tokens of the namespaces that move between profiles: nothing is published there."""
         self._secret = b""
+        self._settled: dict[Connection, list[Settled]] = {}
+        """What the answers of one read from NATS have settled, by whom it is to be told."""
 
     def trust(self, secret: bytes) -> None:
         """Make the ids of applications' keys with the deployment's secret from now on."""
@@ -90,14 +93,34 @@ class StreamUpstream:
         return span, self._port.fields(effect.info, effect.key, span.header, effect.demands)
 
     def answered(self, flight: Flight, verdict: Verdict) -> None:
-        """Take JetStream's answer to a publication."""
-        for each in self.lanes.answered(flight, verdict):
-            self._tell(each)
+        """Take JetStream's answer to a publication; `flush` tells."""
+        self._keep(self.lanes.answered(flight, verdict))
 
     def found(self, flight: Flight, last: Last | None) -> None:
-        """Take JetStream's answer to the question what a channel holds."""
-        for each in self.lanes.found(flight, last):
-            self._tell(each)
+        """Take JetStream's answer to the question what a channel holds; `flush` tells."""
+        self._keep(self.lanes.found(flight, last))
+
+    def _keep(self, settled: Iterable[Settled]) -> None:
+        for each in settled:
+            self._settled.setdefault(cast("Connection", each.owner), []).append(each)
+
+    def flush(self) -> None:
+        """Tell clients what the answers of one read have settled, each of them all of it in one frame."""
+        if self._settled:
+            told, self._settled = self._settled, {}
+            self._tell_each(iter(told.items()))
+
+    def _tell_each(self, told: Iterator[tuple[Connection, list[Settled]]]) -> None:
+        try:
+            for connection, settled in told:
+                effects: list[Effect] = []
+                for result, group in groupby(settled, _result):
+                    publications = [publication for each in group for publication in each.publications]
+                    effects += _effects(connection, publications, result)
+                self._perform(connection, effects)
+        except BaseException:
+            self._tell_each(told)  # what goes wrong for one costs no other the answer
+            raise
 
     def tick(self) -> None:
         """Let time pass. With a stream that does not answer, thousands are to be told so at once."""
@@ -111,15 +134,27 @@ class StreamUpstream:
         self._perform(connection, _effects(connection, publications, result))
 
 
-def _effects(connection: Connection, publications: Iterable[Pending], result: pending.Result) -> list[Effect]:
+def _result(settled: Settled) -> pending.Result:
+    return settled.result
+
+
+def _effects(connection: Connection, publications: Sequence[Pending], result: pending.Result) -> list[Effect]:
     """Return what the session makes of it: those of one read are answered together."""
+    if len(publications) == 1:
+        return _effects_of(connection, publications, result)
     effects: list[Effect] = []
-    session = connection.session
-    for (started, method), group in groupby(publications, lambda each: (each.started, each.method)):
-        numbers = []
-        for each in group:
-            numbers.append(each.command)
-            if each.span is not NO_SPAN:
-                each.span.end(result.error.code if result.error is not None else 0)
-        effects += session.published(numbers, started, result.error, method, result.outcome)
+    for _, group in groupby(publications, lambda each: (each.started, each.method)):
+        effects += _effects_of(connection, list(group), result)
     return effects
+
+
+def _effects_of(
+    connection: Connection, publications: Sequence[Pending], result: pending.Result
+) -> list[Effect]:
+    """Return the same for some that came at one time, by one method."""
+    first, error = publications[0], result.error
+    for each in publications:
+        if each.span is not NO_SPAN:
+            each.span.end(error.code if error is not None else 0)
+    numbers = [each.command for each in publications]
+    return connection.session.published(numbers, first.started, error, first.method, result.outcome)

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from tidewire.edge.places import MAX_REPLY, Entry, Place, cost
 from tidewire.edge.wire.json_codec import MAX_CACHED_INFO, clean_json, parse_info
-from tidewire.edge.wire.replies import ClientInfo, Publication, SubscribeResult
+from tidewire.edge.wire.replies import ClientInfo, Publication, Subscribe, SubscribeResult
 from tidewire.kernel import errors, fossil
 from tidewire.kernel.errors import ReplyError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tidewire.edge.effects import Traits
     from tidewire.edge.party import Party
     from tidewire.edge.policies.permissions import Namespace
-    from tidewire.edge.subscriptions import Subscription
+    from tidewire.edge.subscription import Subscription
 
     Form = tuple[Namespace, Traits, bool]
 
@@ -94,6 +94,17 @@ def result(
         publications=publications,
         recovered=bool(entry.recovered),
         was_recovering=entry.recovered is not None,
+    )
+
+
+def pushed(begun: SubscribeResult) -> Subscribe:
+    """Return what a client is told that has not asked for the subscription."""
+    return Subscribe(
+        recoverable=begun.recoverable,
+        epoch=begun.epoch,
+        offset=begun.offset,
+        positioned=begun.positioned,
+        data=begun.data,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from tidewire.edge.policies.claims import SubscriptionClaims
 from tidewire.edge.policies.filters import MAX_NODES_OF_CONNECTION
 from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.policies.tokens import KeyWanted
+from tidewire.edge.subscription import PLAIN, Subscription, SubscriptionState, traits_of
 from tidewire.edge.wire import replies
 from tidewire.edge.wire.replies import Reply, SubRefreshResult, SubscribeResult, UnsubscribeResult
 from tidewire.kernel import errors
@@ -35,41 +35,8 @@ if TYPE_CHECKING:
     from tidewire.edge.wire.commands import Held, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
     from tidewire.kernel.errors import Unsubscribe
 
-_COMMON = {
-    (compact, delta, positioned): Traits(compact, None, delta, positioned)
-    for compact in (False, True)
-    for delta in (False, True)
-    for positioned in (False, True)
-}
-"""Those without a filter: nearly every subscription has one of them."""
-PLAIN = _COMMON[False, False, False]
-COMPACT = _COMMON[True, False, False]
-DELTA = _COMMON[False, True, False]
-COMPACT_DELTA = _COMMON[True, True, False]
 Outcome = list[Effect] | Disconnect | KeyWanted
 """What a command brings about, or why the connection is to be closed, or the key without which it cannot be judged."""
-
-
-class SubscriptionState(enum.Enum):
-    """JOINING until the broker has confirmed the channel, READY until the client is told, then LIVE."""
-
-    JOINING = "joining"
-    READY = "ready"
-    LIVE = "live"
-
-
-class Subscription:
-    """One channel of a connection. `command` is the id of the subscribe command that began it, 0 for the server's own."""
-
-    __slots__ = ("attempt", "command", "grant", "started", "state", "traits")
-
-    def __init__(self, command: int, attempt: int, started: float, grant: Grant, traits: Traits) -> None:
-        self.command = command
-        self.attempt = attempt
-        self.started = started
-        self.grant = grant
-        self.traits = traits
-        self.state = SubscriptionState.JOINING
 
 
 class Subscriptions(Mapping[str, Subscription]):
@@ -136,7 +103,7 @@ class Subscriptions(Mapping[str, Subscription]):
         wished = wish(request, namespace, verdict.override)
         compact = bool(request.flag & COMPACTION) and self._party.takes_ids
         delta = bool(request.delta) and request.delta in namespace.options.allowed_delta_types
-        return verdict, _traits(compact, wanted, delta, wished is not None), wished
+        return verdict, traits_of(compact, wanted, delta, wished is not None), wished
 
     def _filter(self, request: SubscribeRequest, namespace: Namespace) -> TagsFilter | ReplyError | None:
         wanted = tags_filter(request.tf, namespace, request.delta)
@@ -204,7 +171,7 @@ class Subscriptions(Mapping[str, Subscription]):
             if isinstance(namespace, Namespace)
             else None
         )
-        traits = PLAIN if wished is None else _traits(False, None, False, True)
+        traits = PLAIN if wished is None else traits_of(False, None, False, True)
         return [self._begin(0, channel, grant, traits, wished)]
 
     def end(self, channel: str, why: Unsubscribe) -> list[Effect]:
@@ -272,15 +239,7 @@ class Subscriptions(Mapping[str, Subscription]):
     ) -> list[Effect]:
         if isinstance(begun, ReplyError):
             return [self._forget(channel)]
-        result = begun.result
-        begins = replies.Subscribe(
-            recoverable=result.recoverable,
-            epoch=result.epoch,
-            offset=result.offset,
-            positioned=result.positioned,
-            data=result.data,
-        )
-        told = Push(Reply(push=replies.Push(channel=channel, subscribe=begins)))
+        told = Push(Reply(push=replies.Push(channel=channel, subscribe=subscribed.pushed(begun.result))))
         return [told, self._enter(channel, subscription)]
 
     @property
@@ -336,9 +295,3 @@ class Subscriptions(Mapping[str, Subscription]):
             return []
         rules = self._party.rules
         return [SubscriptionsExpireIn(max(0.0, soonest + rules.expired_sub_close_delay - rules.clock.wall()))]
-
-
-def _traits(compact: bool, wanted: TagsFilter | None, delta: bool, positioned: bool) -> Traits:
-    if wanted is not None:
-        return Traits(compact, wanted, delta, positioned)
-    return _COMMON[compact, delta, positioned]

@@ -84,24 +84,27 @@ class Sweep:
     def _ask(self) -> None:
         if self._asking or not self._due:
             return
-        asked: dict[StoredChannel, int] = {}
+        asked: dict[StoredChannel, StreamPosition] = {}
         for channel in list(self._due)[:AT_ONCE]:
             del self._due[channel]
             if channel.timeline is not None and channel.timeline.known:
-                asked[channel] = channel.timeline.offset
+                asked[channel] = channel.timeline.here
         if asked:
             self._asking = True
-            self._history.positions([each.name for each in asked], lambda found: self._compare(asked, found))
+            since = {channel.name: here for channel, here in asked.items()}
+            self._history.positions(since, lambda found: self._compare(asked, found))
 
     def _compare(
-        self, asked: dict[StoredChannel, int], found: Sequence[StreamPosition | None] | ReplyError
+        self,
+        asked: dict[StoredChannel, StreamPosition],
+        found: Sequence[StreamPosition | None] | ReplyError,
     ) -> None:
         self._asking = False
         if not isinstance(found, ReplyError):
             behind = [
                 channel
-                for (channel, offset), top in zip(asked.items(), found, strict=True)
-                if top is not None and not self._agrees(channel, offset, top)
+                for (channel, here), top in zip(asked.items(), found, strict=True)
+                if top is not None and not self._agrees(channel, here.offset, top)
             ]
             self._metrics.positions_checked(len(asked), len(behind))
         self._ask()

@@ -11,6 +11,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from tidewire.edge.ports import Outcome
+from tidewire.edge.wire.commands import StreamPosition
 
 if TYPE_CHECKING:
     from tidewire.edge.ports import Page, Publication
@@ -145,6 +146,11 @@ class Timeline:
     def known(self) -> bool:
         """Whether history has said where the channel stands."""
         return bool(self.epoch)
+
+    @property
+    def here(self) -> StreamPosition:
+        """The position, where it is known."""
+        return StreamPosition(offset=self.offset, epoch=self.epoch)
 
     @property
     def holding(self) -> bool:

@@ -7,8 +7,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tidewire.history.messages import Kept
-
 if TYPE_CHECKING:
     from tidewire.history.timeline import Timeline
 
@@ -25,6 +23,10 @@ class Since(NamedTuple):
         return not self.offset and not self.epoch
 
 
+NOWHERE = Since(0, "")
+"""Of who does not say where it stands."""
+
+
 class Query(NamedTuple):
     """What is read. `since` is None for the whole history."""
 
@@ -38,11 +40,10 @@ class Query(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """One publication of an answer."""
+    """One publication of an answer; `body` is what `packed` makes of it."""
 
     offset: int
-    time_ns: int
-    kept: Kept
+    body: bytes
 
 
 class Answer(NamedTuple):
@@ -124,13 +125,20 @@ def continuation(timeline: Timeline, since: int, window: Window) -> int | Shown 
     if since < timeline.cut:
         return trimmed
     behind = bisect_right(timeline.sequences, since)
-    count = len(timeline.sequences) - behind
+    count = timeline.count - behind
     if since < timeline.floor:
         gone = since < timeline.gone and (count >= window.size or timeline.gone_time < window.oldest_ns)
         return trimmed if gone or since <= timeline.hopeless else Need.PROOF
     if count > window.size or (count and min(timeline.times[behind:]) < window.oldest_ns):
         return trimmed
     return behind
+
+
+def nothing_behind(timeline: Timeline, since: Since) -> bool:
+    """Return whether it is known without asking the stream that nothing was ever stored behind a position."""
+    newest = timeline.sequences[-1] if timeline.sequences else 0
+    known = max(timeline.floor, newest) <= since.offset <= timeline.feed.heard
+    return known and since.epoch == timeline.feed.epoch
 
 
 def page(timeline: Timeline, since: int | None, limit: int, window: Window) -> Shown | Need:
@@ -144,13 +152,13 @@ def page(timeline: Timeline, since: int | None, limit: int, window: Window) -> S
     elif not certain:
         return Need.INDEX
     found = timeline.sequences[first : first + limit].tolist()
-    return Shown(found, Outcome.MORE if len(timeline.sequences) - first > limit else Outcome.COMPLETE)
+    return Shown(found, Outcome.MORE if timeline.count - first > limit else Outcome.COMPLETE)
 
 
 def page_back(timeline: Timeline, before: int | None, limit: int, window: Window) -> Shown | Need:
     """Return up to `limit` publications before `before` (None: from the newest on), newest first."""
     first, certain = visible(timeline, window)
-    end = len(timeline.sequences) if before is None else bisect_left(timeline.sequences, before)
+    end = timeline.count if before is None else bisect_left(timeline.sequences, before)
     end = max(first, end)
     if end - first <= limit and not certain:
         return Need.INDEX
@@ -160,9 +168,9 @@ def page_back(timeline: Timeline, before: int | None, limit: int, window: Window
 
 def visible(timeline: Timeline, window: Window) -> tuple[int, bool]:
     """Return the place in the index of the oldest publication that can be read, and whether none is missing before it."""
-    total = len(timeline.sequences)
+    total, times = timeline.count, timeline.times
     first = newest = max(0, total - window.size)
-    while first < total and timeline.times[first] < window.oldest_ns:
+    while first < total and times[first] < window.oldest_ns:
         first += 1
     certain = timeline.indexed == 0 or total >= window.size or first > newest
     return first, certain or bool(timeline.gone and timeline.gone_time < window.oldest_ns)
@@ -170,14 +178,13 @@ def visible(timeline: Timeline, window: Window) -> tuple[int, bool]:
 
 def held(timeline: Timeline, shown: Shown) -> tuple[dict[int, Publication], list[int]]:
     """Return the publications of an answer that memory has, and the sequences of those that it lacks."""
-    found, missing = {}, []
+    found, missing, index = {}, [], timeline.sequences
     for sequence in shown.sequences:
-        place = timeline.place_of(sequence)
-        kept = timeline.body(place)
-        if kept is None:
+        body = timeline.body(bisect_left(index, sequence))
+        if body is None:
             missing.append(sequence)
         else:
-            found[sequence] = Publication(sequence, timeline.times[place], kept)
+            found[sequence] = Publication(sequence, body)
     return found, missing
 
 
@@ -187,7 +194,7 @@ def answer(timeline: Timeline, query: Query, shown: Shown, publications: Mapping
     size, outcome = 0, shown.outcome
     for sequence in shown.sequences:
         publication = publications[sequence]
-        size += len(publication.kept.data) + len(publication.kept.header)
+        size += len(publication.body)
         if size > query.max_bytes and (taken or query.recover):
             outcome = Outcome.TOO_MANY if query.recover else Outcome.MORE
             break

@@ -17,6 +17,7 @@ from tidewire.history.cache import Cache
 from tidewire.history.followers import Followers
 from tidewire.history.link_watch import LinkWatch
 from tidewire.history.namespaces import Namespaces
+from tidewire.history.positions import Positions
 from tidewire.history.reader import Reader
 from tidewire.history.servicer import HistoryServicer
 from tidewire.history.supply import Supply
@@ -92,7 +93,8 @@ class HistoryService:
             self._followers, self._cache, store, supply, self._telemetry, clock, own.read_timeout
         )
         self._tracing = self._create_tracing(config)
-        service = HistoryServicer(self._reader).service()
+        positions = Positions(self._reader, self._followers, self._cache, supply, self._telemetry, clock)
+        service = HistoryServicer(self._reader, positions).service()
         self._rpc = RpcServer(own.rpc, [service], self._rpc_metrics, self._log, clock, self._tracing)
         self._internal: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []

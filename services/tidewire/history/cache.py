@@ -28,10 +28,9 @@ class Cache:
         self._full: OrderedDict[bytes, Timeline] = OrderedDict()
         self._bare: OrderedDict[bytes, Timeline] = OrderedDict()
         self._bare_bytes = 0
-        self._costs: dict[bytes, int] = {}
 
     def __len__(self) -> int:
-        return len(self._costs)
+        return len(self._full) + len(self._bare)
 
     def get(self, key: bytes) -> Timeline | None:
         """Return a channel's timeline, if there is one; this is no use of it."""
@@ -40,12 +39,13 @@ class Cache:
 
     def insert(self, key: bytes, timeline: Timeline) -> None:
         """Take a new timeline."""
-        self._costs[key] = 0
-        self.used(key, timeline)
+        self._account(key, timeline)
+        if self.bytes > self.budget:
+            self._evict()
 
     def used(self, key: bytes, timeline: Timeline) -> None:
         """Note that a timeline was used, and what it takes by now; for one that was forgotten, nothing."""
-        if key not in self._costs:
+        if self.get(key) is not timeline:
             return
         self._account(key, timeline)
         if self.bytes > self.budget:
@@ -59,14 +59,15 @@ class Cache:
     def drop(self, feed: Feed) -> None:
         """Forget all timelines of a stream."""
         for timelines in (self._full, self._bare):
-            for key in [key for key, timeline in timelines.items() if timeline.feed is feed]:
-                self._remove(key)
+            for key, timeline in [*timelines.items()]:
+                if timeline.feed is feed:
+                    self._remove(key, timeline)
 
     # ------------------------------------------------------------------ eviction
     def _evict(self) -> None:
         """Come down to the budget; timelines that are being read are passed over."""
         passed = 0
-        while self.bytes > self.budget and passed <= len(self._costs):
+        while self.bytes > self.budget and passed <= len(self):
             bare_first = bool(self._bare) and (not self._full or self._bare_bytes > self.budget // 2)
             key, timeline = next(iter((self._bare if bare_first else self._full).items()))
             if timeline.pins:
@@ -81,31 +82,30 @@ class Cache:
                 self._account(key, timeline, keep_place=True)
 
     def _forget(self, key: bytes, timeline: Timeline) -> None:
-        newest = timeline.sequences[-1] if timeline.sequences else timeline.floor
+        newest = timeline.entries[-2] if timeline.entries else timeline.floor
         timeline.feed.forgotten = max(timeline.feed.forgotten, newest)
         self.channels_evicted += 1
-        self._remove(key)
+        self._remove(key, timeline)
 
-    def _remove(self, key: bytes) -> None:
-        cost = self._costs.pop(key)
-        self.bytes -= cost
+    def _remove(self, key: bytes, timeline: Timeline) -> None:
+        self.bytes -= timeline.charged
         if self._bare.pop(key, None) is not None:
-            self._bare_bytes -= cost
+            self._bare_bytes -= timeline.charged
         else:
             del self._full[key]
 
     def _account(self, key: bytes, timeline: Timeline, *, keep_place: bool = False) -> None:
         """Bring the sums up to date; the timeline becomes the most recently used unless it keeps its place."""
-        cost, before = timeline.cost + len(key), self._costs[key]
+        cost, before = timeline.cost + len(key), timeline.charged
         self.bytes += cost - before
-        self._costs[key] = cost
-        if self._bare.pop(key, None) is not None:
+        timeline.charged = cost
+        if self._bare and self._bare.pop(key, None) is not None:
             self._bare_bytes -= before
-        if timeline.bodies:
-            if not keep_place:
-                self._full.pop(key, None)
+        if not timeline.bodies:
+            self._full.pop(key, None)
+            self._bare[key] = timeline
+            self._bare_bytes += cost
+        elif key not in self._full:
             self._full[key] = timeline
-            return
-        self._full.pop(key, None)
-        self._bare[key] = timeline
-        self._bare_bytes += cost
+        elif not keep_place:
+            self._full.move_to_end(key)

@@ -56,6 +56,8 @@ class Feed:
         self.base = 0
         """Whatever was stored in (base, heard] was heard, and is in the channels' timelines."""
         self.heard = 0
+        self.heard_time_ns = 0
+        """When that was stored; 0 where nobody knows, since it is gone."""
         self.forgotten = 0
         """The newest publication of a channel whose timeline is no more."""
         self.current_at = -math.inf
@@ -75,9 +77,14 @@ class Feed:
 
     def restart(self, last: int, last_time_ns: int) -> None:
         """In the same life, go on at the stream's end, since too much was missed."""
-        self.base = self.heard = last
-        self.forgotten = 0
+        self.heard, self.heard_time_ns = last, last_time_ns
         self.newest_time_ns = last_time_ns
+        self.forget()
+
+    def forget(self) -> None:
+        """Go on from here as if nothing had been heard: all timelines are worth nothing."""
+        self.base = self.heard
+        self.forgotten = 0
         self.current_at = -math.inf
         self._waiting.clear()
         self._waiting_bytes = 0
@@ -98,6 +105,7 @@ class Feed:
         if sequence != self.heard + 1:
             return []
         self.heard = self.base = sequence
+        self.heard_time_ns = 0
         self._no_longer_waits(sequence)
         return self._ready()
 
@@ -146,7 +154,7 @@ class Feed:
         return message
 
     def _hear(self, message: Message) -> None:
-        self.heard = message.sequence
+        self.heard, self.heard_time_ns = message.sequence, message.time_ns
         self.newest_time_ns = max(self.newest_time_ns, message.time_ns)
 
 

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 from typing import TYPE_CHECKING, Final
-
-import msgspec
 
 from tidewire.history.feed import MOST_MISSING, Facts, Feed, Life
 from tidewire.history.messages import Message
-from tidewire.history.ports import StoreAway
-from tidewire.history.records import (
-    ABSENT,
-    Purges,
-    Record,
-    Records,
-    notes_of,
-    purges_of,
-    went_back,
-    with_note,
-)
+from tidewire.history.packed import packed
+from tidewire.history.records import ABSENT, Purges, Record, Records, notes_of, purges_of, went_back
+from tidewire.history.stream_notes import StreamNotes
 from tidewire.history.timeline import Timeline
 from tidewire.kernel.streams import epoch_of
 
@@ -35,8 +24,6 @@ if TYPE_CHECKING:
 
 NO_STREAM: Final = "there is no such stream: run `tidewire migrate`"
 REPAIR_AT_ONCE: Final = 128
-NOTE_SECONDS: Final = 5.0
-WRITE_TRIES: Final = 8
 CONFIRM_SECONDS: Final = 3.0
 """How long a stream must look like an older one before its epoch is changed."""
 ON_ITS_WAY: Final = 0.1
@@ -64,20 +51,20 @@ class Follower:
         """Why it cannot be served; "" where it can."""
         self._cache = cache
         self._store = store
-        self._notebook = notebook
+        self.notes = StreamNotes(feed.stream, notebook, clock)
         self._metrics = metrics
         self._log = log.bind(stream=feed.stream)
         self._clock = clock
         self._verified = False
-        """Whether the notes were compared with the stream since the last time that it was out of sight."""
+        """Whether what is known of the stream was compared with it since the last time that it was out of sight."""
+        self._known = (0, 0)
+        """The last that was heard before, and its time stamp: it is newer than what is noted."""
         self._suspected_at = math.inf
         self._claimed = 0
         """The greatest position of this life that an edge holds beyond what was heard."""
-        self._nonce = ABSENT
         self._purges_revision = 0
         self._purged: dict[bytes, int] = {}
         """The purges that may be ahead of what was heard."""
-        self._noted_at = -NOTE_SECONDS
 
     # ------------------------------------------------------------------ live
     def hear(self, message: Message) -> bool:
@@ -86,13 +73,18 @@ class Follower:
         if not feed.epoch:
             return False
         if message.sequence <= feed.heard:
-            return feed.is_other(message)
+            other = feed.is_other(message)
+            if other:
+                self.doubt()
+            return other
         ready = feed.take(message)
         self._apply_all(ready)
         return not ready
 
     def doubt(self) -> None:
-        """The stream was out of sight."""
+        """The stream was out of sight, or does not look like the one that was heard."""
+        if self._verified:
+            self._known = (self.feed.heard, self.feed.heard_time_ns)
         self._verified = False
         self.feed.doubt()
 
@@ -126,7 +118,7 @@ class Follower:
             message.sequence,
             message.last,
             message.time_ns,
-            message.kept,
+            packed(message),
             oldest_first=namespace.oldest_first,
         )
         if message.sequence <= self._purged.get(key, 0):
@@ -154,7 +146,7 @@ class Follower:
             self.problem = NO_STREAM
             self.feed.doubt()
             return
-        nonce = await self._nonce_now(records.get(f"nonce.{stream}", ABSENT))
+        nonce = await self.notes.nonce(records.get(f"nonce.{stream}", ABSENT))
         life = Life(facts.created, facts.generation, nonce.value.decode(errors="replace"))
         if life != self.feed.life:
             self._begin(life, facts)
@@ -171,13 +163,7 @@ class Follower:
         heard = self.feed.heard
         self._purged = {key: through for key, through in self._purged.items() if through > heard}
         self.problem = ""
-        await self._note(facts, notes)
-
-    async def _nonce_now(self, seen: Record) -> Record:
-        """Return the nonce. A replica of the bucket that lags must not bring an old life back."""
-        if seen.revision != self._nonce.revision:
-            self._nonce = await self._notebook.read(f"nonce.{self.feed.stream}")
-        return self._nonce
+        await self.notes.note(facts, notes, self.feed.epoch)
 
     def _begin(self, life: Life, facts: Facts) -> None:
         before = self.feed.life
@@ -189,6 +175,7 @@ class Follower:
         self._purges_revision = self._claimed = 0
         self._purged.clear()
         self._verified = False
+        self._known = (0, 0)
         self._metrics.life_changed(reason)
         if before is not None:
             self._log.warning("history.epoch_changed", reason=reason, epoch=epoch)
@@ -198,7 +185,9 @@ class Follower:
         reason = went_back(max(heard, self._claimed), facts, notes)
         if reason or self._verified:
             return reason
-        for sequence, time_ns in reversed(notes):
+        for sequence, time_ns in sorted([*notes, self._known], reverse=True):
+            if not time_ns:
+                continue
             found = (await self._store.fetch(self.feed.stream, [sequence])).get(sequence)
             if found is not None:
                 reason = "" if found.time_ns == time_ns else f"another publication is at {sequence}"
@@ -214,8 +203,7 @@ class Follower:
         if self._clock.monotonic() - self._suspected_at < CONFIRM_SECONDS:
             return
         # The epoch changes on every replica: the next look, here as elsewhere, finds the nonce.
-        key, value = f"nonce.{self.feed.stream}", secrets.token_hex(8).encode()
-        if await self._notebook.write(key, value, nonce.revision):
+        if await self.notes.end_life(nonce):
             cure = "tidewire migrate --new-generation"
             self._log.error("history.stream_went_back", problem=reason, cure=cure)
 
@@ -255,34 +243,16 @@ class Follower:
         purges = purges_of(record, self.feed.epoch, facts.last)
         if purges.limit != facts.limit:
             limited = purges.with_limit(facts.limit, facts.last)
-            if not await self._notebook.write(
-                f"purges.{self.feed.stream}",
-                msgspec.json.encode(limited),
-                record.revision,
-                self.feed.epoch,
-            ):
+            if not await self.notes.write_purges(limited, record.revision, self.feed.epoch):
                 return  # somebody else did, or purged: the next look will tell
             purges = limited
         new = purges.count - self.purges.count
         if new > len(purges.recent):
             self._cache.drop(self.feed)
-            self.feed.restart(self.feed.heard, self.feed.newest_time_ns)
+            self.feed.forget()
         self.purges = purges
         for subject, through in purges.recent[-new:] if 0 < new <= len(purges.recent) else ():
             self.lose(subject.encode(), through)
-
-    async def note_purge(self, key: bytes, through: int) -> None:
-        """Tell every replica, and those to come, that a channel is purged: before it is, so that no proof is wrong.
-
-        Raises StoreAway.
-        """
-        name = f"purges.{self.feed.stream}"
-        for _ in range(WRITE_TRIES):
-            record = await self._notebook.read(name)
-            noted = purges_of(record, self.feed.epoch, through).with_purge(key.decode(), through)
-            if await self._notebook.write(name, msgspec.json.encode(noted), record.revision, self.feed.epoch):
-                return
-        raise StoreAway("others write about the same stream all the time")
 
     def lose(self, key: bytes, through: int) -> None:
         """A channel was purged."""
@@ -291,16 +261,6 @@ class Follower:
         if timeline is not None:
             timeline.lose_through(through)
             self._cache.used(key, timeline)
-
-    async def _note(self, facts: Facts, record: Record) -> None:
-        now = self._clock.monotonic()
-        if now - self._noted_at < NOTE_SECONDS:
-            return
-        notes = with_note(notes_of(record, self.feed.epoch), facts.last, facts.last_time_ns)
-        if notes is not None:
-            key = f"notes.{self.feed.stream}"
-            await self._notebook.write(key, msgspec.json.encode(notes), record.revision, self.feed.epoch)
-        self._noted_at = now
 
 
 def _why(before: Life | None, life: Life) -> str:

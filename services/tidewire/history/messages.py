@@ -14,6 +14,14 @@ from typing import NamedTuple
 
 _OURS = re.compile(rb"\r\n(Nats-Subject|Nats-Sequence|Nats-Time-Stamp|Nats-Last-Sequence):[ \t]*([^\r\n]*)")
 _STREAM = re.compile(rb"Nats-Stream: ([^\r\n]*)\r\nNats-Subject:")
+_OURS_BEGIN = b"\r\nNats-Stream: "
+_OURS_IN_ORDER = re.compile(
+    rb"\r\nNats-Stream: ([^\r\n ]*)\r\nNats-Subject: ([^\r\n]*)\r\nNats-Sequence: (\d{1,19})"
+    rb"\r\nNats-Time-Stamp: ([^\r\n]*)\r\nNats-Last-Sequence: (\d{1,19})\r\n\r\n\Z"
+)
+"""How JetStream ends the headers of what it publishes again. No stream has a space in its name."""
+_PLAIN = re.compile(rb"NATS/1\.0(?:\r\nNats-Msg-Id: [^\r\n]*)?((?:\r\n[A-MO-Za-mo-z][^\r\n]*)+)\Z")
+"""Headers of which only the first is one of NATS's, if any: whose names begin otherwise."""
 VERSION_LINE = b"NATS/1.0"
 BILLION = 1_000_000_000
 MOST_DIGITS = 19
@@ -43,6 +51,17 @@ class Message(NamedTuple):
 
 def message_of(header: bytes, data: bytes) -> Message | None:
     """Return what a message of JetStream's says; None for one that is none."""
+    at = header.rfind(_OURS_BEGIN)
+    found = _OURS_IN_ORDER.match(header, at) if at >= 0 else None
+    time_ns = nanoseconds(found[4]) if found is not None else None
+    if found is None or time_ns is None:
+        return _message_of(header, data)
+    kept = Kept(data, _published_plainly(header[:at]) or published(header))
+    return Message(found[1], found[2], int(found[3]), time_ns, int(found[5]), kept)
+
+
+def _message_of(header: bytes, data: bytes) -> Message | None:
+    """Return the same whatever the headers' order, at four times the cost."""
     said = dict(_OURS.findall(header))
     sequence, last = said.get(b"Nats-Sequence", b""), said.get(b"Nats-Last-Sequence")
     time_ns = nanoseconds(said.get(b"Nats-Time-Stamp", b""))
@@ -63,6 +82,12 @@ def published(header: bytes) -> bytes:
         line for line in lines if line and not _is_of_nats(line) and b"\n" not in line and b"\r" not in line
     ]
     return b"\r\n".join([VERSION_LINE, *left, b"", b""]) if left else b""
+
+
+def _published_plainly(header: bytes) -> bytes:
+    """Return what `published` does of a header block without its end, where an edge has made it; b"" for any other."""
+    plain = _PLAIN.match(header)
+    return b"%b%b\r\n\r\n" % (VERSION_LINE, plain[1]) if plain is not None else b""
 
 
 def nanoseconds(text: bytes) -> int | None:

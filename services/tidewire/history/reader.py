@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -37,14 +37,10 @@ if TYPE_CHECKING:
     from tidewire.kernel.clock import Clock
 
 T = TypeVar("T")
-Position = tuple[int, str]
-"""Offset and epoch."""
 Stats = tuple[Answer, int, int]
 
 MOST_UNDER_WAY: Final = 10_000
 """Reads that wait for a stream: they go on when their callers have given up."""
-LEARNING: Final = 4
-"""Calls for positions that ask streams at the same time: each may be a thousand requests."""
 TRIES: Final = 5
 """Times that a read begins again, since the stream or the index changed under it."""
 
@@ -71,7 +67,6 @@ class Reader:
         self.timeout = timeout
         """Seconds that a read may take; may change at any time, for reads to come."""
         self._under_way: dict[Query, asyncio.Task[Answer]] = {}
-        self._learning = asyncio.Semaphore(LEARNING)
 
     @property
     def under_way(self) -> int:
@@ -80,7 +75,7 @@ class Reader:
 
     async def read(self, query: Query) -> Answer:
         """Answer a read."""
-        place, follower = self._whereabouts(query.channel)
+        place, follower = self.whereabouts(query.channel)
         found, source = self._from_memory(place, follower, query), "memory"
         if found is None:
             found, source = await self._joined(query, lambda: self._read(place, follower, query)), "stream"
@@ -89,39 +84,16 @@ class Reader:
             raise refusal(errors.UNRECOVERABLE_POSITION)
         return found
 
-    async def positions(self, channels: Sequence[str]) -> list[Position | str]:
-        """Return the position of each, in order, or the name of the reason why it has none."""
-        cold: dict[Follower, dict[bytes, Place]] = {}
-        for channel in channels:
-            place = self._followers.namespaces.place(channel)
-            if place is not None and self._cache.get(place.key) is None:
-                follower = self._followers.by_stream.get(place.stream)
-                if follower is not None:
-                    cold.setdefault(follower, {})[place.key] = place
-        if cold:
-            async with self._learning:
-                await self._learn_all(cold)
-        asked = sum(map(len, cold.values()))
-        self._metrics.positions("stream", asked)
-        self._metrics.positions("memory", len(channels) - asked)
-        return [self._position(channel) for channel in channels]
-
-    async def _learn_all(self, cold: Mapping[Follower, Mapping[bytes, Place]]) -> None:
-        learning = (self._bounded(self._learn(one, list(places.values()))) for one, places in cold.items())
-        for problem in await asyncio.gather(*learning, return_exceptions=True):
-            if problem is not None and not isinstance(problem, CallError):
-                raise problem
-
     async def purge(self, channel: str) -> int:
         """Drop what a channel has kept, and return how much that was."""
-        place, follower = self._whereabouts(channel)
-        purged = await self._bounded(self._purge(place, follower))
+        place, follower = self.whereabouts(channel)
+        purged = await self.bounded(self._purge(place, follower))
         self._metrics.purged()
         return purged
 
     async def stats(self, channel: str) -> Stats:
         """Return the position, how many publications can be read, and the oldest of them (0: none)."""
-        place, follower = self._whereabouts(channel)
+        place, follower = self.whereabouts(channel)
 
         async def count(timeline: Timeline) -> Stats:
             first, certain = visible(timeline, self._window(place))
@@ -133,10 +105,11 @@ class Reader:
             return top, len(left), left[0] if left else 0
 
         everything = Query(channel, None, 0, reverse=False, max_bytes=0, at_least=0, recover=False)
-        return await self._bounded(self._with_timeline(place, follower, everything, count))
+        return await self.bounded(self._with_timeline(place, follower, everything, count))
 
     # ------------------------------------------------------------------ where it is, and whether it can be served
-    def _whereabouts(self, channel: str) -> tuple[Place, Follower]:
+    def whereabouts(self, channel: str) -> tuple[Place, Follower]:
+        """Return where a channel is stored, and who follows that stream here."""
         place = self._followers.namespaces.place(channel)
         if place is None:
             raise refusal(errors.UNKNOWN_CHANNEL.saying("unknown channel: its namespace has no history"))
@@ -170,13 +143,14 @@ class Reader:
         if task is None:
             if len(self._under_way) >= MOST_UNDER_WAY:
                 raise CallError(BUSY, f"{MOST_UNDER_WAY} reads wait for streams")
-            task = self._under_way[query] = asyncio.ensure_future(self._bounded(read()))
+            task = self._under_way[query] = asyncio.ensure_future(self.bounded(read()))
             task.add_done_callback(lambda _task: self._under_way.pop(query, None))
         else:
             self._metrics.joined()
         return await asyncio.shield(task)
 
-    async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
+    async def bounded(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what needs the stream, within the time that a read may take."""
         try:
             async with asyncio.timeout(self.timeout):
                 return await work
@@ -258,29 +232,13 @@ class Reader:
         await self._supply.index(place, timeline, min(size, query.limit + 1) if newest_only else size)
 
     # ------------------------------------------------------------------ the rest
-    async def _learn(self, follower: Follower, places: Sequence[Place]) -> None:
-        if not follower.feed.is_current(self._clock.monotonic()):
-            await self._followers.looked()
-        await self._supply.learn(follower, places)
-
-    def _position(self, channel: str) -> Position | str:
-        try:
-            place, follower = self._whereabouts(channel)
-        except CallError as error:
-            return error.reason.name
-        timeline = self._cache.get(place.key)
-        if timeline is None or not follower.feed.is_current(self._clock.monotonic()):
-            return UNAVAILABLE.name
-        self._cache.used(place.key, timeline)
-        return timeline.newest, follower.feed.epoch
-
     async def _purge(self, place: Place, follower: Follower) -> int:
         """Drop all up to the stream's end. It is noted first: what is purged is never proven to be all there was."""
         feed = follower.feed
         facts = await self._store.facts(feed.stream)
         if facts is None or not feed.epoch:
             raise StoreAway(f"{feed.stream} cannot be purged now")
-        await follower.note_purge(place.key, facts.last)
+        await follower.notes.note_purge(place.key, facts.last, feed.epoch)
         purged = await self._store.purge(feed.stream, place.key, facts.last)
         follower.lose(place.key, facts.last)
         return purged

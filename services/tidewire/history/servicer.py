@@ -13,20 +13,22 @@ from tidewire.rpc.history.v1 import history_pb2 as pb
 from tidewire.rpc.history.v1 import history_pb2_grpc as generated
 
 if TYPE_CHECKING:
+    from tidewire.history.positions import Positions
     from tidewire.history.reader import Reader
 
 NAME: Final = "tidewire.rpc.history.v1.History"
 MOST_POSITIONS: Final = 1_000
 MOST_PUBLICATIONS: Final = 10_000
 MOST_BYTES: Final = 2 << 20
-"""Of data and headers in one answer, below the size of a gRPC message; what a request with 0 gets."""
+"""Of publications in one answer, below the size of a gRPC message; what a request with 0 gets."""
 
 
 class HistoryServicer:
     """Implements `tidewire.rpc.history.v1.History`; what goes wrong is a CallError."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, positions: Positions) -> None:
         self._reader = reader
+        self._positions = positions
 
     def service(self) -> Service:
         """Return what a server takes."""
@@ -35,23 +37,21 @@ class HistoryServicer:
     def _add(self, server: Any) -> None:  # noqa: ANN401 - gRPC's server
         generated.add_HistoryServicer_to_server(self, server)  # type: ignore[no-untyped-call] # generated
 
-    async def Read(self, request: pb.ReadRequest, _context: object) -> pb.ReadReply:  # noqa: N802 - the method's name
-        """Publications of a channel, and its position."""
+    async def Read(self, request: pb.ReadRequest, _context: object) -> bytes:  # noqa: N802 - the method's name
+        """Publications of a channel, and its position: a `ReadReply`, most of which was written when they came."""
         answer = await self._reader.read(query_of(request))
-        publications = [
-            pb.Publication(
-                offset=each.offset, data=each.kept.data, headers=each.kept.header, time_ns=each.time_ns
-            )
-            for each in answer.publications
-        ]
         outcome: Any = answer.outcome.value
-        return pb.ReadReply(top=_top(answer), publications=publications, outcome=outcome)
+        rest = pb.ReadReply(top=_top(answer), outcome=outcome).SerializeToString()
+        return b"".join([rest, *(each.body for each in answer.publications)])
 
     async def Position(self, request: pb.PositionRequest, _context: object) -> pb.PositionReply:  # noqa: N802 - as above
         """Where channels stand."""
         if len(request.channels) > MOST_POSITIONS:
             raise refusal(errors.BAD_REQUEST.saying(f"more than {MOST_POSITIONS} channels"))
-        found = await self._reader.positions(request.channels)
+        since = [Since(each.offset, each.epoch) for each in request.since]
+        if since and len(since) != len(request.channels):
+            raise refusal(errors.BAD_REQUEST.saying("`since` of some channels and not of others"))
+        found = await self._positions.of(request.channels, since)
         return pb.PositionReply(
             positions=[
                 pb.ChannelPosition(problem=each)

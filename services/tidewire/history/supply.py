@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tidewire.history.answers import Publication, Shown, held
+from tidewire.history.packed import packed
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import purges_of
 
 if TYPE_CHECKING:
     from tidewire.history.cache import Cache
+    from tidewire.history.feed import Facts, Feed
     from tidewire.history.follower import Follower
     from tidewire.history.messages import Message
     from tidewire.history.namespaces import Namespace, Place
     from tidewire.history.ports import Notebook, Store
+    from tidewire.history.records import Purges
     from tidewire.history.timeline import Timeline
 
 AT_ONCE: Final = 64
@@ -72,7 +75,7 @@ class Supply:
     async def index(self, place: Place, timeline: Timeline, wanted: int) -> None:
         """Put older publications into the index, until it has as many as wanted, or all that are stored."""
         span = FIRST_SPAN
-        while timeline.indexed and len(timeline.sequences) < wanted:
+        while timeline.indexed and timeline.count < wanted:
             found = await self._extend(place, timeline, max(0, timeline.indexed - span), ANY_NUMBER)
             if found < MANY:
                 span *= SPAN_GROWTH
@@ -85,7 +88,7 @@ class Supply:
         it was not purged. All of it is asked of the leader, after the publications were read.
         """
         if since < timeline.indexed:
-            room = max(0, place.namespace.size - len(timeline.sequences))
+            room = max(0, place.namespace.size - timeline.count)
             if await self._extend(place, timeline, since, room) > room:
                 timeline.hopeless = max(timeline.hopeless, since)
                 return
@@ -99,20 +102,38 @@ class Supply:
             else:
                 timeline.hopeless = max(timeline.hopeless, since)
 
+    async def prove_empty(self, feed: Feed, places: Mapping[Place, int]) -> None:
+        """Ask the stream once, of channels in which nothing is stored, whether anything behind these positions has ever gone.
+
+        What the stream has and was not heard yet may be all of one channel, and have brought that to its limit.
+        """
+        timelines = {place: self._cache.get(place.key) for place in places}
+        try:
+            facts, purges = await self._evidence(feed)
+        except Changed:
+            return
+        unheard = max(0, facts.last - feed.heard)
+        for place, timeline in timelines.items():
+            if timeline is None or self._cache.get(place.key) is not timeline or not timeline.is_empty:
+                continue
+            if _has_all(facts, purges, place.key, places[place], unheard):
+                timeline.prove(places[place])
+
     async def _has_all(self, place: Place, timeline: Timeline, since: int) -> bool:
-        feed = timeline.feed
-        facts = await self._store.facts(feed.stream, place.key)
+        facts, purges = await self._evidence(timeline.feed, place.key)
+        self._check(place, timeline)
+        return _has_all(facts, purges, place.key, since, facts.count)
+
+    async def _evidence(self, feed: Feed, subject: bytes = b"") -> tuple[Facts, Purges]:
+        """Return what the stream and the notes say now."""
+        facts = await self._store.facts(feed.stream, subject)
         if facts is None:
             raise StoreAway(f"there is no stream {feed.stream}")
         record = await self._notebook.read(f"purges.{feed.stream}")
-        self._check(place, timeline)
         life = feed.life
         if life is None or (facts.created, facts.generation) != (life.created, life.generation):
             raise Changed
-        purges = purges_of(record, feed.epoch, facts.last)
-        limits = [limit for limit in (purges.limit, facts.limit) if limit]
-        full = bool(limits) and facts.count >= min(limits)
-        return facts.first <= since + 1 and not full and since >= purges.through(place.key.decode())
+        return facts, purges_of(record, feed.epoch, facts.last)
 
     async def bodies(self, place: Place, timeline: Timeline, shown: Shown) -> dict[int, Publication]:
         """Return the publications to show, those that memory lacks from the stream."""
@@ -125,7 +146,7 @@ class Supply:
                 _lose(timeline, gone, place.namespace)
                 raise Changed
             for sequence, message in found.items():
-                publications[sequence] = Publication(sequence, message.time_ns, message.kept)
+                publications[sequence] = Publication(sequence, packed(message))
         if missing:
             _put_back(timeline, publications, sorted(missing))
         return publications
@@ -148,6 +169,13 @@ class Supply:
             raise Changed
 
 
+def _has_all(facts: Facts, purges: Purges, key: bytes, since: int, count: int) -> bool:
+    """Return whether nothing has gone behind `since`, of a subject without publications up to there, and `count` behind."""
+    limits = [limit for limit in (purges.limit, facts.limit) if limit]
+    full = bool(limits) and count >= min(limits)
+    return facts.first <= since + 1 and not full and since >= purges.through(key.decode())
+
+
 def _lose(timeline: Timeline, gone: Sequence[int], namespace: Namespace) -> None:
     """Publications of the index are not stored any more."""
     if namespace.oldest_first:
@@ -160,4 +188,4 @@ def _put_back(timeline: Timeline, publications: dict[int, Publication], missing:
     """Keep what was fetched, where it is the newest of what memory lacks."""
     first = timeline.place_of(missing[0])
     if timeline.sequences[first : first + len(missing)].tolist() == list(missing):
-        timeline.restore(first, [publications[sequence].kept for sequence in missing])
+        timeline.restore(first, [publications[sequence].body for sequence in missing])

@@ -1,7 +1,7 @@
 """What is known of one channel's publications, and how far back it is proven. Pure.
 
 Sequences are those of the channel's stream. What is held is a suffix of the channel: an index (sequences and times), and of
-its newest part the publications themselves. Four numbers say what the index is worth; `heard` is how far the stream was
+its newest part the publications themselves, each as it stands in a reply. Four numbers say what the index is worth; `heard` is how far the stream was
 followed, the same for all its channels:
 
 - `floor`: whatever was *ever* stored in (floor, heard] is in the index. Only that proves a recovery.
@@ -17,16 +17,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tidewire.history.messages import Kept, Message
+from tidewire.history.messages import Message
+from tidewire.history.packed import packed
 
 if TYPE_CHECKING:
     from tidewire.history.feed import Feed
 
-FIXED_COST = 640
+FIXED_COST = 600
 """Bytes of a channel without publications: the object, its arrays and its place in the cache, measured."""
 INDEX_COST = 16
-BODY_COST = 130
-"""Bytes of a publication in memory beside its data and headers."""
+BODY_COST = 48
+"""Bytes of a publication in memory beside what is packed."""
 SLACK = 8
 """The index may exceed the namespace's size by one part in so many, so that it is not cut at every publication."""
 
@@ -37,7 +38,9 @@ class Timeline:
     __slots__ = (
         "bodies",
         "body_bytes",
+        "charged",
         "cut",
+        "entries",
         "feed",
         "floor",
         "gone",
@@ -46,8 +49,6 @@ class Timeline:
         "indexed",
         "newest",
         "pins",
-        "sequences",
-        "times",
     )
 
     def __init__(self, feed: Feed, floor: int, newest: int) -> None:
@@ -61,19 +62,41 @@ class Timeline:
         self.gone_time = 0
         self.pins = 0
         """How many read it just now: it stays."""
-        self.sequences = array("Q")
-        self.times = array("q")
-        self.bodies: list[Kept] = []
+        self.entries = array("Q")
+        """The index: sequence and time of each publication in turn, oldest first. One array takes half the memory of two."""
+        self.bodies: list[bytes] = []
         self.body_bytes = 0
+        self.charged = 0
+        """The cache's: what it has last counted for it."""
 
     @property
     def cost(self) -> int:
         """Bytes that it takes, about."""
-        return FIXED_COST + INDEX_COST * len(self.sequences) + BODY_COST * len(self.bodies) + self.body_bytes
+        return FIXED_COST + INDEX_COST * self.count + BODY_COST * len(self.bodies) + self.body_bytes
+
+    @property
+    def count(self) -> int:
+        """How many publications are in the index."""
+        return len(self.entries) >> 1
+
+    @property
+    def sequences(self) -> memoryview[int]:
+        """Those of the index, ascending. A view, during whose life the index cannot change."""
+        return memoryview(self.entries)[::2]
+
+    @property
+    def times(self) -> memoryview[int]:
+        """The same of when they were stored, nanoseconds since 1970."""
+        return memoryview(self.entries)[1::2]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the channel is stored, as far as the stream was followed."""
+        return not self.sequences and not self.indexed
 
     # ------------------------------------------------------------------ what becomes known
     def append(
-        self, sequence: int, last: int | None, time_ns: int, kept: Kept, *, oldest_first: bool
+        self, sequence: int, last: int | None, time_ns: int, body: bytes, *, oldest_first: bool
     ) -> None:
         """Take the next publication. `last` is the one before it that was still stored (0: none; None: not told).
 
@@ -81,26 +104,26 @@ class Timeline:
         """
         if last is not None:
             self._compare(last, oldest_first=oldest_first)
-        self.sequences.append(sequence)
-        self.times.append(time_ns)
+        self.entries.append(sequence)
+        self.entries.append(time_ns)
         self.newest = sequence
-        self.bodies.append(kept)
-        self.body_bytes += _size(kept)
+        self.bodies.append(body)
+        self.body_bytes += len(body)
 
     def _compare(self, last: int, *, oldest_first: bool) -> None:
         """Hold what the stream says of the publication before the next one against the index."""
-        known = self.sequences[-1] if self.sequences else 0
+        known = self.entries[-2] if self.entries else 0
         if last == known and known:
             return
         if last < known:
             self._lose_newest(last, oldest_first=oldest_first)
         elif last > self.indexed:
             # There was one that was never heard: whatever is held ends before it.
-            self._drop_index(len(self.sequences))
+            self._drop_index(self.count)
             self.indexed = last
             self.floor = last if oldest_first else max(self.floor, self.newest, last)
             return
-        if self.sequences:
+        if self.entries:
             return
         # The one before is stored and not in the index. Where it is, nothing behind it has gone: the rest is known.
         self.indexed = last
@@ -113,10 +136,10 @@ class Timeline:
             self.lose_through(self.sequences[-1])
             return
         left = bisect_right(self.sequences, last)
-        lost = len(self.sequences) - left
+        lost = self.count - left
         self.floor = max(self.floor, self.sequences[-1])
-        self.body_bytes -= sum(map(_size, self.bodies[-lost:]))
-        del self.bodies[-lost:], self.sequences[left:], self.times[left:]
+        self.body_bytes -= sum(map(len, self.bodies[-lost:]))
+        del self.bodies[-lost:], self.entries[2 * left :]
 
     def lose_through(self, sequence: int) -> None:
         """Whatever is at or below `sequence` is not to be had any more."""
@@ -131,16 +154,18 @@ class Timeline:
     def uncertain_through(self, sequence: int) -> None:
         """Something at or below `sequence` was never heard and is gone: of which channel, nobody knows."""
         self.floor = max(self.floor, sequence)
+        if self.is_empty:  # who stands below is to ask
+            self.newest = max(self.newest, sequence)
 
     def prepend(self, since: int, found: Sequence[Message]) -> None:
         """Take all that the stream has in (since, indexed], oldest first."""
         if found:
-            if len(self.bodies) == len(self.sequences):
-                bodies = [message.kept for message in found]
+            if len(self.bodies) == self.count:
+                bodies = [*map(packed, found)]
                 self.bodies[:0] = bodies
-                self.body_bytes += sum(map(_size, bodies))
-            self.sequences = array("Q", [message.sequence for message in found]) + self.sequences
-            self.times = array("q", [message.time_ns for message in found]) + self.times
+                self.body_bytes += sum(map(len, bodies))
+            older = [number for message in found for number in (message.sequence, message.time_ns)]
+            self.entries = array("Q", older) + self.entries
         self.indexed = min(self.indexed, since)
 
     def prove(self, since: int) -> None:
@@ -150,8 +175,8 @@ class Timeline:
     # ------------------------------------------------------------------ what is forgotten
     def keep(self, size: int) -> None:
         """Forget what is older than the newest `size`, now and then."""
-        if len(self.sequences) > size + max(16, size // SLACK):
-            self._drop_index(len(self.sequences) - size)
+        if self.count > size + max(16, size // SLACK):
+            self._drop_index(self.count - size)
 
     def forget_bodies(self) -> None:
         """Forget the older half of the publications, but not that they were there."""
@@ -163,41 +188,36 @@ class Timeline:
 
     def reindex(self, heard: int) -> None:
         """Forget the index: what is left of it, only the stream knows."""
-        self._drop_index(len(self.sequences))
+        self._drop_index(self.count)
         self.indexed = heard
 
-    def restore(self, first: int, bodies: Sequence[Kept]) -> None:
+    def restore(self, first: int, bodies: Sequence[bytes]) -> None:
         """Take back the publications from place `first` of the index on, if they reach those that are held."""
-        if bodies and first + len(bodies) == len(self.sequences) - len(self.bodies):
+        if bodies and first + len(bodies) == self.count - len(self.bodies):
             self.bodies[:0] = bodies
-            self.body_bytes += sum(map(_size, bodies))
+            self.body_bytes += sum(map(len, bodies))
 
     def place_of(self, sequence: int) -> int:
         """Return where a publication stands in the index, which has it."""
         return bisect_left(self.sequences, sequence)
 
-    def body(self, place: int) -> Kept | None:
+    def body(self, place: int) -> bytes | None:
         """Return the publication at a place of the index; None: not held."""
-        at = place - len(self.sequences) + len(self.bodies)
+        at = place - self.count + len(self.bodies)
         return self.bodies[at] if at >= 0 else None
 
     def _drop_index(self, count: int, *, stored: bool = True) -> None:
         """Forget the oldest `count`; `stored`: they may be in the stream still."""
         if not count:
             return
-        self._drop_bodies(count - (len(self.sequences) - len(self.bodies)))
-        self.gone, self.gone_time = self.sequences[count - 1], self.times[count - 1]
+        self._drop_bodies(count - (self.count - len(self.bodies)))
+        self.gone, self.gone_time = self.entries[2 * count - 2 : 2 * count]
         self.floor = max(self.floor, self.gone)
         if stored:
             self.indexed = max(self.indexed, self.gone)
-        del self.sequences[:count]
-        del self.times[:count]
+        del self.entries[: 2 * count]
 
     def _drop_bodies(self, count: int) -> None:
         if count > 0:
-            self.body_bytes -= sum(map(_size, self.bodies[:count]))
+            self.body_bytes -= sum(map(len, self.bodies[:count]))
             del self.bodies[:count]
-
-
-def _size(kept: Kept) -> int:
-    return len(kept.data) + len(kept.header)

@@ -26,6 +26,17 @@ class JetStreamError(TidewireError):
         super().__init__(f"{description} ({code}, {err_code})" if err_code else description)
 
 
+class UnansweredError(JetStreamError):
+    """There was no answer in time: what was asked may have been done, or not."""
+
+    def __init__(self, subject: str, timeout: float) -> None:
+        super().__init__(503, 0, f"{subject}: no answer within {timeout:g} s")
+
+
+class NoJetStream(JetStreamError):
+    """Nobody answers: JetStream is off, or the user lacks the right."""
+
+
 class JetStream:
     """Calls JetStream on behalf of a link's user. `timeout` in seconds is for each call."""
 
@@ -36,13 +47,13 @@ class JetStream:
     async def call(self, name: str, request: object = None) -> dict[str, Any]:
         """Return the answer of `$JS.API.<name>` (`STREAM.INFO.TW_default_0`) to `request`, plain data.
 
-        Raises JetStreamError, also where nobody answers: the user may lack the right, or JetStream be off.
+        Raises JetStreamError, NoJetStream where nobody answers.
         """
         header, payload = await self.ask(
             f"{API}{name}", b"" if request is None else msgspec.json.encode(request)
         )
         if header.startswith(NO_RESPONDERS) and not payload:
-            raise JetStreamError(
+            raise NoJetStream(
                 503,
                 0,
                 f"{name}: JetStream is not there for this user: turn it on in nats-server's configuration (jetstream)",
@@ -72,5 +83,5 @@ class JetStream:
             raise JetStreamError(503, 0, str(error)) from error
         block, payload = await answered
         if block is None:
-            raise JetStreamError(503, 0, f"{subject}: no answer within {self._timeout:g} s")
+            raise UnansweredError(subject, self._timeout)
         return block, payload

@@ -47,6 +47,14 @@ def hold_reloads() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
+def hold_signals() -> None:
+    """Let further signals change nothing: for the end of a process.
+
+    Python puts its handlers away before it ends: one more of them would then end the process as if it were killed.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGHUP})
+
+
 def run(
     create: Callable[[], App], log: FilteringBoundLogger, on_ready: Callable[[], None] = lambda: None
 ) -> int:
@@ -94,8 +102,7 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger, on_ready: C
     finally:
         if app is not None:
             await app.stop()
-        # Python puts its handlers away before it ends: one more of them would then end the process as if it were killed.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        hold_signals()
     log.info("process.stopped")
     return EXIT_OK
 

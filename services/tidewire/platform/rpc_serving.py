@@ -134,7 +134,9 @@ class Serving(grpc.aio.ServerInterceptor):
         try:
             async with asyncio.timeout(self._longest) as limit:
                 reply = await handler.unary_unary(_read(handler, request), context)
-                written: bytes = handler.response_serializer(reply) if handler.response_serializer else reply
+                if isinstance(reply, bytes):  # it is written already
+                    return reply
+                written: bytes = handler.response_serializer(reply)
                 return written
         except (CallError, grpc.aio.AbortError):
             raise

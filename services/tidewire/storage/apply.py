@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tidewire.kernel.meta import Held, MetaError
 from tidewire.kernel.streams import META_BUCKET
 from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError
 from tidewire.platform.meta import write_meta
-from tidewire.storage.cluster import StorageError, read_leader
+from tidewire.storage.cluster import StorageError, ask, read_leader
 from tidewire.storage.differences import differences
 from tidewire.storage.steps import Create, Delete, Purge, Record, Settle, Step, Update
 from tidewire.storage.wanted import StreamConfig
@@ -51,7 +52,7 @@ class _Builder:
             case Update():
                 await self._put("UPDATE", step.config)
             case Purge():
-                await self._js.call(f"STREAM.PURGE.{step.stream}", {"filter": step.subject})
+                await self._ask(f"STREAM.PURGE.{step.stream}", {"filter": step.subject})
             case Delete():
                 await self._delete(step.stream)
 
@@ -63,8 +64,11 @@ class _Builder:
                 f"{META_BUCKET} was written by somebody else meanwhile: run `tidewire migrate` again"
             )
 
+    async def _ask(self, name: str, request: object = None) -> dict[str, Any]:
+        return await ask(self._js, name, request, self._alone)
+
     async def _put(self, verb: str, config: StreamConfig) -> None:
-        answer = await self._js.call(f"STREAM.{verb}.{config['name']}", config)
+        answer = await self._ask(f"STREAM.{verb}.{config['name']}", config)
         if lacking := ", ".join(_lacking(answer["config"], config)):
             raise StorageError(
                 f"{config['name']}: nats-server passes over {lacking}: 2.12 or newer is needed"
@@ -72,7 +76,7 @@ class _Builder:
 
     async def _delete(self, stream: str) -> None:
         try:
-            await self._js.call(f"STREAM.DELETE.{stream}")
+            await self._ask(f"STREAM.DELETE.{stream}")
         except JetStreamError as error:
             if error.err_code != STREAM_NOT_FOUND:
                 raise

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 from tidewire.kernel.errors import TidewireError
 from tidewire.kernel.meta import Held, decode_meta
 from tidewire.kernel.streams import META_STREAM, captured, parts_of
-from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError
+from tidewire.platform.jetstream import (
+    STREAM_NOT_FOUND,
+    JetStream,
+    JetStreamError,
+    NoJetStream,
+    UnansweredError,
+)
 from tidewire.platform.meta import LAYOUT_SUBJECT
 from tidewire.storage.found import Found, Stream
 from tidewire.storage.wanted import StreamConfig, Wanted
@@ -19,13 +24,28 @@ from tidewire.storage.wanted import StreamConfig, Wanted
 NO_MESSAGE: Final = 10037
 AT_ONCE: Final = 32
 """Questions on their way at the same time."""
-ASK_AGAIN: Final = 3.0
-TIMES: Final = 5
-"""Seconds after which the first question is asked again, and how often that is."""
+TRIES: Final = 3
+"""How often JetStream is asked for the same: while a cluster has no leader it drops what it is asked, without an answer."""
 
 
 class StorageError(TidewireError):
     """JetStream does not let the streams be as they should; the message says which and why."""
+
+
+async def ask(
+    js: JetStream,
+    name: str,
+    request: object = None,
+    before_again: Callable[[], Awaitable[None]] | None = None,
+) -> dict[str, Any]:
+    """Return JetStream's answer to what can be asked twice. Raises what `JetStream.call` raises."""
+    for _ in range(TRIES - 1):
+        try:
+            return await js.call(name, request)
+        except UnansweredError:
+            if before_again is not None:
+                await before_again()
+    return await js.call(name, request)
 
 
 async def read_cluster(js: JetStream, wanted: Wanted) -> Found:
@@ -34,7 +54,12 @@ async def read_cluster(js: JetStream, wanted: Wanted) -> Found:
     Raises JetStreamError where JetStream does not answer, StorageError where it knows of streams that do not, MetaError
     for a record that cannot be understood.
     """
-    infos = {info["config"]["name"]: info for info in await _streams(js)}
+    try:
+        infos = {info["config"]["name"]: info for info in await _streams(js)}
+    except NoJetStream:
+        if wanted.namespaces:
+            raise
+        return Found({}, None, None)
     bucket: StreamConfig | None = infos[META_STREAM]["config"] if META_STREAM in infos else None
     held = None if bucket is None else await read_leader(js)
     streams = {
@@ -65,19 +90,10 @@ async def _streams(js: JetStream) -> list[dict[str, Any]]:
     return [info for info in infos if info is not None]
 
 
-async def _page(js: JetStream, offset: int) -> dict[str, Any]:
-    """Ask more than once: what comes while a cluster has no leader, as for a moment after its start, is never answered."""
-    for _ in range(TIMES):
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ASK_AGAIN):
-                return await js.call("STREAM.NAMES", {"offset": offset})
-    return await js.call("STREAM.NAMES", {"offset": offset})
-
-
 async def _names(js: JetStream) -> AsyncIterator[str]:
     offset = 0
     while True:
-        page = await _page(js, offset)
+        page = await ask(js, "STREAM.NAMES", {"offset": offset})
         names = page.get("streams") or []
         for name in names:
             yield name
@@ -88,7 +104,7 @@ async def _names(js: JetStream) -> AsyncIterator[str]:
 
 async def _info(js: JetStream, name: str) -> dict[str, Any] | None:
     try:
-        return await js.call(f"STREAM.INFO.{name}")
+        return await ask(js, f"STREAM.INFO.{name}")
     except JetStreamError as error:
         if error.err_code == STREAM_NOT_FOUND:
             return None  # somebody deletes it at this moment
@@ -110,7 +126,7 @@ async def _stream(js: JetStream, info: dict[str, Any], wanted: Wanted) -> Stream
 
 async def _last(js: JetStream, stream: str, subject: str) -> dict[str, Any] | None:
     try:
-        answer = await js.call(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+        answer = await ask(js, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
     except JetStreamError as error:
         if error.err_code in (NO_MESSAGE, STREAM_NOT_FOUND):
             return None

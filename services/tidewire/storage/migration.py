@@ -22,8 +22,8 @@ from tidewire.storage.plan import Orders, make_plan
 from tidewire.storage.steps import Plan
 from tidewire.storage.wanted import Deployment, wanted
 
-ANSWER: Final = 30.0
-"""Seconds that JetStream may take for one step: a stream of three replicas needs an election."""
+ANSWER: Final = 10.0
+"""Seconds that JetStream may take for one question: a stream of three replicas needs an election."""
 ENTITLED: Final = "$JS.API.STREAM.NAMES"
 """What only the user of migrations may ask."""
 SECRET_BYTES: Final = 32

@@ -13,7 +13,8 @@ from msgspec import Raw
 
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.commands import Command
-from tidewire.edge.wire.protobuf_codec import MAX_PREFIX, PROTOBUF
+from tidewire.edge.wire.protobuf_codec import PROTOBUF
+from tidewire.edge.wire.protobuf_fields import MAX_PREFIX
 from tidewire.rpc.centrifuge.v2 import client_pb2 as newer
 
 LONGEST = 300

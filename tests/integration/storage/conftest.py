@@ -32,4 +32,4 @@ async def link(server: NatsServer) -> AsyncIterator[NatsLink]:
 @pytest.fixture
 def js(link: NatsLink) -> JetStream:
     """JetStream over the link."""
-    return JetStream(link, 30.0)
+    return JetStream(link, 10.0)

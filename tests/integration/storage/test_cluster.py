@@ -37,7 +37,7 @@ async def copies(js: JetStream, stream: str) -> int:
 async def test_one_copy_becomes_three_and_a_node_may_go(cluster: NatsCluster) -> None:
     """Nothing that was stored is lost, the record has as many copies, and a plan waits for nodes that are away."""
     async with started(*cluster.urls) as (link, _):
-        js = JetStream(link, 30.0)
+        js = JetStream(link, 10.0)
         await migrate(js, storage_config(cluster.urls, {"chat": {}}, storage=ONE))
         acked = [await published(js, "chat:a", b"%d" % number) for number in range(20)]
         stream = acked[0]["stream"]
@@ -78,7 +78,7 @@ async def test_one_copy_becomes_three_and_a_node_may_go(cluster: NatsCluster) ->
 async def test_streams_of_three_copies_are_made_at_once(cluster: NatsCluster) -> None:
     """Each with its leader before the next is begun."""
     async with started(*cluster.urls) as (link, _):
-        js = JetStream(link, 30.0)
+        js = JetStream(link, 10.0)
         config = storage_config(
             cluster.urls, {"chat": {}, "live": {}}, storage=THREE, nats={"partitions": 16}
         )
@@ -103,7 +103,7 @@ async def test_a_stream_whose_only_node_is_away_is_waited_for_and_not_made_anew(
 
         async def told() -> bool:
             try:
-                await prepared(js, config)
+                await prepared(JetStream(link, 2.0), config)
             except TidewireError as error:
                 return "are all NATS servers up?" in str(error)
             return False

@@ -58,14 +58,20 @@ def test_the_first_migration_and_the_next(server: NatsServer, tmp_path: Path) ->
     assert migrated(tmp_path, config, "--dry-run")[0] == 0
 
 
-def test_without_history_nothing_is_touched(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Where JetStream is off, too, which is then an error of its own."""
-    code, _, errors = migrated(tmp_path, storage_config(nats_server.url, {"chat": NONE}))
-    assert code == 69
+def test_without_jetstream(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Who has no history needs none."""
+    assert migrated(tmp_path, storage_config(nats_server.url, {"chat": NONE})) == (0, "nothing to do\n", "")
+    code, out, errors = migrated(tmp_path, storage_config(nats_server.url, {"chat": {}}))
+    assert (code, out) == (69, "")
     assert errors == (
         "Error: STREAM.NAMES: JetStream is not there for this user: "
         "turn it on in nats-server's configuration (jetstream)\n"
     )
+
+
+def test_without_history_nothing_is_touched(server: NatsServer, tmp_path: Path) -> None:
+    """Not even the record of what all agree on."""
+    assert migrated(tmp_path, storage_config(server.url, {"chat": NONE})) == (0, "nothing to do\n", "")
 
 
 def test_what_cannot_be_had_is_one_line(server: NatsServer, tmp_path: Path) -> None:
@@ -323,7 +329,7 @@ async def test_many_streams_are_read_where_messages_must_be_short(tmp_path: Path
     """A list of them all would be longer than this server's max_payload, and end the connection."""
     with NatsServer(tmp_path / "nats", config="max_payload: 65536\n", jetstream=True) as short:
         async with started(short.url) as (link, _):
-            js = JetStream(link, 30.0)
+            js = JetStream(link, 10.0)
             config = storage_config(short.url, {"chat": {}}, nats={"partitions": 300})
             migration = await migrate(js, config)
             assert len(migration.plan.work) == 303

@@ -20,7 +20,7 @@ from tests.support.storage import (
     storage_config,
 )
 from tests.support.wait import eventually
-from tidewire.kernel.streams import stream_name
+from tidewire.kernel.streams import META_STREAM, stream_name
 from tidewire.platform.jetstream import JetStream, JetStreamError
 from tidewire.platform.meta import read_meta
 
@@ -95,7 +95,7 @@ async def test_copies_of_all_nodes_of_a_cluster_are_put_back(tmp_path: Path) -> 
     with nats_cluster(tmp_path, PARTITIONS) as cluster:
         config = storage_config(cluster.urls, {"chat": {}}, storage={"profiles": [{"replicas": 3}]})
         async with started(*cluster.urls) as (link, _):
-            js = JetStream(link, 30.0)
+            js = JetStream(link, 10.0)
             await migrate(js, config)
             await published(js, "chat:a", b"before")
             first = await lives(js)
@@ -120,7 +120,8 @@ async def test_copies_of_all_nodes_of_a_cluster_are_put_back(tmp_path: Path) -> 
                         return False
 
                 await eventually(stored, 60.0)
+        await cluster.settled([*STREAMS, META_STREAM])
         code, _, errors = migrated(tmp_path, config, "--new-generation")
         assert (code, errors) == (0, "")
         async with started(*cluster.urls) as (link, _):
-            assert not set((await lives(JetStream(link, 30.0))).values()) & set(first.values())
+            assert not set((await lives(JetStream(link, 10.0))).values()) & set(first.values())

@@ -68,12 +68,11 @@ async def test_a_native_publisher_gets_the_ack_through_the_mapping(link: NatsLin
 
 @pytest.mark.usefixtures("stored")
 async def test_what_has_no_history_is_not_stored(link: NatsLink, js: JetStream) -> None:
-    """A JetStream publish there ends in an error, although it was delivered."""
+    """A JetStream publish there has no answer, although it was delivered."""
     heard = Received()
     link.subscribe(b"tw.in.*.live.a", heard)
     assert await settled(link)
-    header, answer = await asked(link, b"tw.pub.live.a", b"x")
-    assert (header or b"").startswith(b"NATS/1.0 503") or answer == b""
+    assert await asked(link, b"tw.pub.live.a", b"x", timeout=1.0) == (None, b"")
     await eventually(lambda: heard.payloads == [b"x"])
     assert [await count(js, stream_name("default", number)) for number in range(PARTITIONS)] == [0, 0]
 

@@ -101,8 +101,9 @@ function watchSubscription(id, client, subscription, channel, quiet) {
   subscription.on('publication', (ctx) => report('publication', plainPublication(client, ctx)));
 }
 
-// Publishes until stopped, at most `window` (1) at a time without an answer; what became of each is an event.
-async function stream(id, client, { channel, publisher, limit, pause, window = 1 }) {
+// Publishes until stopped, at most `window` (1) at a time without an answer, with a pause after each `burst` (1) of them;
+// what became of each is an event.
+async function stream(id, client, { channel, publisher, limit, pause, window = 1, burst = 1 }) {
   const key = `${publisher} ${channel}`;
   const waiting = new Set();
   const publish = async (sequence) => {
@@ -120,7 +121,7 @@ async function stream(id, client, { channel, publisher, limit, pause, window = 1
     waiting.add(outcome);
     void outcome.then(() => waiting.delete(outcome));
     while (waiting.size >= window) await Promise.race(waiting);
-    if (pause) await new Promise((resolve) => setTimeout(resolve, pause));
+    if (pause && sequence % burst === 0) await new Promise((resolve) => setTimeout(resolve, pause));
   }
   await Promise.all(waiting);
   client.streams.delete(key);
@@ -169,6 +170,12 @@ const operations = {
     await client.sdk.send(encode(client, data));
   },
   history: async ({ client, channel }) => void (await clients.get(client).sdk.history(channel, { limit: 1 })),
+  async read_history({ client: id, channel, since, limit }) {
+    const client = clients.get(id);
+    const { epoch, offset, publications } = await client.sdk.history(channel, { since, limit });
+    const shown = publications.map((each) => plainPublication(client, { ...each, channel }));
+    return { epoch, offset: Number(String(offset ?? 0)), publications: shown };
+  },
   presence: async ({ client, channel }) => void (await clients.get(client).sdk.presence(channel)),
   presence_stats: async ({ client, channel }) => void (await clients.get(client).sdk.presenceStats(channel)),
   stream({ client: id, ...wanted }) {

@@ -10,7 +10,8 @@ from tests.fakes.edge import edge_config
 from tests.fakes.log import RecordingLog
 from tests.fakes.nats import FakeLink, Published
 from tests.support.wait import PATIENCE, eventually
-from tidewire.edge import app
+from tidewire.edge import parts
+from tidewire.edge.adapters import node_check
 from tidewire.edge.app import Edge
 from tidewire.kernel.subjects import in_subject_of_tokens
 from tidewire.platform.lifecycle import StartError
@@ -50,8 +51,8 @@ class MappedLink(FakeLink):
 def link(monkeypatch: pytest.MonkeyPatch) -> MappedLink:
     """The link of the next edge; a probe follows another at once."""
     found = MappedLink()
-    monkeypatch.setattr(app, "NatsLink", lambda *_: cast("NatsLink", found))
-    monkeypatch.setattr(app, "PROBE_PAUSE", 0.0)
+    monkeypatch.setattr(parts, "NatsLink", lambda *_: cast("NatsLink", found))
+    monkeypatch.setattr(node_check, "PROBE_PAUSE", 0.0)
     return found
 
 
@@ -98,10 +99,10 @@ async def test_start_tries_a_probe_without_an_answer_a_few_times(link: MappedLin
     edge = created()
     link.last_error = RuntimeError("permissions violation")
     with pytest.raises(StartError, match="permissions violation"):
-        await edge._prove_nats()
-    assert link.probes == app.PROBES_AT_START
+        await edge._node_check.prove(0)
+    assert link.probes == node_check.PROBES_AT_START
     link.answers = True
-    await edge._prove_nats()
+    await edge._node_check.prove(0)
 
 
 async def test_node_without_the_mapping_is_left(link: MappedLink) -> None:

@@ -23,7 +23,7 @@ from tidewire.edge.framing import MAX_JOINED, WEBSOCKET_JSON, WEBSOCKET_PROTOBUF
 from tidewire.edge.hub import Hub
 from tidewire.edge.ports import Publication
 from tidewire.edge.session import Session
-from tidewire.edge.subscriptions import COMPACT_DELTA, DELTA, PLAIN
+from tidewire.edge.subscription import COMPACT_DELTA, DELTA, PLAIN
 from tidewire.edge.users import Users
 from tidewire.kernel.ids import ConnectionId
 from tidewire.rpc.centrifuge.v2 import client_pb2 as pb

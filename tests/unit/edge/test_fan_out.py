@@ -19,7 +19,7 @@ from tidewire.edge.fan_out import FanOut
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
 from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Publication
-from tidewire.edge.subscriptions import DELTA, PLAIN
+from tidewire.edge.subscription import DELTA, PLAIN
 from tidewire.edge.timers import Timing
 from tidewire.edge.wire.commands import FilterNode
 from tidewire.rpc.centrifuge.v2 import client_pb2 as pb

@@ -35,7 +35,7 @@ from tidewire.edge.pacer import Pacer
 from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Done, Publication, Sink
 from tidewire.edge.session import Session
-from tidewire.edge.subscriptions import COMPACT, PLAIN, SubscriptionState
+from tidewire.edge.subscription import COMPACT, PLAIN, SubscriptionState
 from tidewire.edge.timers import Timers, Timing
 from tidewire.edge.users import Users
 from tidewire.edge.wire.commands import FilterNode

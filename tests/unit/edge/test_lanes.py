@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fakes.clock import ManualClock
@@ -11,7 +12,7 @@ from tests.support.protocol import protocol
 from tidewire.edge import pending
 from tidewire.edge.lane import LaneLimits, Settled
 from tidewire.edge.lanes import MAX_SETBACKS, Lanes
-from tidewire.edge.pending import Demands, Flight, Pending, Verdict
+from tidewire.edge.pending import Demands, Flight, Pending, Place, Verdict
 from tidewire.edge.timers import TICK
 from tidewire.edge.untraced import NO_SPAN
 
@@ -21,7 +22,8 @@ LIMITS = LaneLimits(answer_within=3.4, publications=100, size=2000, queue_size=3
 class Stage:
     """Lanes on a model of JetStream; `ends` are the outcomes told so far, by command."""
 
-    def __init__(self, limits: LaneLimits = LIMITS) -> None:
+    def __init__(self, limits: LaneLimits = LIMITS, place: Place = PLACE) -> None:
+        self.place = place
         self.clock = ManualClock()
         self.port = ModelPort(self.clock)
         self.metrics: Any = CountingMetrics()
@@ -39,7 +41,7 @@ class Stage:
             now = self.clock.monotonic()
             made.append(Pending(self.commands, now, "publish", NO_SPAN, each, b"", demands))
             made[-1].id = key
-        self.take(self.lanes.add(owner, channel, PLACE, made))
+        self.take(self.lanes.add(owner, channel, self.place, made))
         return made
 
     def take(self, settled: list[Settled]) -> None:
@@ -138,6 +140,20 @@ def test_publications_of_one_read_are_a_batch_at_once_and_bounded_in_number_and_
     for _ in range(4):
         stage.process()
     assert stage.sent[4:] == [[b"1"], [b"2"], [b"3"], [b"4"]]
+
+
+def test_a_batch_that_would_not_be_worth_it_is_none() -> None:
+    """Where batches are costly, fewer than the place's least go one by one."""
+    stage = Stage(place=msgspec.structs.replace(PLACE, least_batch=3))
+    stage.publish(b"1", b"2", b"3", b"4", b"5")
+    for _ in range(2):
+        stage.process()
+    assert stage.sent == [[b"1", b"2", b"3", b"4"], [b"5"]]
+    stage.publish(b"6", b"7")
+    for _ in range(2):
+        stage.process()
+    assert stage.sent[2:] == [[b"6"], [b"7"]]
+    assert len(stage.ends) == 7
 
 
 def test_whatever_a_batch_is_refused_with_its_publications_go_one_by_one_with_their_ids(stage: Stage) -> None:

@@ -481,6 +481,17 @@ class TestGaps:
         assert offsets(client.heard()) == [1]
         assert core.metrics.of("positions_checked")[-1] == (1, 1)
 
+    def test_sweep_of_a_channel_in_which_nothing_is_stored_reads_nothing(self, core: Core) -> None:
+        """However far its stream goes on: it stands where this edge says that it does."""
+        subscribe(core.client())
+        core.run(3)
+        core.history.settle()
+        before = len(core.history.queries)
+        core.history.elsewhere(50)
+        sweep(core)
+        assert len(core.history.queries) == before
+        assert core.metrics.of("positions_checked")[-1] == (1, 0)
+
     def test_sweep_finds_another_life_of_the_stream(self, core: Core) -> None:
         client = core.client()
         subscribe(client)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from tests.fakes.edge import OPEN
 from tests.fakes.streams import ModelPort
 from tests.fakes.tracing import RecordingTracer
 from tests.support.protocol import protocol
+from tidewire.edge.connection import Connection
+from tidewire.edge.effects import Effect
 from tidewire.edge.lane import LaneLimits
 from tidewire.edge.ports import Tracer
 from tidewire.edge.stream_upstream import StreamUpstream
@@ -17,6 +20,8 @@ from tidewire.edge.untraced import OFF
 from tidewire.kernel.publication_ids import keyed_id
 
 SECRET = b"s" * 32
+TELLS = 0.00004
+"""Seconds that it takes to tell one client."""
 HISTORY = {"history_size": 10, "history_ttl": "1m"}
 CHANNELS = {"namespaces": [{"name": "kept", **OPEN, **HISTORY}, {"name": "live", **OPEN}]}
 
@@ -24,16 +29,35 @@ CHANNELS = {"namespaces": [{"name": "kept", **OPEN, **HISTORY}, {"name": "live",
 class Stage:
     """A core with streams behind it."""
 
-    def __init__(self, tracer: Tracer = OFF) -> None:
-        self.core = Core(channel=CHANNELS, tracer=tracer)
+    def __init__(self, tracer: Tracer = OFF, *, paced: bool = False) -> None:
+        self.turns: list[tuple[float, Callable[[], None]]] = []
+        self.told: list[float] = []
+        self.core = Core(channel=CHANNELS, tracer=tracer, **({"later": self._later} if paced else {}))
         self.port = ModelPort(self.core.clock)
         dispatcher, metrics = self.core.dispatcher, self.core.metrics
         limits = LaneLimits(answer_within=3.4)
         self.streams = StreamUpstream(
-            self.port, limits, self.core.clock, metrics, tracer, dispatcher.pacer, dispatcher.perform
+            self.port, limits, self.core.clock, metrics, tracer, dispatcher.pacer, self._perform
         )
         self.streams.trust(SECRET)
         dispatcher.store_with(self.streams.publish)
+
+    def _later(self, seconds: float, turn: Callable[[], None]) -> None:
+        self.turns.append((self.core.clock.now + seconds, turn))
+
+    def _perform(self, connection: Connection, effects: Iterable[Effect]) -> None:
+        self.core.clock.advance(TELLS)
+        self.told.append(self.core.clock.now)
+        self.core.dispatcher.perform(connection, effects)
+
+    def pass_until(self, moment: float) -> None:
+        """Let the loop do what is due, and time pass."""
+        clock = self.core.clock
+        while self.turns and self.turns[0][0] <= moment:
+            due, turn = self.turns.pop(0)
+            clock.advance(max(0.0, due - clock.now))
+            turn()
+        clock.advance(max(0.0, moment - clock.now))
 
     def client(self, user: str = "alice") -> Client:
         """A connected client."""
@@ -48,6 +72,7 @@ class Stage:
             self.streams.found(attempt.flight, attempt.answer[0])
         else:
             self.streams.answered(attempt.flight, attempt.answer)
+        self.streams.flush()
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -132,6 +157,23 @@ def test_clients_are_told_in_time(stage: Stage) -> None:
     assert client.connection.session.party.owed == 0
 
 
+@pytest.mark.parametrize("count", [2_000, 15_000])
+def test_thousands_are_told_within_four_seconds(count: int) -> None:
+    """With a stream whose leader died: those who wait are told in slices, which begin sooner the more of them there are."""
+    stage = Stage(paced=True)
+    per_client = 100
+    clients = [stage.client(str(number)) for number in range(count // per_client)]
+    began = stage.core.clock.now
+    for client in clients:
+        client.say(*(publish(number, channel=f"kept:{number}") for number in range(2, 2 + per_client)))
+    for tick in range(50):
+        stage.pass_until(began + tick / 10)
+        stage.streams.tick()
+    assert len(stage.told) == count
+    assert max(stage.told) < began + 4.0
+    assert min(stage.told) > began + 1.5
+
+
 def test_a_namespace_that_moves_takes_nothing(stage: Stage) -> None:
     """It is a temporary error, and others go on."""
     stage.streams.moving = frozenset({"kept"})
@@ -171,3 +213,34 @@ def test_each_publication_has_a_trace_of_its_own() -> None:
     client.say(publish(4))
     stage.run(3.4)
     assert tracer.ended == [("publish kept:a", 0)] * 2 + [("publish kept:a", 100)]
+
+
+def test_what_one_read_from_nats_settles_is_one_frame_for_each_client(stage: Stage) -> None:
+    """However many channels it is of, and whatever was answered."""
+    alice, bob = stage.client(), stage.client("bob")
+    for number, channel in enumerate("abc", 2):
+        alice.say(publish(number, channel=f"kept:{channel}"))
+    bob.say(publish(2, channel="kept:a"))
+    for attempt in stage.port.attempts:
+        stage.port.process(attempt)
+        stage.streams.answered(attempt.flight, attempt.answer)
+    assert (alice.frames(), bob.frames()) == ([], [])
+    stage.streams.flush()
+    assert [len(frame.split("\n")) for frame in alice.frames()] == [3]
+    assert [len(frame.split("\n")) for frame in bob.frames()] == [1]
+
+
+def test_an_answer_that_cannot_be_told_costs_no_other_client_its_own(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is not hidden."""
+    alice, bob = stage.client(), stage.client("bob")
+    alice.say(publish(2))
+    bob.say(publish(2))
+    for attempt in stage.port.attempts:
+        stage.port.process(attempt)
+        stage.streams.answered(attempt.flight, attempt.answer)
+    monkeypatch.setattr(alice.transport, "send", lambda _frame: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        stage.streams.flush()
+    assert len(bob.frames()) == 1

@@ -15,7 +15,8 @@ from tidewire.edge.policies.capabilities import Capabilities, Capability
 from tidewire.edge.policies.claims import SubscriptionClaims
 from tidewire.edge.policies.filters import MAX_NODES, MAX_NODES_OF_CONNECTION, TagsFilter
 from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
-from tidewire.edge.subscriptions import COMPACT, COMPACT_DELTA, DELTA, PLAIN, Subscriptions, SubscriptionState
+from tidewire.edge.subscription import COMPACT, COMPACT_DELTA, DELTA, PLAIN, SubscriptionState
+from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.wire.commands import FilterNode, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
 from tidewire.edge.wire.replies import SubscribeResult
 from tidewire.kernel import errors

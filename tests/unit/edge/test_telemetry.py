@@ -13,7 +13,7 @@ from tidewire.edge import gate as gate_module
 from tidewire.edge import ports
 from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.socket_telemetry import SocketTelemetry
-from tidewire.edge.subscriptions import PLAIN
+from tidewire.edge.subscription import PLAIN
 from tidewire.edge.telemetry import Telemetry
 from tidewire.kernel.ids import ConnectionId
 

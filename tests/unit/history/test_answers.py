@@ -6,7 +6,6 @@ import pytest
 
 from tests.unit.history.test_timeline import line
 from tidewire.history.answers import Need, Outcome, Publication, Query, Shown, Since, Window, answer, decide
-from tidewire.history.messages import Kept
 from tidewire.history.timeline import Timeline
 
 WIDE = Window(100, 0)
@@ -89,7 +88,7 @@ def test_pages_need_the_index() -> None:
 def test_bytes() -> None:
     """A page has one publication at least; a recovery is whole or none."""
     timeline = line((1, 0), (2, 1))
-    publications = {number: Publication(number, 0, Kept(b"x" * 60, b"y" * 40)) for number in (1, 2)}
+    publications = {number: Publication(number, b"x" * 100) for number in (1, 2)}
     shown = Shown([1, 2], Outcome.COMPLETE)
     for limit, offsets, outcome in (
         (200, [1, 2], Outcome.COMPLETE),

@@ -3,7 +3,6 @@ from __future__ import annotations
 from tests.unit.history.test_timeline import FEED, line
 from tidewire.history.cache import Cache
 from tidewire.history.feed import Feed
-from tidewire.history.messages import Kept
 from tidewire.history.timeline import Timeline
 
 
@@ -12,14 +11,14 @@ def full(number: int) -> Timeline:
     timeline = line()
     for each in range(4):
         sequence = number * 10 + each
-        timeline.append(sequence, None, sequence, Kept(b"x" * 1000, b""), oldest_first=True)
+        timeline.append(sequence, None, sequence, b"x" * 1000, oldest_first=True)
     return timeline
 
 
 def test_publications_go_first_and_then_channels() -> None:
     """The least recently used, by halves; their index stays as long as there is room for it."""
     FEED.forgotten = 0
-    cache = Cache(22_000)
+    cache = Cache(21_000)
     for number in range(1, 5):
         cache.insert(b"%d" % number, full(number))
     cache.used(b"1", cache.get(b"1"))  # type: ignore[arg-type]

@@ -6,8 +6,9 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.history import KEY, STREAM, FakeHistory, FakeNotebook, FakeStream
 from tidewire.history import follower as following
 from tidewire.history.answers import Outcome
-from tidewire.history.follower import CONFIRM_SECONDS, NOTE_SECONDS
+from tidewire.history.follower import CONFIRM_SECONDS
 from tidewire.history.records import notes_of
+from tidewire.history.stream_notes import NOTE_SECONDS
 from tidewire.kernel.call_errors import UNAVAILABLE, CallError
 
 A = KEY.format("a").encode()
@@ -91,6 +92,49 @@ async def test_a_restored_stream_that_grew_while_nobody_looked() -> None:
     assert history.follower.problem == ""
 
 
+@pytest.mark.parametrize("seen", ["link", "message"])
+async def test_a_restored_stream_that_grew_past_what_was_heard(seen: str) -> None:
+    """Since the last note, which the copy holds: what was heard last is another publication now, and goes on being that."""
+    history = await begun()
+    history.publish("a")
+    await history.look()
+    feed = history.follower.feed
+    epoch, before = feed.epoch, history.stream
+    stream = gone_back(history)
+    stream.last, stream.stored = 3, {number: before.stored[number] for number in (1, 2, 3)}
+    history.clock.advance(1.0)
+    if seen == "link":
+        history.follower.doubt()
+    for _ in range(3):
+        history.follower.hear(stream.publish(A))
+    assert (feed.heard, feed.is_current(history.clock.monotonic())) == (6, False)
+    for _ in range(3):
+        await history.look()
+        assert history.follower.problem == "the stream went back: another publication is at 4"
+        history.clock.advance(CONFIRM_SECONDS / 2)
+    await history.look()
+    assert feed.epoch != epoch
+
+
+async def test_a_stream_in_memory_that_was_never_noted_and_regrew_at_once() -> None:
+    """Before anybody could see that it had ended at less."""
+    history = FakeHistory()
+    history.publish("a")
+    await history.look()
+    history.publish("a")
+    epoch = history.follower.feed.epoch
+    stream = gone_back(history)
+    history.clock.advance(1.0)
+    history.follower.doubt()
+    for _ in range(5):
+        history.follower.hear(stream.publish(A))
+    await history.look()
+    history.clock.advance(CONFIRM_SECONDS)
+    await history.look()
+    await history.look()
+    assert history.follower.feed.epoch != epoch
+
+
 async def test_the_alarm_is_sticky() -> None:
     """Nothing but a new generation clears it, and a replica of the bucket that lags brings no old life back."""
     history = await begun()
@@ -129,6 +173,16 @@ async def test_notes_are_made_now_and_then() -> None:
     await history.look()
     noted = notes_of(history.notebook.records[f"notes.{STREAM}"], history.follower.feed.epoch)
     assert [sequence for sequence, _ in noted] == [3, 4]
+
+
+async def test_the_first_publication_is_noted_at_once() -> None:
+    """However long the stream was empty: until then nothing tells a life in memory from the next one."""
+    history = FakeHistory()
+    await history.look()
+    history.publish("a")
+    await history.look()
+    noted = notes_of(history.notebook.records[f"notes.{STREAM}"], history.follower.feed.epoch)
+    assert [sequence for sequence, _ in noted] == [1]
 
 
 async def test_too_much_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:

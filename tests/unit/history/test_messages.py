@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tidewire.history import messages
 from tidewire.history.messages import Kept, Message, message_of, nanoseconds, published
 
 SAID = (
@@ -77,3 +80,24 @@ def test_what_a_publisher_said(header: bytes, left: bytes) -> None:
 def test_times(text: bytes, time_ns: int | None) -> None:
     """In nanoseconds, all of them."""
     assert nanoseconds(text) == time_ns
+
+
+LINES = [
+    b"Nats-Msg-Id: a-1",
+    b"Nats-Stream: b",
+    b"nats-x: y",
+    b" Nats-Y: z",
+    b"Tw-V: 1",
+    b"N: 1",
+    b"odd",
+    b"",
+    b"a\nb",
+    b"c\rd",
+]
+
+
+@given(st.lists(st.sampled_from(LINES)), st.sampled_from([b"", b"\r\nNats-Other: 1", b"\r\nTw-Key: k"]))
+def test_the_usual_order_says_what_any_order_says(lines: list[bytes], between: bytes) -> None:
+    """Whatever the publisher said before it, or somebody put into it."""
+    header = b"\r\n".join([b"NATS/1.0", *lines]) + SAID.replace(b"\r\nNats-Time", between + b"\r\nNats-Time")
+    assert message_of(header, b"x") == messages._message_of(header, b"x") is not None

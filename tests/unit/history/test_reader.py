@@ -12,15 +12,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.fakes.history import KEY, STREAM, FakeHistory
 from tidewire.history import follower as following
+from tidewire.history import positions as standing
 from tidewire.history import reader as reading
 from tidewire.history import supply as supplying
-from tidewire.history.answers import Answer, Outcome
+from tidewire.history.answers import Answer, Outcome, Publication, Since
 from tidewire.history.messages import Message
 from tidewire.history.records import Purges
 from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError
+from tidewire.rpc.history.v1 import history_pb2 as pb
 
 NAMES = st.sampled_from("abc")
 SIZE = 5
+
+
+def data_of(publication: Publication) -> bytes:
+    """What it carries, as a client of the service reads it."""
+    (found,) = pb.ReadReply.FromString(publication.body).publications
+    return found.data
 
 
 def offsets(answer: Answer) -> list[int]:
@@ -90,10 +98,14 @@ class History(RuleBasedStateMachine):
         """The regular look."""
         self.run(self.history.look())
 
-    @rule(name=NAMES)
-    def position(self, name: str) -> None:
-        """A sweep."""
-        self.run(self.history.reader.positions([f"chat:{name}"]))
+    @rule(name=NAMES, back=st.integers(0, 12))
+    def position(self, name: str, back: int) -> None:
+        """A sweep: who is told that nothing was stored behind where it stands has missed nothing that could be heard."""
+        since, feed = max(0, self.history.stream.last - back), self.history.follower.feed
+        ever = [each.sequence for each in self.ever(name)]
+        [told] = self.run(self.history.positions.of([f"chat:{name}"], [Since(since, feed.epoch)]))  # type: ignore[misc]
+        if told == (since, feed.epoch) and since not in ever:
+            assert all(sequence <= since or sequence > feed.heard for sequence in ever)
 
     @rule()
     def forget(self) -> None:
@@ -140,7 +152,7 @@ class History(RuleBasedStateMachine):
             assert offsets(answer) == ever[: len(answer.publications)]
             assert all(sequence > ended for sequence in ever[len(answer.publications) :])
             assert not self.purged & set(offsets(answer))
-            assert all(each.kept.data == b"%d" % each.offset for each in answer.publications)
+            assert all(data_of(each) == b"%d" % each.offset for each in answer.publications)
             if ever:
                 assert answer.offset == max([*offsets(answer), answer.offset])
         else:
@@ -172,13 +184,10 @@ class History(RuleBasedStateMachine):
         if not hasattr(self, "history"):
             return
         cache = self.history.cache
-        costs = {
-            key: line.cost + len(key) for lines in (cache._full, cache._bare) for key, line in lines.items()
-        }
-        assert cache._costs.keys() == costs.keys()
-        assert cache.bytes == sum(cache._costs.values())
-        assert cache._bare_bytes == sum(cache._costs[key] for key in cache._bare)
-        assert cache.bytes <= cache.budget or not cache._costs
+        full, bare = ([line.charged for line in lines.values()] for lines in (cache._full, cache._bare))
+        assert not cache._full.keys() & cache._bare.keys()
+        assert (cache.bytes, cache._bare_bytes) == (sum(full) + sum(bare), sum(bare))
+        assert cache.bytes <= cache.budget or not len(cache)
 
     def ever(self, name: str) -> list[Message]:
         """All publications of a channel."""
@@ -269,7 +278,7 @@ async def test_nothing_is_answered_while_the_stream_is_away() -> None:
         with pytest.raises(CallError) as caught:
             await read
         assert caught.value.reason is UNAVAILABLE
-    assert await history.reader.positions(["chat:a"]) == ["unavailable"]
+    assert await history.positions.of(["chat:a"]) == ["unavailable"]
     history.store.away = False
     await history.look()
     assert offsets(await history.read("a")) == [1]
@@ -324,7 +333,90 @@ async def test_another_replica_serves_other_partitions() -> None:
     with pytest.raises(CallError, match="another replica") as caught:
         await history.read("a")
     assert caught.value.reason is ELSEWHERE
-    assert await history.reader.positions(["chat:a", "live:x"]) == ["elsewhere", "unknown_channel"]
+    assert await history.positions.of(["chat:a", "live:x"]) == ["elsewhere", "unknown_channel"]
+
+
+async def test_an_empty_channel_stands_where_the_caller_does() -> None:
+    """It has no number of its own: what another replica said, or this one before, is not news in itself."""
+    history = FakeHistory()
+    await history.look()
+    history.publish("b")
+    [mine] = await history.positions.of(["chat:a"])
+    assert mine == (1, history.follower.feed.epoch)
+    history.cache._forget(KEY.format("a").encode(), history.cache.get(KEY.format("a").encode()))  # type: ignore[arg-type]
+    later = history.publish("b").sequence
+    assert await history.positions.of(["chat:a"]) == [(later, mine[1])]
+    here = Since(*mine)  # type: ignore[misc]
+    history.store.calls.clear()
+    assert await history.positions.of(["chat:a", "chat:b"], [here, here]) == [here, (later, here.epoch)]
+    ahead = [Since(later + 1, here.epoch), Since(later, "another")]
+    assert await history.positions.of(["chat:a", "chat:a"], ahead) == [(later, here.epoch)] * 2
+    assert not history.store.calls
+    news = history.publish("a").sequence
+    assert await history.positions.of(["chat:a"], [here]) == [(news, here.epoch)]
+
+
+async def sure_of(history: FakeHistory, since: int) -> tuple[list[bool], int]:
+    """Whether another replica, which begins now, is sure of two empty channels, and how often it asked the stream for it."""
+    other = FakeHistory(history.stream, history.notebook)
+    await other.look()
+    here = Since(since, other.follower.feed.epoch)
+    asked = (["chat:a", "chat:c"], [here, here])
+    await other.positions.of(*asked)
+    told = await other.positions.of(*asked)
+    return [each == here for each in told], other.store.calls["facts"] - 1
+
+
+async def test_a_replica_that_has_not_seen_the_time_asks_once_for_all() -> None:
+    """Whether anything has gone since; in which nothing is stored, only the stream can tell."""
+    history = FakeHistory(limit=4)
+    await history.look()
+    sent = [history.publish("b").sequence for _ in range(6)]
+    assert await sure_of(history, sent[2]) == ([True, True], 1)
+    history.stream.expire(3)
+    assert (await sure_of(history, history.stream.first - 1))[0] == [True, True]
+    assert (await sure_of(history, history.stream.first - 2))[0] == [False, False]
+
+
+async def test_a_purge_is_no_proof() -> None:
+    """Nor is it for those who stood before it."""
+    history = FakeHistory()
+    await history.look()
+    history.publish("a")
+    history.publish("b")
+    await history.reader.purge("chat:a")
+    assert (await sure_of(history, 1))[0] == [False, True]
+    assert (await sure_of(history, 2))[0] == [True, True]
+
+
+async def test_what_is_not_heard_may_have_taken_a_channel_to_its_limit() -> None:
+    """So that what pushed out its older publications is itself not known here."""
+    history = FakeHistory(limit=3)
+    await history.look()
+    history.publish("b")
+    sure = []
+    for unheard in (2, 3):
+        other = FakeHistory(history.stream, history.notebook)
+        await other.look()
+        here = Since(0, other.follower.feed.epoch)
+        await other.positions.of(["chat:a"])
+        for number in range(unheard):
+            history.publish(f"{unheard}{number}")
+        sure += [told == here for told in await other.positions.of(["chat:a"], [here])]
+    assert sure == [True, False]
+
+
+async def test_what_came_and_went_unheard_is_news() -> None:
+    """In an empty channel it may have been: who stands below has to ask, and is told that it cannot be proven."""
+    history = FakeHistory()
+    await history.look()
+    [told] = await history.positions.of(["chat:a"])
+    here = Since(*told)  # type: ignore[misc]
+    history.stream.publish(KEY.format("a").encode())
+    history.stream.expire(1)
+    await history.look()
+    assert await history.positions.of(["chat:a"], [here]) == [(1, here.epoch)]
+    assert (await history.recover("a", here.offset)).outcome is Outcome.TRIMMED
 
 
 async def test_what_is_known_to_have_gone_is_not_asked_for_again() -> None:
@@ -410,9 +502,9 @@ async def test_positions_of_many_callers_take_turns(monkeypatch: pytest.MonkeyPa
         return await newest_of(*args)
 
     monkeypatch.setattr(history.store, "newest_of", counted)
-    found = await asyncio.gather(*(history.reader.positions([f"chat:{n}", "live:x"]) for n in range(20)))
+    found = await asyncio.gather(*(history.positions.of([f"chat:{n}", "live:x"]) for n in range(20)))
     assert found == [[(0, history.follower.feed.epoch), "unknown_channel"]] * 20
-    assert most == reading.LEARNING
+    assert most == standing.LEARNING
 
 
 async def test_a_long_index_is_made_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:

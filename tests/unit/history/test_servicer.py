@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fakes.history import FakeHistory
 from tidewire.history.answers import Outcome
-from tidewire.history.servicer import MOST_BYTES, MOST_PUBLICATIONS, query_of
+from tidewire.history.servicer import MOST_BYTES, MOST_PUBLICATIONS, HistoryServicer, query_of
 from tidewire.kernel.call_errors import BAD_REQUEST, CallError
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
@@ -19,6 +20,16 @@ def test_a_recovery_has_one_direction() -> None:
     """It is all behind a position."""
     with pytest.raises(CallError) as caught:
         query_of(pb.ReadRequest(recover=True, reverse=True))
+    assert caught.value.reason is BAD_REQUEST
+
+
+async def test_either_all_say_where_they_stand_or_none() -> None:
+    """Else it would be guessed whose position is meant."""
+    history = FakeHistory()
+    servicer = HistoryServicer(history.reader, history.positions)
+    request = pb.PositionRequest(channels=["chat:a", "chat:b"], since=[pb.StreamPosition(offset=1)])
+    with pytest.raises(CallError, match="of some channels") as caught:
+        await servicer.Position(request, None)
     assert caught.value.reason is BAD_REQUEST
 
 

@@ -14,7 +14,7 @@ def line(*chain: tuple[int, int], floor: int = 0, oldest_first: bool = True) -> 
     """A timeline that was told of these, (sequence, last)."""
     timeline = Timeline(FEED, floor, floor)
     for sequence, last in chain:
-        timeline.append(sequence, last, sequence, Kept(b"%d" % sequence, b""), oldest_first=oldest_first)
+        timeline.append(sequence, last, sequence, b"%d" % sequence, oldest_first=oldest_first)
     return timeline
 
 
@@ -58,7 +58,7 @@ def test_those_that_end_by_themselves() -> None:
     """In any order: what is before them is there still."""
     timeline = line((12, 0), (15, 12), (20, 12), floor=10, oldest_first=False)
     assert timeline.sequences.tolist() == [12, 20]
-    assert [timeline.body(place) for place in range(2)] == [Kept(b"12", b""), Kept(b"20", b"")]
+    assert [timeline.body(place) for place in range(2)] == [b"12", b"20"]
 
 
 def test_bodies_are_the_newest() -> None:
@@ -66,10 +66,10 @@ def test_bodies_are_the_newest() -> None:
     timeline = line(*[(number, number - 1) for number in range(1, 9)])
     timeline.forget_bodies()
     assert [timeline.body(place) is None for place in range(8)] == [True] * 4 + [False] * 4
-    timeline.restore(0, [Kept(b"1", b"")])
+    timeline.restore(0, [b"1"])
     assert timeline.body(0) is None
-    timeline.restore(2, [Kept(b"3", b""), Kept(b"4", b"")])
-    assert [body.data for place in range(8) if (body := timeline.body(place))] == [
+    timeline.restore(2, [b"3", b"4"])
+    assert [body for place in range(8) if (body := timeline.body(place))] == [
         b"3",
         b"4",
         b"5",

@@ -19,7 +19,7 @@ from tests.support.certificates import write_certificate
 from tests.support.edges import merged
 from tests.support.keys import pem
 from tests.support.wait import eventually
-from tidewire.edge import app
+from tidewire.edge import app, parts
 from tidewire.edge.app import Edge
 from tidewire.edge.config import EdgeConfig
 from tidewire.edge.policies.key_cache import KeyCache, KeySource
@@ -388,7 +388,7 @@ def in_force(edge: Edge) -> object:
 @pytest.fixture
 def create(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Edge]:
     """Make edges of configurations, and let them load another one; they are not started."""
-    monkeypatch.setattr(app, "NatsLink", lambda *_: FakeLink())
+    monkeypatch.setattr(parts, "NatsLink", lambda *_: FakeLink())
 
     def make(config: EdgeConfig, following: EdgeConfig | None = None) -> Edge:
         logs.set_level(config.log.level)

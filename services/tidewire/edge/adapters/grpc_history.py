@@ -78,10 +78,12 @@ class GrpcHistory:
         self._begin(self._read(query, done))
 
     def positions(
-        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+        self,
+        since: Mapping[str, StreamPosition],
+        done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
         """See ports.History."""
-        self._begin(self._positions(channels, done))
+        self._begin(self._positions(since, done))
 
     async def start(self) -> None:
         """Begin to connect. Raises StartError: a certificate cannot be used."""
@@ -93,7 +95,7 @@ class GrpcHistory:
         self._position_method: Method[pb.PositionRequest, pb.PositionReply] = client.unary_unary(
             POSITION, pb.PositionRequest.SerializeToString, pb.PositionReply.FromString
         )
-        self.positions((), lambda _found: None)
+        self.positions({}, lambda _found: None)
 
     def reload(self) -> None:
         """Read certificates again, soon."""
@@ -120,24 +122,29 @@ class GrpcHistory:
         done(self._page(query.channel, reply))
 
     async def _positions(
-        self, channels: Sequence[str], done: Callable[[Sequence[StreamPosition | None] | ReplyError], None]
+        self,
+        since: Mapping[str, StreamPosition],
+        done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
         found: dict[str, StreamPosition] = {}
-        asked, left = 0, list(channels)
+        asked, left = 0, dict(since)
         try:
             while asked < MOST_ELSEWHERE and (left or not asked):
-                reply = await self._position_method(pb.PositionRequest(channels=left))
+                reply = await self._position_method(
+                    pb.PositionRequest(channels=left, since=map(_sent, left.values()))
+                )
                 if len(reply.positions) != len(left):
                     done(AWAY)
                     return
                 told = list(zip(left, reply.positions, strict=True))
                 found |= {channel: _position(each.top) for channel, each in told if not each.problem}
-                left = [channel for channel, each in told if each.problem == call_errors.ELSEWHERE.name]
+                elsewhere = [name for name, each in told if each.problem == call_errors.ELSEWHERE.name]
+                left = {name: since[name] for name in elsewhere}
                 asked += 1
         except CallError as error:
             done(self._told(error))
             return
-        done([found.get(channel) for channel in channels])
+        done([found.get(channel) for channel in since])
 
     def _page(self, channel: str, reply: pb.ReadReply) -> Page | ReplyError:
         outcome = _OUTCOMES.get(reply.outcome)
@@ -168,13 +175,17 @@ def _request(query: Query) -> pb.ReadRequest:
     since = query.since
     return pb.ReadRequest(
         channel=query.channel,
-        since=None if since is None else pb.StreamPosition(offset=since.offset, epoch=since.epoch),
+        since=None if since is None else _sent(since),
         limit=query.limit,
         reverse=query.reverse,
         max_bytes=query.max_bytes,
         at_least=query.at_least,
         recover=query.recover,
     )
+
+
+def _sent(position: StreamPosition) -> pb.StreamPosition:
+    return pb.StreamPosition(offset=position.offset, epoch=position.epoch)
 
 
 def _position(position: pb.StreamPosition) -> StreamPosition:

@@ -16,6 +16,7 @@ from tidewire.kernel.call_errors import CallError, Reason, refusal
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
 TOP = pb.StreamPosition(offset=9, epoch="e")
+HERE = {"a": StreamPosition(offset=3, epoch="e"), "b": StreamPosition(offset=4, epoch="f")}
 
 
 class FakeClient:
@@ -59,7 +60,7 @@ def over(client: FakeClient, log: RecordingLog | None = None) -> GrpcHistory:
     return GrpcHistory(cast("Any", client), parse, lines, lambda: 1000.0)
 
 
-async def asked(answers: dict[str, Any], query: Query | list[str]) -> tuple[Any, FakeClient]:
+async def asked(answers: dict[str, Any], query: Query | dict[str, StreamPosition]) -> tuple[Any, FakeClient]:
     """What the port says, and the client that was called."""
     client = FakeClient()
     client.answers = answers
@@ -104,8 +105,14 @@ async def test_positions_are_in_the_order_asked() -> None:
     reply = pb.PositionReply(
         positions=[pb.ChannelPosition(top=TOP), pb.ChannelPosition(problem="unavailable")]
     )
-    found, _ = await asked({POSITION: reply}, ["a", "b"])
+    found, client = await asked({POSITION: reply}, HERE)
     assert found == [StreamPosition(offset=9, epoch="e"), None]
+    assert client.requests[1:] == [  # behind the question at the start
+        pb.PositionRequest(
+            channels=["a", "b"],
+            since=[pb.StreamPosition(offset=3, epoch="e"), pb.StreamPosition(offset=4, epoch="f")],
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +127,7 @@ async def test_positions_are_in_the_order_asked() -> None:
 )
 async def test_what_cannot_be_understood_is_no_answer(path: str, answer: Any) -> None:
     """Least of all proof that nothing is missing."""
-    found, _ = await asked({path: answer}, Query(channel="a") if path == READ else ["a", "b"])
+    found, _ = await asked({path: answer}, Query(channel="a") if path == READ else HERE)
     assert found == AWAY
 
 
@@ -140,7 +147,7 @@ async def test_what_cannot_be_understood_is_no_answer(path: str, answer: Any) ->
 )
 async def test_errors_are_those_of_clients(path: str, error: CallError, expected: errors.ReplyError) -> None:
     """Temporary, unless the service has said otherwise."""
-    found, _ = await asked({path: error}, Query(channel="a") if path == READ else ["a"])
+    found, _ = await asked({path: error}, Query(channel="a") if path == READ else HERE)
     assert found == expected
 
 
@@ -156,7 +163,7 @@ async def test_it_is_looked_for_at_the_start_and_told_where_it_is_away() -> None
     line = ("warning", "history.away", {"target": client.target, "problem": "unavailable: refused"})
     await eventually(lambda: log.lines == [line])
     told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    history.positions(["a"], told.set_result)
+    history.positions({"a": StreamPosition()}, told.set_result)
     assert await told == AWAY
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     history.read(Query(channel="a"), answer.set_result)

@@ -8,10 +8,11 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.edge import CountingMetrics
 from tests.fakes.nats import FakeLink, Published
 from tidewire.edge import pending
-from tidewire.edge.adapters.stream_publisher import StreamPublisher
+from tidewire.edge.adapters.stream_publisher import FILE_BATCH, StreamPublisher, terms_of
 from tidewire.edge.lane import Lane
-from tidewire.edge.pending import Demands, Flight, Last, Pending, Verdict
+from tidewire.edge.pending import Demands, Flight, Last, Pending, Terms, Verdict
 from tidewire.edge.untraced import NO_SPAN
+from tidewire.options.storage_options import StorageProfile
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkAway, LinkState, PayloadTooLarge
 
@@ -30,7 +31,7 @@ class Bench:
             cast("NatsLink", self.link),
             PARTITIONS,
             "_INBOX_edge",
-            {"default": 30.0},
+            {"default": Terms(30.0)},
             ManualClock(1_800_000_000.25),
             self.metrics,
         )
@@ -268,3 +269,9 @@ def test_an_answer_to_the_question_is_none_to_the_publication(bench: Bench) -> N
     bench.link.deliver(question, b'{"stream":"%b","seq":1}' % bench.place.stream.encode())
     assert bench.heard == [Last()]
     assert bench.ignored == ["unexpected"]
+
+
+def test_a_batch_is_worth_its_files_only_where_many_wait() -> None:
+    """nats-server makes files for it where one replica keeps the stream in files."""
+    profiles = [StorageProfile(), StorageProfile(replicas=3), StorageProfile(storage="memory")]
+    assert [terms_of(each).least_batch for each in profiles] == [FILE_BATCH, 2, 2]

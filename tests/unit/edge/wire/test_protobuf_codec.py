@@ -25,7 +25,7 @@ from tests.support.wire import (
     with_numbers,
     without_defaults,
 )
-from tidewire.edge.wire import protobuf_codec
+from tidewire.edge.wire import protobuf_commands, protobuf_replies
 from tidewire.edge.wire.codec import MalformedFrame
 from tidewire.edge.wire.commands import (
     NO_DATA,
@@ -37,6 +37,7 @@ from tidewire.edge.wire.commands import (
 )
 from tidewire.edge.wire.json_codec import MAX_CACHED_INFO
 from tidewire.edge.wire.protobuf_codec import PROTOBUF
+from tidewire.edge.wire.protobuf_fields import delimited, varint
 from tidewire.edge.wire.replies import (
     ClientInfo,
     ConnectResult,
@@ -189,10 +190,10 @@ class TestDecode:
         """Filters hold filters, but not without end."""
         node = b""
         for _ in range(300):
-            node = b"\x32" + protobuf_codec._delimited(node)
-        message = b"\x2a" + protobuf_codec._delimited(b"\x6a" + protobuf_codec._delimited(node))
+            node = b"\x32" + delimited(node)
+        message = b"\x2a" + delimited(b"\x6a" + delimited(node))
         with pytest.raises(MalformedFrame):
-            PROTOBUF.decode(protobuf_codec._delimited(message))
+            PROTOBUF.decode(delimited(message))
 
     def test_an_id_is_cut_to_its_bits(self) -> None:
         """Protobuf parsers keep the low 32 bits of a longer varint; an id is never out of range."""
@@ -205,8 +206,8 @@ class TestDecode:
         """No other error leaves the decoder, whatever a client sends; framed rightly or not."""
         for data in (
             frame,
-            protobuf_codec._delimited(frame) + tail,
-            protobuf_codec._delimited(PUBLISH + tail),
+            delimited(frame) + tail,
+            delimited(PUBLISH + tail),
         ):
             with suppress(MalformedFrame):
                 assert all(isinstance(command, Command) for command in PROTOBUF.decode(data))
@@ -290,9 +291,9 @@ class TestPublication:
     def test_large_senders_are_written_without_being_cached(self) -> None:
         """The cache holds small ones only, so that its size in bytes is bounded."""
         info = json.dumps({"user": "42", "client": "x" * MAX_CACHED_INFO}).encode()
-        before = protobuf_codec.known_info.cache_info().currsize
+        before = protobuf_replies.known_info.cache_info().currsize
         assert b"x" * MAX_CACHED_INFO in PROTOBUF.publication("a", b"1", info, None)
-        assert protobuf_codec.known_info.cache_info().currsize == before
+        assert protobuf_replies.known_info.cache_info().currsize == before
 
 
 class TestDefinition:
@@ -315,18 +316,18 @@ class TestDefinition:
         """The table of readers holds each method once, the lowest number first."""
         by_number = ours.Command.DESCRIPTOR.fields_by_number
         names = [by_number[number].name for number in sorted(by_number)]
-        assert names == ["id", *(method for method, _ in protobuf_codec._READERS)]
+        assert names == ["id", *(method for method, _ in protobuf_commands._READERS)]
         assert names == list(Command.__struct_fields__)
 
     def test_every_field_of_a_reply_is_written(self) -> None:
         """The table of writers holds each field of Reply but its id."""
-        assert {field for field, _, _ in protobuf_codec._WRITERS} == set(Reply.__struct_fields__) - {"id"}
+        assert {field for field, _, _ in protobuf_replies._WRITERS} == set(Reply.__struct_fields__) - {"id"}
 
     @given(offsets)
     def test_lengths_are_written_as_the_protobuf_library_does(self, number: int) -> None:
         """The varints written by hand are those of the library."""
         message = ours.Publication(offset=number).SerializeToString()
-        assert message == (b"\x30" + protobuf_codec._varint(number) if number else b"")
+        assert message == (b"\x30" + varint(number) if number else b"")
 
 
 def _fields(message: Descriptor) -> dict[str, tuple[object, ...]]:

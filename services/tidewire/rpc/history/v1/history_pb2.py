@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tidewire/rpc/history/v1/history.proto\x12\x17tidewire.rpc.history.v1\"/\n\x0eStreamPosition\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\t\"M\n\x0bPublication\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0f\n\x07headers\x18\x03 \x01(\x0c\x12\x0f\n\x07time_ns\x18\x04 \x01(\x03\"\xac\x01\n\x0bReadRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x36\n\x05since\x18\x02 \x01(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0f\n\x07reverse\x18\x04 \x01(\x08\x12\x11\n\tmax_bytes\x18\x05 \x01(\r\x12\x10\n\x08\x61t_least\x18\x06 \x01(\x04\x12\x0f\n\x07recover\x18\x07 \x01(\x08\"\xb0\x01\n\tReadReply\x12\x34\n\x03top\x18\x01 \x01(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\x12:\n\x0cpublications\x18\x02 \x03(\x0b\x32$.tidewire.rpc.history.v1.Publication\x12\x31\n\x07outcome\x18\x03 \x01(\x0e\x32 .tidewire.rpc.history.v1.Outcome\"#\n\x0fPositionRequest\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\"X\n\x0f\x43hannelPosition\x12\x34\n\x03top\x18\x01 \x01(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\x12\x0f\n\x07problem\x18\x02 \x01(\t\"L\n\rPositionReply\x12;\n\tpositions\x18\x01 \x03(\x0b\x32(.tidewire.rpc.history.v1.ChannelPosition\"\x1f\n\x0cPurgeRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"\x1c\n\nPurgeReply\x12\x0e\n\x06purged\x18\x01 \x01(\x04\"\x1f\n\x0cStatsRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"n\n\nStatsReply\x12\x34\n\x03top\x18\x01 \x01(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\x12\x14\n\x0cpublications\x18\x02 \x01(\x04\x12\x14\n\x0c\x66irst_offset\x18\x03 \x01(\x04*\x8e\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_COMPLETE\x10\x01\x12\x10\n\x0cOUTCOME_MORE\x10\x02\x12\x13\n\x0fOUTCOME_TRIMMED\x10\x03\x12\x17\n\x13OUTCOME_OTHER_EPOCH\x10\x04\x12\x14\n\x10OUTCOME_TOO_MANY\x10\x05\x32\xe3\x02\n\x07History\x12P\n\x04Read\x12$.tidewire.rpc.history.v1.ReadRequest\x1a\".tidewire.rpc.history.v1.ReadReply\x12\\\n\x08Position\x12(.tidewire.rpc.history.v1.PositionRequest\x1a&.tidewire.rpc.history.v1.PositionReply\x12S\n\x05Purge\x12%.tidewire.rpc.history.v1.PurgeRequest\x1a#.tidewire.rpc.history.v1.PurgeReply\x12S\n\x05Stats\x12%.tidewire.rpc.history.v1.StatsRequest\x1a#.tidewire.rpc.history.v1.StatsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tidewire/rpc/history/v1/history.proto\x12\x17tidewire.rpc.history.v1\"/\n\x0eStreamPosition\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\t\"M\n\x0bPublication\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0f\n\x07headers\x18\x03 \x01(\x0c\x12\x0f\n\x07time_ns\x18\x04 \x01(\x03\"\xac\x01\n\x0bReadRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x36\n\x05since\x18\x02 \x01(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0f\n\x07reverse\x18\x04 \x01(\x08\x12\x11\n\tmax_bytes\x18\x05 \x01(\r\x12\x10\n\x08\x61t_least\x18\x06 \x01(\x04\x12\x0f\n\x07recover\x18\x07 \x01(\x08\"\xb0\x01\n\tReadReply\x12\x34\n\x03top\x18\x01 \x01(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\x12:\n\x0cpublications\x18\x02 \x03(\x0b\x32$.tidewire.rpc.history.v1.Publication\x12\x31\n\x07outcome\x18\x03 \x01(\x0e\x32 .tidewire.rpc.history.v1.Outcome\"[\n\x0fPositionRequest\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\x36\n\x05since\x18\x02 \x03(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\"X\n\x0f\x43hannelPosition\x12\x34\n\x03top\x18\x01 \x01(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\x12\x0f\n\x07problem\x18\x02 \x01(\t\"L\n\rPositionReply\x12;\n\tpositions\x18\x01 \x03(\x0b\x32(.tidewire.rpc.history.v1.ChannelPosition\"\x1f\n\x0cPurgeRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"\x1c\n\nPurgeReply\x12\x0e\n\x06purged\x18\x01 \x01(\x04\"\x1f\n\x0cStatsRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"n\n\nStatsReply\x12\x34\n\x03top\x18\x01 \x01(\x0b\x32\'.tidewire.rpc.history.v1.StreamPosition\x12\x14\n\x0cpublications\x18\x02 \x01(\x04\x12\x14\n\x0c\x66irst_offset\x18\x03 \x01(\x04*\x8e\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_COMPLETE\x10\x01\x12\x10\n\x0cOUTCOME_MORE\x10\x02\x12\x13\n\x0fOUTCOME_TRIMMED\x10\x03\x12\x17\n\x13OUTCOME_OTHER_EPOCH\x10\x04\x12\x14\n\x10OUTCOME_TOO_MANY\x10\x05\x32\xe3\x02\n\x07History\x12P\n\x04Read\x12$.tidewire.rpc.history.v1.ReadRequest\x1a\".tidewire.rpc.history.v1.ReadReply\x12\\\n\x08Position\x12(.tidewire.rpc.history.v1.PositionRequest\x1a&.tidewire.rpc.history.v1.PositionReply\x12S\n\x05Purge\x12%.tidewire.rpc.history.v1.PurgeRequest\x1a#.tidewire.rpc.history.v1.PurgeReply\x12S\n\x05Stats\x12%.tidewire.rpc.history.v1.StatsRequest\x1a#.tidewire.rpc.history.v1.StatsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidewire.rpc.history.v1.history_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=962
-  _globals['_OUTCOME']._serialized_end=1104
+  _globals['_OUTCOME']._serialized_start=1018
+  _globals['_OUTCOME']._serialized_end=1160
   _globals['_STREAMPOSITION']._serialized_start=66
   _globals['_STREAMPOSITION']._serialized_end=113
   _globals['_PUBLICATION']._serialized_start=115
@@ -42,19 +42,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READREPLY']._serialized_start=370
   _globals['_READREPLY']._serialized_end=546
   _globals['_POSITIONREQUEST']._serialized_start=548
-  _globals['_POSITIONREQUEST']._serialized_end=583
-  _globals['_CHANNELPOSITION']._serialized_start=585
-  _globals['_CHANNELPOSITION']._serialized_end=673
-  _globals['_POSITIONREPLY']._serialized_start=675
-  _globals['_POSITIONREPLY']._serialized_end=751
-  _globals['_PURGEREQUEST']._serialized_start=753
-  _globals['_PURGEREQUEST']._serialized_end=784
-  _globals['_PURGEREPLY']._serialized_start=786
-  _globals['_PURGEREPLY']._serialized_end=814
-  _globals['_STATSREQUEST']._serialized_start=816
-  _globals['_STATSREQUEST']._serialized_end=847
-  _globals['_STATSREPLY']._serialized_start=849
-  _globals['_STATSREPLY']._serialized_end=959
-  _globals['_HISTORY']._serialized_start=1107
-  _globals['_HISTORY']._serialized_end=1462
+  _globals['_POSITIONREQUEST']._serialized_end=639
+  _globals['_CHANNELPOSITION']._serialized_start=641
+  _globals['_CHANNELPOSITION']._serialized_end=729
+  _globals['_POSITIONREPLY']._serialized_start=731
+  _globals['_POSITIONREPLY']._serialized_end=807
+  _globals['_PURGEREQUEST']._serialized_start=809
+  _globals['_PURGEREQUEST']._serialized_end=840
+  _globals['_PURGEREPLY']._serialized_start=842
+  _globals['_PURGEREPLY']._serialized_end=870
+  _globals['_STATSREQUEST']._serialized_start=872
+  _globals['_STATSREQUEST']._serialized_end=903
+  _globals['_STATSREPLY']._serialized_start=905
+  _globals['_STATSREPLY']._serialized_end=1015
+  _globals['_HISTORY']._serialized_start=1163
+  _globals['_HISTORY']._serialized_end=1518
 # @@protoc_insertion_point(module_scope)

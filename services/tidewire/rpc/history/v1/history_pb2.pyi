@@ -71,10 +71,12 @@ class ReadReply(_message.Message):
     def __init__(self, top: _Optional[_Union[StreamPosition, _Mapping]] = ..., publications: _Optional[_Iterable[_Union[Publication, _Mapping]]] = ..., outcome: _Optional[_Union[Outcome, str]] = ...) -> None: ...
 
 class PositionRequest(_message.Message):
-    __slots__ = ("channels",)
+    __slots__ = ("channels", "since")
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
     channels: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, channels: _Optional[_Iterable[str]] = ...) -> None: ...
+    since: _containers.RepeatedCompositeFieldContainer[StreamPosition]
+    def __init__(self, channels: _Optional[_Iterable[str]] = ..., since: _Optional[_Iterable[_Union[StreamPosition, _Mapping]]] = ...) -> None: ...
 
 class ChannelPosition(_message.Message):
     __slots__ = ("top", "problem")

@@ -1,0 +1,141 @@
+"""Makes those parts of an edge that take more of the configuration than one setting. Raises StartError."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tidewire import __version__
+from tidewire.edge.adapters.nats_broker import NatsBroker
+from tidewire.edge.adapters.stored_messages import StoredMessages
+from tidewire.edge.adapters.stream_publisher import StreamPublisher, terms_of
+from tidewire.edge.lane import LaneLimits
+from tidewire.edge.policies.client_address import TrustedProxies
+from tidewire.edge.public_tls import PublicTls
+from tidewire.edge.stream_upstream import StreamUpstream
+from tidewire.edge.timers import TICK, Timing
+from tidewire.kernel.config import ConfigError
+from tidewire.kernel.nats_config import inbox_prefix
+from tidewire.options.nats_options import ANONYMOUS, link_options
+from tidewire.options.stored import stored
+from tidewire.platform.lifecycle import StartError
+from tidewire.platform.nats_link import NatsLink
+from tidewire.platform.nats_types import LinkError
+from tidewire.platform.tracing import create_tracer
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from tidewire.edge.adapters.grpc_history import GrpcHistory
+    from tidewire.edge.config import EdgeConfig
+    from tidewire.edge.dispatcher import Dispatcher
+    from tidewire.edge.link_watch import LinkWatch
+    from tidewire.edge.ports import Done, Metrics
+    from tidewire.edge.ports import Tracer as EdgeTracing
+    from tidewire.edge.stream_telemetry import StreamTelemetry
+    from tidewire.kernel.clock import Clock
+    from tidewire.kernel.errors import ReplyError
+    from tidewire.platform.rpc_telemetry import RpcClientMetrics
+    from tidewire.platform.tracing import Tracer
+
+
+def public_tls(config: EdgeConfig, log: FilteringBoundLogger, clock: Clock) -> PublicTls:
+    """Return what holds the public port's certificate."""
+    try:
+        return PublicTls(config.http.tls, log, clock.wall)
+    except ConfigError as error:
+        raise StartError(str(error)) from error
+
+
+def nats_link(config: EdgeConfig, node: str, watch: LinkWatch) -> NatsLink:
+    """Return the link to NATS, not connected yet."""
+    try:
+        return NatsLink(link_options(config.nats, node), watch)
+    except LinkError as error:
+        raise StartError(str(error)) from error
+
+
+def tracing(config: EdgeConfig, node: str, log: FilteringBoundLogger, clock: Clock) -> Tracer | None:
+    """Return what exports spans; None where nothing is traced."""
+    resource = {"service.instance.id": node, "service.version": __version__}
+    try:
+        return create_tracer(config.tracing, resource, clock, log)
+    except OSError as error:
+        raise StartError(f"tracing.ca_file cannot be used ({error})") from error
+
+
+def broker(
+    config: EdgeConfig,
+    link: NatsLink,
+    clock: Clock,
+    metrics: Metrics,
+    soon: Callable[[Done, ReplyError], None],
+    tracer: EdgeTracing,
+) -> NatsBroker:
+    """Return the way to channels without history, and what is heard of all."""
+    nats = config.nats
+    made = NatsBroker(
+        link, nats.partitions, nats.publish_timeout, config.rpc.timeout, clock, metrics, soon, tracer
+    )
+    made.stored = StoredMessages(nats.partitions, stored(config))
+    return made
+
+
+def history(
+    config: EdgeConfig,
+    broker: NatsBroker,
+    metrics: RpcClientMetrics,
+    log: FilteringBoundLogger,
+    clock: Clock,
+    tracer: Tracer | None,
+) -> GrpcHistory:
+    """Return the way to the history service, not connected yet."""
+    # gRPC's library costs a quarter of a second and 21 MiB: only an edge that needs it loads it.
+    from tidewire.edge.adapters.grpc_history import GrpcHistory, client_of  # noqa: PLC0415 - see above
+
+    client = client_of(config.history, metrics, log, clock, tracer)
+    return GrpcHistory(client, broker.parse_kept, log, clock.monotonic)
+
+
+def streams(
+    config: EdgeConfig,
+    link: NatsLink,
+    broker: NatsBroker,
+    dispatcher: Dispatcher,
+    telemetry: StreamTelemetry,
+    tracer: EdgeTracing,
+    clock: Clock,
+) -> StreamUpstream:
+    """Return what publishes to the streams; the dispatcher gives it what clients publish from now on."""
+    terms = {each.name: terms_of(each) for each in config.storage.profiles}
+    inbox = inbox_prefix(config.nats.user or ANONYMOUS)
+    publisher = StreamPublisher(link, config.nats.partitions, inbox, terms, clock, telemetry)
+    publisher.mapped = lambda: broker.mapped
+    upstream = StreamUpstream(
+        publisher, _lane_limits(config), clock, telemetry, tracer, dispatcher.pacer, dispatcher.perform
+    )
+    publisher.answered, publisher.found = upstream.answered, upstream.found
+    dispatcher.store_with(upstream.publish)
+    return upstream
+
+
+def _lane_limits(config: EdgeConfig) -> LaneLimits:
+    """A client is answered at a tick, and in time: what is due between two of them is due at the earlier one."""
+    publish = config.client.publish
+    return LaneLimits(
+        float(config.nats.publish_timeout) - TICK,
+        publish.unconfirmed_limit,
+        publish.unconfirmed_max_size,
+        publish.queue_max_size,
+    )
+
+
+def timing(config: EdgeConfig) -> Timing:
+    """Return when connections are looked after."""
+    client = config.client
+    return Timing(client.ping_interval, client.pong_timeout, client.stale_close_delay)
+
+
+def proxies(config: EdgeConfig) -> TrustedProxies:
+    """Return who is believed about clients' addresses."""
+    return TrustedProxies(config.http.trusted_proxies, config.http.client_address_header)

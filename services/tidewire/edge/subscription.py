@@ -1,0 +1,53 @@
+"""One subscription of a connection: how far it has come, by what right it is there, and what its member takes. Pure."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from tidewire.edge.effects import Traits
+
+if TYPE_CHECKING:
+    from tidewire.edge.admission import Grant
+    from tidewire.edge.policies.filters import TagsFilter
+
+_COMMON = {
+    (compact, delta, positioned): Traits(compact, None, delta, positioned)
+    for compact in (False, True)
+    for delta in (False, True)
+    for positioned in (False, True)
+}
+"""Those without a filter: nearly every subscription has one of them."""
+PLAIN = _COMMON[False, False, False]
+COMPACT = _COMMON[True, False, False]
+DELTA = _COMMON[False, True, False]
+COMPACT_DELTA = _COMMON[True, True, False]
+
+
+class SubscriptionState(enum.Enum):
+    """JOINING until the broker has confirmed the channel, READY until the client is told, then LIVE."""
+
+    JOINING = "joining"
+    READY = "ready"
+    LIVE = "live"
+
+
+class Subscription:
+    """One channel of a connection. `command` is the id of the subscribe command that began it, 0 for the server's own."""
+
+    __slots__ = ("attempt", "command", "grant", "started", "state", "traits")
+
+    def __init__(self, command: int, attempt: int, started: float, grant: Grant, traits: Traits) -> None:
+        self.command = command
+        self.attempt = attempt
+        self.started = started
+        self.grant = grant
+        self.traits = traits
+        self.state = SubscriptionState.JOINING
+
+
+def traits_of(compact: bool, wanted: TagsFilter | None, delta: bool, positioned: bool) -> Traits:
+    """Return traits, which subscriptions without a filter share."""
+    if wanted is not None:
+        return Traits(compact, wanted, delta, positioned)
+    return _COMMON[compact, delta, positioned]
