@@ -23,6 +23,10 @@ NATIVE = 60
 """Publications of a backend while a node lacks the mapping."""
 REFUSALS = 30
 """That are waited for while a disk is full."""
+FELT = 30.0
+"""Seconds after which somebody must have noticed."""
+LOST = 30
+LOST_SHARE = 0.2
 
 
 class Scene(msgspec.Struct):
@@ -88,7 +92,7 @@ async def freeze_a_node(scene: Scene) -> None:
 
 async def cut_clients(scene: Scene) -> None:
     """Half of the connections end without a word."""
-    scene.balancer.cut(0.5, scene.dice)
+    scene.balancer.cut(0.5, Random(scene.dice.random()))  # it is thrown once, however many there are
 
 
 async def silence_between_an_edge_and_nats(scene: Scene) -> None:
@@ -111,13 +115,25 @@ async def resets_between_an_edge_and_nats(scene: Scene) -> None:
         await way.mend()
 
 
+async def lose_live_messages(scene: Scene) -> None:
+    """One in five that NATS sends to edges never arrives, and nothing else tells of it."""
+    every = scene.mesh.losses
+    wanted = sum(each.lost for each in every) + LOST
+    for each in every:
+        each.share = LOST_SHARE
+    await eventually(lambda: sum(each.lost for each in every) >= wanted, LONG, "lost messages")
+    for each in every:
+        each.share = 0.0
+
+
 async def fill_the_disk_quota(scene: Scene) -> None:
     """Somebody else's stream takes all that the account may have: publications are refused until there is room again."""
-    refused = scene.crowd.outcomes["refused"]
-    async with filled(scene.mesh.cluster, lambda: scene.crowd.outcomes["refused"] > refused):
-        await eventually(
-            lambda: scene.crowd.outcomes["refused"] >= refused + REFUSALS, LONG, "refused publications"
-        )
+    wanted = scene.crowd.outcomes["refused"] + REFUSALS
+    async with filled(scene.mesh.cluster):
+        try:
+            await eventually(lambda: scene.crowd.outcomes["refused"] >= wanted, FELT)
+        except AssertionError:
+            scene.crowd.surprises.append("nobody was refused anything, although the disk was full")
 
 
 async def take_the_mapping_from_a_node(scene: Scene) -> None:
@@ -147,6 +163,17 @@ async def kill_all_nodes(scene: Scene) -> None:
 
 async def restore_an_older_copy(scene: Scene) -> None:
     """As docs/operations.md says: all stopped, the folders put back, a new generation, and started again."""
+    await _restore(scene, scene.mesh.kill_services, scene.mesh.start_services)
+
+
+async def restore_under_running_services(scene: Scene) -> None:
+    """The same by somebody who forgets that edges and history services hold positions: they are just cut off meanwhile."""
+    await _restore(scene, scene.mesh.cut_edges_off, scene.mesh.join_edges)
+
+
+async def _restore(
+    scene: Scene, away: Callable[[], Awaitable[None]], back: Callable[[], Awaitable[None]]
+) -> None:
     mesh, crowd, log = scene.mesh, scene.crowd, scene.log
     await mesh.stop_nodes()
     await crowd.silenced()
@@ -155,7 +182,7 @@ async def restore_an_older_copy(scene: Scene) -> None:
     log.copied()
     await mesh.start_nodes()
     await crowd.calm()
-    mesh.kill_services()
+    await away()
     await crowd.silenced()
     await tell_stored(mesh, log, "default")
     log.restored(CHAT)
@@ -164,7 +191,7 @@ async def restore_an_older_copy(scene: Scene) -> None:
     await mesh.put_back()
     await mesh.start_nodes()
     await mesh.migrate("--new-generation")
-    await mesh.start_services()
+    await back()
 
 
 async def _freeze(scene: Scene, process: int) -> None:
@@ -182,6 +209,7 @@ CHEAP: tuple[Fault, ...] = (
     freeze_an_edge,
     resets_between_an_edge_and_nats,
     silence_between_an_edge_and_nats,
+    lose_live_messages,
     fill_the_disk_quota,
     cut_clients,
 )
@@ -194,4 +222,5 @@ FAULTS: tuple[Fault, ...] = (
     take_the_mapping_from_a_node,
     kill_all_nodes,
     restore_an_older_copy,
+    restore_under_running_services,
 )

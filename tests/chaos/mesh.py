@@ -10,12 +10,14 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from tests.support.balancer import Balancer, running_balancer
 from tests.support.edges import OPEN, PATIENT, EdgeProcess, edge_config, mapping
 from tests.support.history import HistoryProcess
 from tests.support.nats_cluster import NatsCluster, nats_cluster, start_together
+from tests.support.nats_losses import Losses
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_ports
 from tests.support.storage import migrated
@@ -45,14 +47,21 @@ def account(*, max_file: int = UNLIMITED, mapped: bool = True) -> str:
 class ChaosMesh:
     """Made by `running_mesh`."""
 
-    def __init__(self, folder: Path, cluster: NatsCluster, edges: int, histories: int) -> None:
+    def __init__(
+        self, folder: Path, cluster: NatsCluster, dice: Random, *, edges: int, histories: int
+    ) -> None:
         self.cluster = cluster
         self._folder = folder
         nodes = len(cluster.nodes)
         ports = iter(free_ports((2 + nodes) * edges + 3 * histories))
         self._of_histories = [[next(ports) for _ in range(3)] for _ in range(histories)]
         self._of_edges = [(next(ports), next(ports)) for _ in range(edges)]
-        self.ways = [[TcpProxy(node.port, next(ports)) for node in cluster.nodes] for _ in range(edges)]
+        self.losses = [Losses(b"tw.out.", dice) for _ in range(edges)]
+        """What each edge is not sent of the live messages."""
+        self.ways = [
+            [TcpProxy(node.port, next(ports), lost.connection) for node in cluster.nodes]
+            for lost in self.losses
+        ]
         """The proxies of each edge, in the order of nodes."""
         self._config = self._shared()
         self.histories = [
@@ -115,7 +124,7 @@ class ChaosMesh:
 
     async def stop(self) -> None:
         """End everything on the spot."""
-        self.kill_services()
+        await self.kill_services()
         for way in self._all_ways():
             await way.stop()
 
@@ -127,7 +136,7 @@ class ChaosMesh:
         self.edges[:] = [self._edge(number) for number in range(len(self.edges))]
         await asyncio.gather(*(asyncio.to_thread(each.start) for each in (*self.histories, *self.edges)))
 
-    def kill_services(self) -> None:
+    async def kill_services(self) -> None:
         """End all edges and history services on the spot."""
         for each in (*self.edges, *self.histories):
             each.kill()
@@ -136,6 +145,16 @@ class ChaosMesh:
         """Start an edge that was killed, at the ports it had."""
         self.edges[number] = self._edge(number)
         await asyncio.to_thread(self.edges[number].start)
+
+    async def cut_edges_off(self) -> None:
+        """Cut all edges off NATS."""
+        for way in self._all_ways():
+            await way.reset()
+
+    async def join_edges(self) -> None:
+        """Have all edges reach NATS again."""
+        for way in self._all_ways():
+            await way.mend()
 
     async def migrate(self, *arguments: str) -> None:
         """Run `tidewire migrate`."""
@@ -179,12 +198,12 @@ class ChaosMesh:
 
 @contextlib.asynccontextmanager
 async def running_mesh(
-    folder: Path, *, edges: int = 2, histories: int = 2
+    folder: Path, dice: Random, *, edges: int = 2, histories: int = 2
 ) -> AsyncIterator[tuple[ChaosMesh, Balancer]]:
     """Run a mesh, and a balancer before its edges."""
     with nats_cluster(folder, PARTITIONS, account()) as cluster:
         await cluster.settled()
-        mesh = ChaosMesh(folder, cluster, edges, histories)
+        mesh = ChaosMesh(folder, cluster, dice, edges=edges, histories=histories)
         try:
             await mesh.start()
             await mesh.settled()

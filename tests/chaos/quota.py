@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from tests.chaos.mesh import account
 from tests.support.links import started
@@ -21,8 +21,8 @@ LONG = 60.0
 
 
 @contextlib.asynccontextmanager
-async def filled(cluster: NatsCluster, is_felt: Callable[[], bool]) -> AsyncIterator[None]:
-    """Use the quota up until others feel it, and give the room back in the end."""
+async def filled(cluster: NatsCluster) -> AsyncIterator[None]:
+    """Use the quota up until nothing fits any more, and give the room back in the end."""
     node = next(node for node in cluster.nodes if node.running)
     async with started(node.url) as (link, _):
         js = JetStream(link)
@@ -33,15 +33,16 @@ async def filled(cluster: NatsCluster, is_felt: Callable[[], bool]) -> AsyncIter
         used = (await js.call("INFO"))["storage"]
         cluster.reload(account(max_file=used + ROOM))
         try:
-            await eventually(lambda: _fill(js, is_felt), LONG, "a full disk")
+            await eventually(lambda: _fill(js), LONG, "a full disk")
             yield
         finally:
             await js.call(f"STREAM.DELETE.{FILLER}")
             cluster.reload(account())
 
 
-async def _fill(js: JetStream, is_felt: Callable[[], bool]) -> bool:
-    size = LARGEST
+async def _fill(js: JetStream) -> bool:
+    """Fill up what is left; whether not even the smallest fits, since there was no room for anything."""
+    size, stored = LARGEST, 0
     while size >= SMALLEST:
         try:
             _, answer = await js.ask(SUBJECT, b"x" * size)
@@ -49,4 +50,6 @@ async def _fill(js: JetStream, is_felt: Callable[[], bool]) -> bool:
             return False
         if b'"error"' in answer:
             size //= 2
-    return is_felt()
+        else:
+            stored += 1
+    return not stored

@@ -14,7 +14,8 @@ Lives end only by an operator's hand or by what a setting does not promise to ou
 - streams in memory are gone (`vanished`). Nobody can read them any more, so what was heard of that life must agree: one
   publication at each offset, and no span lacks what another has.
 
-Nobody may be told `recovered` from one life into another, nor be left in a life that has ended.
+Nobody may be told `recovered` from one life into another, nor be left in a life that has ended; and a life that nobody has
+ended goes on.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ class Continuity:
         ]
 
     def _lacks(self, channel: str, span: Span) -> bool:
-        first, end = _due(self._stored[channel, span.epoch], span)
+        first, end = _due(self._stored.get((channel, span.epoch), []), span)
         return len(span.got) < end - first
 
     def check(self) -> None:
@@ -198,7 +199,8 @@ class Continuity:
             yield subscriber, [("told recovered without a life to go on with", [record])]
         for (subscriber, channel), spans in self._spans.items():
             for number, span in enumerate(spans):
-                row = vanished.get((channel, span.epoch)) or self._stored[channel, span.epoch]
+                place = channel, span.epoch
+                row = vanished.get(place) or self._stored.get(place, [])
                 yield f"{subscriber} in {channel}, span {number}", self._judge(channel, span, row)
 
     # What the streams hold.
@@ -242,6 +244,9 @@ class Continuity:
     def _judge(self, channel: str, span: Span, row: list[Record]) -> Verdicts:
         if span.open and (channel, span.epoch) in self._ended:
             yield "left in a life that has ended", [Record(channel, span.epoch, span.start, "", "", 0)]
+        if span.got and not row:
+            yield "in a life that nobody has ended", span.got
+            return
         first, end = _due(row, span)
         due = row[first:end]
         if span.got == due:

@@ -6,19 +6,25 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 HOST = "127.0.0.1"
 NO_LINGER = struct.pack("ii", 1, 0)
 """Of SO_LINGER: a close is a reset, and what was not sent is gone."""
+Passage = Callable[[bytes], bytes]
+"""Takes the bytes of one connection as they come from the target, and returns those that go on."""
 
 
 class TcpProxy:
-    """Passes bytes on to one port, at a port of its own that stays the same. Belongs to one event loop."""
+    """Passes bytes on to one port, at a port of its own that stays the same. Belongs to one event loop.
 
-    def __init__(self, target: int, port: int = 0) -> None:
+    `passage` makes what each connection's bytes from the target go through.
+    """
+
+    def __init__(self, target: int, port: int = 0, passage: Callable[[], Passage] | None = None) -> None:
         self.port = port
+        self.passage = passage
         self._target = target
         self._server: asyncio.Server | None = None
         self.stalled = False
@@ -106,6 +112,7 @@ class _End(asyncio.Protocol):
         self._proxy = proxy
         self._is_far = is_far
         self._tcp: asyncio.Transport | None = None
+        self._passage = proxy.passage() if is_far and proxy.passage is not None else bytes
         self.other: _End | None = None
 
     def hold(self) -> None:
@@ -137,7 +144,7 @@ class _End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
         if self.other is not None and self.other._tcp is not None:
-            self.other._tcp.write(data)
+            self.other._tcp.write(self._passage(data))
 
     def pause_writing(self) -> None:
         """Our peer is slow: read no more from the other one."""

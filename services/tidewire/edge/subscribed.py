@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from tidewire.edge.places import MAX_REPLY, Entry, Place, cost
+from tidewire.edge.places import MAX_REPLY, Entry, Place
 from tidewire.edge.wire.json_codec import MAX_CACHED_INFO, clean_json, parse_info
 from tidewire.edge.wire.replies import ClientInfo, Publication, Subscribe, SubscribeResult
 from tidewire.kernel import errors, fossil
@@ -56,7 +56,7 @@ def begin(
     shown = _RECOVERED.render(list(entry.publications), (namespace, traits, party.is_json))
     base = shown.base if traits.delta else None
     told = result(party, subscription, outcome.channel_id, outcome, entry, shown.publications)
-    return Begun(told, base, sum(map(cost, entry.publications)) * (1 + stringed))
+    return Begun(told, base, entry.size * (1 + stringed))
 
 
 def result(

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 NO_STREAM: Final = "there is no such stream: run `tidewire migrate`"
 REPAIR_AT_ONCE: Final = 128
 CONFIRM_SECONDS: Final = 3.0
-"""How long a stream must look like an older one before its epoch is changed."""
+"""How long a stream must hold other publications than it held before its epoch is changed."""
+ELECTION_SECONDS: Final = 15.0
+"""How long, where it just ends too early: so does that of a leader which was elected and has not yet applied what it has.
+It takes 4 to 9 s until there is one, and longer on a busy machine (3 s too late was seen after a node had stood still)."""
 ON_ITS_WAY: Final = 0.1
 """Seconds that a publication may be on its way to us after its stream said that it is stored."""
 
@@ -112,7 +115,6 @@ class Follower:
                 self._metrics.dropped("wildcard" if b"*" in key or b">" in key else "no_channel")
                 return
             timeline = self._unseen(message)
-            self._cache.insert(key, timeline)
         self._metrics.heard(self.feed.profile)
         timeline.append(
             message.sequence,
@@ -128,14 +130,16 @@ class Follower:
     def _unseen(self, message: Message) -> Timeline:
         timeline = self.line()
         # The feed has heard this message already, and the timeline has not.
-        timeline.newest = message.sequence - 1
+        timeline.stood = message.sequence - 1
         return timeline
 
     def _finish(self, key: bytes, timeline: Timeline, namespace: Namespace) -> None:
         timeline.keep(namespace.size)
         if namespace.own_ttl:
             timeline.drop_bodies()
-        self._cache.used(key, timeline)
+        self._cache.insert(
+            key, timeline
+        )  # a new one not before: forgotten without this publication, it would prove too much
 
     # ------------------------------------------------------------------ looking at the stream
     async def look(self, records: Records) -> None:
@@ -152,9 +156,9 @@ class Follower:
             self._begin(life, facts)
             heard = 0
         notes = records.get(f"notes.{stream}", ABSENT)
-        reason = await self._went_back(heard, facts, notes)
+        reason, patience = await self._went_back(heard, facts, notes)
         if reason:
-            await self._suspect(nonce, reason)
+            await self._suspect(nonce, reason, patience)
             return
         self._suspected_at = math.inf
         await self._take_purges(records.get(f"purges.{stream}", ABSENT), facts)
@@ -180,27 +184,32 @@ class Follower:
         if before is not None:
             self._log.warning("history.epoch_changed", reason=reason, epoch=epoch)
 
-    async def _went_back(self, heard: int, facts: Facts, record: Record) -> str:
+    async def _went_back(self, heard: int, facts: Facts, record: Record) -> tuple[str, float]:
+        """Return how the stream shows that it is not what it was ("": it does not), and how long it has to stay so."""
         notes = notes_of(record, self.feed.epoch)
         reason = went_back(max(heard, self._claimed), facts, notes)
-        if reason or self._verified:
-            return reason
-        for sequence, time_ns in sorted([*notes, self._known], reverse=True):
-            if not time_ns:
-                continue
-            found = (await self._store.fetch(self.feed.stream, [sequence])).get(sequence)
-            if found is not None:
-                reason = "" if found.time_ns == time_ns else f"another publication is at {sequence}"
-                break
-        self._verified = not reason
-        return reason
+        if reason:
+            newest = max(self.feed.newest_time_ns, *(time_ns for _, time_ns in notes), 0)
+            return reason, CONFIRM_SECONDS if facts.last_time_ns > newest else ELECTION_SECONDS
+        return ("" if self._verified else await self._verify(notes)), CONFIRM_SECONDS
 
-    async def _suspect(self, nonce: Record, reason: str) -> None:
-        """Serve nothing; and when it stays so, act: a leader that was just elected may not know its own end yet."""
+    async def _verify(self, notes: list[tuple[int, int]]) -> str:
+        """Compare what is known with what is stored, the newest first; return how it differs, "" where it does not."""
+        for sequence, time_ns in sorted([*notes, self._known], reverse=True):
+            found = await self._store.fetch(self.feed.stream, [sequence]) if time_ns else {}
+            if sequence in found:
+                if found[sequence].time_ns != time_ns:
+                    return f"another publication is at {sequence}"
+                break
+        self._verified = True
+        return ""
+
+    async def _suspect(self, nonce: Record, reason: str, patience: float) -> None:
+        """Serve nothing; and when it stays so, act."""
         self.doubt()
         self.problem = f"the stream went back: {reason}"
         self._suspected_at = min(self._suspected_at, self._clock.monotonic())
-        if self._clock.monotonic() - self._suspected_at < CONFIRM_SECONDS:
+        if self._clock.monotonic() - self._suspected_at < patience:
             return
         # The epoch changes on every replica: the next look, here as elsewhere, finds the nonce.
         if await self.notes.end_life(nonce):

@@ -144,10 +144,15 @@ class Reader:
             if len(self._under_way) >= MOST_UNDER_WAY:
                 raise CallError(BUSY, f"{MOST_UNDER_WAY} reads wait for streams")
             task = self._under_way[query] = asyncio.ensure_future(self.bounded(read()))
-            task.add_done_callback(lambda _task: self._under_way.pop(query, None))
+            task.add_done_callback(lambda done: self._over(query, done))
         else:
             self._metrics.joined()
         return await asyncio.shield(task)
+
+    def _over(self, query: Query, task: asyncio.Task[Answer]) -> None:
+        del self._under_way[query]
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone: then it is nobody's
 
     async def bounded(self, work: Coroutine[Any, Any, T]) -> T:
         """Do what needs the stream, within the time that a read may take."""

@@ -6,7 +6,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.history import KEY, STREAM, FakeHistory, FakeNotebook, FakeStream
 from tidewire.history import follower as following
 from tidewire.history.answers import Outcome
-from tidewire.history.follower import CONFIRM_SECONDS
+from tidewire.history.follower import CONFIRM_SECONDS, ELECTION_SECONDS
 from tidewire.history.records import notes_of
 from tidewire.history.stream_notes import NOTE_SECONDS
 from tidewire.kernel.call_errors import UNAVAILABLE, CallError
@@ -50,7 +50,7 @@ async def test_a_stream_that_counts_anew_has_another_epoch() -> None:
         await history.recover("a", 1)
     assert caught.value.reason is UNAVAILABLE
     assert history.follower.feed.epoch == epoch
-    history.clock.advance(CONFIRM_SECONDS)
+    history.clock.advance(ELECTION_SECONDS)
     await history.look()
     await history.look()
     await other.look()
@@ -66,12 +66,28 @@ async def test_a_leader_that_was_just_elected() -> None:
     history = await begun()
     epoch, stream = history.follower.feed.epoch, history.stream
     gone_back(history)
-    await history.look()
+    for _ in range(5):
+        await history.look()
+        assert history.follower.problem == "the stream went back: it ends at 0, and 3 was heard"
+        history.clock.advance(CONFIRM_SECONDS - 0.1)
     history.store.stream = stream
-    history.clock.advance(CONFIRM_SECONDS)
     await history.look()
     assert history.follower.feed.epoch == epoch
     assert (await history.recover("a", 1)).outcome is Outcome.COMPLETE
+
+
+async def test_a_stream_that_ends_too_early_with_something_newer() -> None:
+    """That is no leader's mistake."""
+    history = await begun()
+    epoch = history.follower.feed.epoch
+    stream = gone_back(history)
+    history.clock.advance(1.0)
+    stream.publish(A)
+    await history.look()
+    history.clock.advance(CONFIRM_SECONDS)
+    await history.look()
+    await history.look()
+    assert history.follower.feed.epoch != epoch
 
 
 async def test_a_restored_stream_that_grew_while_nobody_looked() -> None:
@@ -142,7 +158,7 @@ async def test_the_alarm_is_sticky() -> None:
     first = history.follower.feed.epoch
     gone_back(history)
     for _ in range(3):
-        history.clock.advance(CONFIRM_SECONDS)
+        history.clock.advance(ELECTION_SECONDS)
         await history.look()
     epoch = history.follower.feed.epoch
     assert epoch != first

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import Any
 
 import msgspec
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.fakes.history import KEY, STREAM, FakeHistory
+from tests.support.wait import eventually
 from tidewire.history import follower as following
 from tidewire.history import positions as standing
 from tidewire.history import reader as reading
 from tidewire.history import supply as supplying
 from tidewire.history.answers import Answer, Outcome, Publication, Since
 from tidewire.history.messages import Message
+from tidewire.history.ports import StoreAway
 from tidewire.history.records import Purges
 from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError
 from tidewire.rpc.history.v1 import history_pb2 as pb
@@ -263,6 +266,30 @@ async def test_who_leaves_takes_nobody_along() -> None:
     await asyncio.sleep(0)
     first.cancel()
     assert offsets(await second) == [1]
+
+
+async def test_a_read_that_fails_when_all_have_left_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edges give up before we do: nothing of it is told as a failure of ours."""
+    history = FakeHistory()
+    await history.look()
+    left = asyncio.Event()
+
+    async def failing(*_args: object) -> None:
+        await left.wait()
+        raise StoreAway("the test says so")
+
+    monkeypatch.setattr(history.store, "newest_of", failing)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    reading = asyncio.ensure_future(history.read("a"))
+    await eventually(lambda: history.reader.under_way)
+    reading.cancel()
+    await asyncio.wait([reading])
+    left.set()
+    await eventually(lambda: not history.reader.under_way)
+    del reading  # it knows the read
+    gc.collect()
+    assert told == []
 
 
 async def test_nothing_is_answered_while_the_stream_is_away() -> None:
@@ -526,3 +553,15 @@ async def test_a_long_index_is_made_piece_by_piece(monkeypatch: pytest.MonkeyPat
     assert len(offsets(await history.read("a"))) == 90
     assert spans[:2] == [2, 16]
     assert set(spans[2:-1]) == {16}
+
+
+@pytest.mark.parametrize("budget", [700, 1_300, 1_400, 1_500, 1_900])
+async def test_no_channel_is_forgotten_before_its_first_publication(budget: int) -> None:
+    """Where there is no room for another one: what it forgot would be behind no floor, and the next one be all there was."""
+    history = FakeHistory(budget=budget)
+    await history.look()
+    history.publish("a")
+    history.publish("b")
+    unheard = [history.stream.publish(KEY.format("c").encode()).sequence for _ in range(2)]
+    await history.look()
+    assert offsets(await history.recover("c", 0)) == unheard

@@ -195,6 +195,7 @@ def test_what_the_copy_holds_is_not_given_up() -> None:
     made.acknowledged(anonymous(stored(4)))
     made.stored(stored(1, epoch="f"))
     made.subscribed("s", "c", "f", 1000, recovered=False)
+    assert made.figures.given_up == 1
     with pytest.raises(DeliveryError) as found:
         made.check()
     assert [(each.channel, each.sequence) for each in found.value.defects["the streams", "lost"]] == [
@@ -291,6 +292,19 @@ def test_an_epoch_that_was_kept_over_a_loss_is_found() -> None:
     made.received("u", stored(9, offset=10))
     made.unsubscribed("u", "c")
     assert defects(made) == {"at one offset", "missing"}
+
+
+def test_a_life_that_ended_for_no_reason_is_found() -> None:
+    """An epoch that changes under healthy streams: nobody is lied to, and all are told of holes that there are not."""
+    made = Continuity()
+    for number in (1, 2):
+        made.acknowledged(anonymous(stored(number)))
+        made.stored(stored(number, epoch="f"))
+    made.subscribed("s", "c", "e", 0, recovered=False)
+    got(made, 1)
+    made.subscribed("s", "c", "f", 10, recovered=False)
+    got(made, 2)
+    assert defects(made) == {"in a life that nobody has ended"}
 
 
 def test_order_and_refusals_hold_in_a_life_that_vanished() -> None:
