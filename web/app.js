@@ -21,6 +21,7 @@ let mesh; // what discover() found
 let link = null;
 let chosen = { user: "", edge: "", channel: "" };
 let lostAt = 0; // performance.now() of the moment a connection was lost; 0 = none is missed
+let catchingUp = false; // what comes now was missed
 let connectedBefore = false;
 let position = { offset: 0, epoch: "" }; // of the channel, where it has history
 
@@ -140,6 +141,8 @@ function subscription(change) {
 /** The channel says where it stands, and whether what was missed has come (it follows as publications). */
 function placed({ streamPosition, wasRecovering, recovered }) {
   if (wasRecovering) {
+    catchingUp = true;
+    queueMicrotask(() => (catchingUp = false)); // the SDK hands over what was missed right behind this event
     if (recovered) view.addEvent(`nothing is missing since offset ${position.offset}`, "good");
     else view.addEvent(`what came since offset ${position.offset} is not known`, "bad");
   }
@@ -152,7 +155,7 @@ function publication({ data, info, offset }) {
   if (offset) view.showPosition((position = { ...position, offset }));
   $("received").textContent = counts.received;
   const message = readMessage(data);
-  if (message.latency !== null) view.showSample("latency", latencies, message.latency);
+  if (message.latency !== null && !catchingUp) view.showSample("latency", latencies, message.latency);
   view.addMessage({ ...message, offset, who: info?.user ?? "", own: info?.client === link.id, to: edgeName() });
 }
 

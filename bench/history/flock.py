@@ -106,7 +106,10 @@ class Line(asyncio.Protocol):
         """Subscribe now."""
         self._recovers = True
         self.there = asyncio.get_running_loop().create_future()
-        self.tcp.write(self._flock.subscribe(self._number))
+        if self.tcp.is_closing():
+            self.fail("it was not connected")
+        else:
+            self.tcp.write(self._flock.subscribe(self._number))
         return self.there
 
 

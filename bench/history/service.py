@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -23,6 +24,8 @@ from tests.support.wait import eventually
 PAYLOAD = b'"' + b"x" * 132 + b'"'
 """134 bytes."""
 AT_ONCE = 64
+PIECE = 5_000
+"""Channels that are filled before it is waited for until the service has heard that: it is not to fall behind."""
 SMALLEST_CACHE = 1 << 20
 """Far less than what is read, so that every publication comes from the stream again."""
 READS_HEAD = (
@@ -125,21 +128,21 @@ def reads_lines(found: dict[str, list[Reads]]) -> list[list[str]]:
 
 async def _grown(history: HistoryProcess, nats: NatsServer, sizes: Sizes, times: int) -> float:
     """Publish live to more and more channels; return the bytes of private memory that each has cost."""
-    memory = []
+    memory, filled = [], 0
     for count in sizes.slope:
-        await fill(nats.url, channels(count, times), PAYLOAD)
-
-        async def all_heard(count: int = count) -> bool:
-            metrics = await history.metrics()
-            return (
-                metrics.value("tidewire_history_channels") == count
-                and metrics.value("tidewire_history_waiting_reads") == 0
-            )
-
-        await eventually(all_heard, 120)
+        while filled < count:
+            more = range(filled, min(filled + PIECE, count))
+            await fill(nats.url, [f"{PREFIX}{number}" for _ in range(times) for number in more], PAYLOAD)
+            filled = more.stop
+            await eventually(partial(heard, history, filled * times), 120)
         await asyncio.to_thread(wait_settled, [history.pid])
         memory.append(private_bytes(history.pid))
     return (memory[1] - memory[0]) / (sizes.slope[1] - sizes.slope[0])
+
+
+async def heard(history: HistoryProcess, publications: int) -> bool:
+    """Return whether the service has heard as many publications as there are."""
+    return (await history.metrics()).value("tidewire_history_publications_total") == publications
 
 
 def measure_memory(plan: Plan, sizes: Sizes) -> list[list[str]]:

@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import msgspec
 
 from bench.history.fill import channels, fill
 from bench.history.mesh import edge, service_config, streams
+from bench.history.service import heard
 from bench.load.machine import bind, cpu_seconds, niceness, wait_settled
 from bench.load.report import table
 from bench.load.servers import PREFIX
@@ -30,12 +32,15 @@ from tests.support.edges import PARTITIONS, PATIENT, EdgeProcess, token
 from tests.support.history import HistoryProcess, client_of
 from tests.support.links import started
 from tests.support.nats_server import NatsServer
+from tests.support.wait import eventually
 from tidewire.history.adapters.batched_gets import BatchedGets
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import in_subject
 
 MISSED, SEEN = 50, 10
 """Publications of each channel behind and before the position that clients come back with."""
+EXPECTED = MISSED
+"""Publications that a recovery has."""
 MOST_OF_A_PROCESS = 18_000
 AT_ONCE = 32
 """Reads of JetStream under way."""
@@ -124,12 +129,14 @@ async def running(count: int, least: int, cpu: int | None) -> AsyncIterator[Floc
         yield Flocks(processes, count)
     finally:
         for process in processes:
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
 
 
 async def positions(history: HistoryProcess, count: int) -> list[Position]:
-    """Return, channel by channel, the position behind which all that was missed is. Reads all, so memory has it."""
+    """Return, channel by channel, the position behind which all that was missed is."""
+    await eventually(partial(heard, history, count * (SEEN + MISSED)), 120)
     found = []
     async with client_of(history) as client:
         for number in range(count):
@@ -205,7 +212,7 @@ async def measure(storm: Storm, folder: Path, cpus: Sequence[int | None]) -> lis
             await fill(nats.url, channels(count, SEEN + MISSED), b'"' + b"x" * 126 + b'"')
             found = await positions(history, count)
             async with running(storm.connections, storm.processes, cpus[1]) as flocks:
-                aim = {"tokens": str(tokens), "channels": count, "positions": found, "expect": MISSED}
+                aim = {"tokens": str(tokens), "channels": count, "positions": found, "expect": EXPECTED}
                 await flocks.order("aim", running_edge.port, **aim)
                 named = _channels(count)
                 arguments = (running_edge, history, nats, storm.connections, named)

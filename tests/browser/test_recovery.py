@@ -26,6 +26,7 @@ async def test_nothing_is_missing_after_the_network_was_away(browser: Browser, k
     await expect(one.locator(".message .text")).to_have_text(["before"])
     await expect(one.locator("#epoch")).to_contain_text("epoch ")
     offset = int(await one.locator("#offset").inner_text())
+    latency = await one.locator("#latency").inner_text()
     await one.click("#cable")
     await expect(one.locator("#state")).to_have_text("connecting")
     for number in range(5):
@@ -37,6 +38,7 @@ async def test_nothing_is_missing_after_the_network_was_away(browser: Browser, k
     said = ["before", *(f"meanwhile {number}" for number in range(5))]
     await expect(one.locator(".message .text")).to_have_text(said)
     await expect(one.locator(".event", has_text=f"nothing is missing since offset {offset}")).to_have_count(1)
+    await expect(one.locator("#latency")).to_have_text(latency)  # the outage is not the mesh's latency
     await say(two, "after")
     await expect(one.locator(".message .text")).to_have_text([*said, "after"])
     offsets = [

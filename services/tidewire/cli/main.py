@@ -18,7 +18,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final = {
-    "dev": Entry("tidewire.cli.dev:command", "Run a whole mesh on this machine: NATS and two edges."),
+    "dev": Entry("tidewire.cli.dev:command", "Run a whole mesh on this machine: NATS, two edges, history."),
     "edge": Entry("tidewire.cli.edge:command", "Run one edge: clients on one side, NATS on the other."),
     "history": Entry(
         "tidewire.cli.history:command", "Run one history process: what channels with history have kept."

@@ -8,7 +8,7 @@ from tidewire.doctor.findings import Finding
 from tidewire.doctor.host_advice import advise_host
 from tidewire.doctor.nats_advice import advise_nats
 from tidewire.doctor.network_advice import advise_network
-from tidewire.doctor.storage_advice import advise_storage
+from tidewire.doctor.storage_advice import advise_history, advise_storage
 
 
 def advise(facts: Facts, connections: int) -> list[Finding]:
@@ -19,4 +19,5 @@ def advise(facts: Facts, connections: int) -> list[Finding]:
         *advise_edge(facts.edge, connections, facts.now),
         *advise_nats(facts.nats, facts.edge, facts.now),
         *advise_storage(facts.storage),
+        *advise_history(facts.history),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tidewire.doctor.edge_facts import read_edge
 from tidewire.doctor.facts import Facts
+from tidewire.doctor.history_facts import read_history
 from tidewire.doctor.host_facts import read_host
 from tidewire.doctor.nats_facts import read_nats
 from tidewire.doctor.storage_facts import read_storage
@@ -17,7 +18,7 @@ from tidewire.edge.config import EdgeConfig
 
 async def examine(config: EdgeConfig, file: Path | None, environ: Mapping[str, str]) -> Facts:
     """Return the facts. `config` was read from `file` and `environ`. Every question has a timeout, nothing is changed."""
-    edge, nats, storage = await asyncio.gather(
-        read_edge(config, file, environ), read_nats(config.nats), read_storage(config)
+    edge, nats, storage, history = await asyncio.gather(
+        read_edge(config, file, environ), read_nats(config.nats), read_storage(config), read_history(config)
     )
-    return Facts(now=time.time(), host=read_host(), edge=edge, nats=nats, storage=storage)
+    return Facts(now=time.time(), host=read_host(), edge=edge, nats=nats, storage=storage, history=history)

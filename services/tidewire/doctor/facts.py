@@ -168,3 +168,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     edge: EdgeFacts
     nats: tuple[NatsFacts, ...]
     storage: StorageFacts = StorageFacts()
+    history: str | None = None
+    """Why the history service does not answer, "" where it does; None: no namespace needs it."""

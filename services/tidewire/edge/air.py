@@ -36,7 +36,7 @@ class Air:
         """An attempt is on its way."""
         flight.attempts += 1
         flight.sent_at = now
-        flight.due = now + _pause(PAUSES, flight.attempts)
+        flight.due = now + (_pause(PAUSES, flight.attempts) if flight.attempts > 1 else PAUSES[0])
         soon = flight.due >= flight.first.started + self._answer_within
         if flight.attempts == 1 and not soon and flight not in self._troubled:
             self._fresh[flight] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidewire.edge import upgrade
+from tidewire.edge import subscribed, upgrade
 from tidewire.edge.policies import capabilities, client_address, filters
 from tidewire.edge.policies.permissions import CHANNELS_KNOWN, PUBLISHERS_KNOWN
 from tidewire.edge.wire import json_codec, protobuf_replies
@@ -22,6 +22,7 @@ _CACHES = {
     "method_subjects": subjects.rpc_subject,
     "json_info": json_codec.known_info,
     "protobuf_info": protobuf_replies.known_info,
+    "recovered_info": subscribed.known_info,
     "capability_regexes": capabilities.compiled,
     "tag_numbers": filters.parsed,
     "addresses": client_address.canonical_form,

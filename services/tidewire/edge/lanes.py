@@ -175,7 +175,7 @@ class Lanes:
                 return settled + self._one_by_one(flight)
             lane.flight = None
             settled += self._settle(lane, flight.publications, problem)
-        del self._lanes[lane.owner, lane.channel]
+        self._forget(lane)
         return settled
 
     def _pass_over(self, lane: Lane) -> list[Settled]:
@@ -223,15 +223,22 @@ class Lanes:
 
     def _end(self, flight: Flight, result: Result) -> list[Settled]:
         """End a flight and send what comes next."""
+        lane = flight.lane
         self._land(flight)
-        settled = self._settle(flight.lane, flight.publications, result)
-        return settled + self._launch(flight.lane)
+        settled = self._settle(lane, flight.publications, result)
+        if lane.waiting:
+            return settled + self._launch(lane)
+        self._forget(lane)
+        return settled
+
+    def _forget(self, lane: Lane) -> None:
+        del self._lanes[lane.owner, lane.channel]
 
     def _settle(self, lane: Lane, publications: Sequence[Pending], result: Result) -> list[Settled]:
         """Let go of publications, and have those clients told that wait to hear it."""
-        for each in publications:
-            lane.size -= each.size
-            self.size -= each.size
+        size = publications[0].size if len(publications) == 1 else sum(each.size for each in publications)
+        lane.size -= size
+        self.size -= size
         self.publications -= len(publications)
         untold = [each for each in publications if not each.told] if lane.blocked else publications
         if len(untold) < len(publications):

@@ -181,11 +181,13 @@ class Pending:
 class Flight:
     """What one lane has in the air: one publication, or an atomic batch of them; or the question what is held."""
 
-    __slots__ = ("asks", "attempts", "due", "heard", "lane", "publications", "sent_at", "token")
+    __slots__ = ("asks", "attempts", "due", "first", "heard", "lane", "publications", "sent_at", "token")
 
     def __init__(self, lane: Lane, publications: list[Pending]) -> None:
         self.lane = lane
         self.publications = publications
+        self.first = publications[0]
+        """The publication at its head."""
         self.token = b""
         """The port's: what the answer is known by."""
         self.asks = False
@@ -196,11 +198,6 @@ class Flight:
         self.sent_at = 0.0
         self.due = 0.0
         """When to try again, monotonic seconds."""
-
-    @property
-    def first(self) -> Pending:
-        """The publication at its head."""
-        return self.publications[0]
 
     @property
     def doubtful(self) -> bool:

@@ -23,11 +23,15 @@ REFUSALS: Final = frozenset({Outcome.TRIMMED, Outcome.OTHER_EPOCH, Outcome.TOO_M
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """From where on a connection takes part, and what it is told of before. `recovered` is None where it did not ask."""
+    """From where on a connection takes part, and what it is told of before. `recovered` is None where it did not ask.
+
+    `size` are the bytes that the publications take in a reply, at most.
+    """
 
     top: StreamPosition
     recovered: bool | None = None
     publications: Sequence[Publication] = ()
+    size: int = 0
 
 
 class Place:
@@ -107,9 +111,10 @@ class Place:
         if self.wish.since is None:
             return Entry(top)
         found = self._found(timeline)
-        if found is not None and (len(found) > self.wish.limit or sum(map(cost, found)) > room):
-            found, self.told = None, Outcome.TOO_MANY.value
-        return Entry(top, recovered=found is not None, publications=found or ())
+        size = sum(map(cost, found)) if found is not None else 0
+        if found is not None and (len(found) > self.wish.limit or size > room):
+            found, size, self.told = None, 0, Outcome.TOO_MANY.value
+        return Entry(top, recovered=found is not None, publications=found or (), size=size)
 
     def _found(self, timeline: Timeline) -> list[Publication] | None:
         """Return what it missed, None where that cannot be proven to be all."""
@@ -142,6 +147,7 @@ class Place:
 
 def cost(publication: Publication) -> int:
     """Return how many bytes a publication takes in a reply, at most, where its data are not a JSON string."""
-    tags = publication.tags or {}
-    said = len(publication.data) + len(publication.info or b"")
-    return COST + said + 6 * sum(len(name) + len(value) for name, value in tags.items())
+    said = COST + len(publication.data) + len(publication.info or b"")
+    if not publication.tags:
+        return said
+    return said + 6 * sum(len(name) + len(value) for name, value in publication.tags.items())

@@ -287,6 +287,9 @@ class Metrics(Protocol):
     def duplicate_dropped(self) -> None:
         """A publication came that had been delivered already."""
 
+    def page_reused(self) -> None:
+        """A client recovered with what history had just shown another one."""
+
     def positions_checked(self, count: int, behind: int) -> None:
         """So many channels were compared with history; so many had not heard all of it yet."""
 

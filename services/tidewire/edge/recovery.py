@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from tidewire.edge.places import Place
 from tidewire.edge.ports import Outcome
 from tidewire.edge.queries import Key, Want, query
+from tidewire.edge.recent_pages import RecentPages
 from tidewire.edge.timeline import Room, Timeline, Verdict
 from tidewire.edge.wire.commands import StreamPosition
 from tidewire.kernel import errors
@@ -59,6 +60,7 @@ class Recovery:
         self._metrics = metrics
         self._floor = floor
         self._room = Room()
+        self._recent = RecentPages(self._room)
         self._again: Wheel[StoredChannel] = Wheel()
         self.channels: dict[StoredChannel, None] = {}
         """Those with a timeline."""
@@ -79,7 +81,7 @@ class Recovery:
             timeline = channel.timeline = Timeline(self._room, proven=place.wish.proven)
             self.channels[channel] = None
         place.take(timeline)
-        if place.seated():
+        if place.seated() or self._is_seated_by_another(channel, timeline, place):
             place.settled = True
             return True
         error = self._ask_for(channel, timeline, place)
@@ -87,6 +89,21 @@ class Recovery:
             place.leave()
             self._end_if_unused(channel, timeline)
             return error
+        return False
+
+    def _is_seated_by_another(self, channel: StoredChannel, timeline: Timeline, place: Place) -> bool:
+        """Return whether it may enter with what history has just shown somebody with the same position."""
+        if place.wish.since is None or not timeline.known:
+            return False
+        key = self._key(channel, timeline, place)
+        page = self._recent.find(channel, key) if isinstance(key, StreamPosition) else None
+        if page is None:
+            return False
+        place.offer(page)
+        if place.seated():
+            self._metrics.page_reused()
+            return True
+        place.offer(None)
         return False
 
     def _ask_for(self, channel: StoredChannel, timeline: Timeline, place: Place) -> ReplyError | None:
@@ -160,6 +177,8 @@ class Recovery:
         if isinstance(result, ReplyError):
             self._unanswered(channel, timeline, key, places, result)
             return
+        if isinstance(key, StreamPosition) and result.outcome is Outcome.COMPLETE:
+            self._recent.keep(channel, StreamPosition(offset=key.offset, epoch=result.top.epoch), result)
         before = timeline.offset
         self._take(channel, timeline, result, since)
         if timeline.broken or (key is Want.FILL and not _holds(timeline, result, before)):
@@ -235,6 +254,7 @@ class Recovery:
 
     def tick(self) -> None:
         """Ask again for what was not answered."""
+        self._recent.tick()
         for channel in self._again.advance():
             if channel.timeline is not None:
                 self._mend(channel, channel.timeline)

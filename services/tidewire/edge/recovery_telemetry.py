@@ -37,6 +37,10 @@ class RecoveryTelemetry:
             "tidewire_publications_duplicate",
             "Live publications that were dropped, since history had shown them before.",
         )
+        self._reused = Counter(
+            "tidewire_recovery_pages_reused",
+            "Recoveries that were answered with what history had just shown another client with the same position.",
+        )
         self._checked = Counter(
             "tidewire_positions_checked", "Channels whose position was compared with the history service's."
         )
@@ -61,6 +65,10 @@ class RecoveryTelemetry:
         """See ports.Metrics."""
         self._duplicates.inc()
 
+    def page_reused(self) -> None:
+        """See ports.Metrics."""
+        self._reused.inc()
+
     def positions_checked(self, count: int, behind: int) -> None:
         """See ports.Metrics."""
         self._checked.inc(count)
@@ -78,7 +86,8 @@ def gauges(recovery: Recovery) -> Sequence[Gauge]:
         ),
         Gauge(
             "tidewire_positions_kept_bytes",
-            "Bytes of publications that wait for history, or are kept for clients that are about to enter; 64 MiB at most.",
+            "Bytes of publications that wait for history, or are kept for clients that are about to enter, or for those who come "
+            "with a position that another client has just recovered from; 64 MiB at most.",
             lambda: float(recovery.kept),
         ),
         Gauge(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from tidewire.edge.places import MAX_REPLY, Entry, Place, cost
+from tidewire.edge.places import MAX_REPLY, Entry, Place
 from tidewire.edge.wire.json_codec import MAX_CACHED_INFO, clean_json, parse_info
 from tidewire.edge.wire.replies import ClientInfo, Publication, Subscribe, SubscribeResult
 from tidewire.kernel import errors, fossil
@@ -56,7 +56,7 @@ def begin(
     shown = _RECOVERED.render(list(entry.publications), (namespace, traits, party.is_json))
     base = shown.base if traits.delta else None
     told = result(party, subscription, outcome.channel_id, outcome, entry, shown.publications)
-    return Begun(told, base, sum(map(cost, entry.publications)) * (1 + stringed))
+    return Begun(told, base, entry.size * (1 + stringed))
 
 
 def result(
@@ -197,7 +197,7 @@ def as_text(data: bytes) -> Raw:
 
 
 def _info(info: bytes) -> ClientInfo | None:
-    return _known_info(info) if len(info) <= MAX_CACHED_INFO else _parse_info(info)
+    return known_info(info) if len(info) <= MAX_CACHED_INFO else _parse_info(info)
 
 
 def _parse_info(info: bytes) -> ClientInfo | None:
@@ -205,4 +205,4 @@ def _parse_info(info: bytes) -> ClientInfo | None:
     return None if parsed is None else parsed[1]
 
 
-_known_info = lru_cache(maxsize=1024)(_parse_info)
+known_info = lru_cache(maxsize=1024)(_parse_info)

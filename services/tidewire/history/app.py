@@ -153,7 +153,9 @@ class HistoryService:
     def reload(self) -> None:
         """Take the configuration as it is now, soon, and read certificates again."""
         self._reloader.request()
-        self._tasks.append(asyncio.create_task(self._rpc.reload()))
+        task = asyncio.create_task(self._rpc.reload())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
 
     async def drain(self) -> None:
         """Not serving, but answering for `rpc.drain_delay`; then the calls that there are end."""
@@ -198,7 +200,7 @@ class HistoryService:
         try:
             meta = await read_meta(JetStream(self._link))
         except (JetStreamError, MetaError) as error:
-            raise StartError(str(error)) from error
+            raise StartError(f"{error}{self._lacking_rights()}") from error
         if problems := verify(meta, config.nats.partitions, stored(config)):
             raise StartError("; ".join(problems))
 
@@ -207,8 +209,19 @@ class HistoryService:
             await self._followers.look()
             if self._followers.problem is None:
                 return
+            if not self._followers.serves_some and self._lacking_rights():
+                break
             await asyncio.sleep(START_PAUSE)
-        raise StartError(f"the streams cannot be read: {self._followers.problem}")
+        if self._followers.serves_some and not self._followers.lacks_some:
+            return  # the others have no leader now: who serves what there is helps most in an outage
+        raise StartError(f"the streams cannot be read: {self._followers.problem}{self._lacking_rights()}")
+
+    def _lacking_rights(self) -> str:
+        """Return what NATS has refused, if it has, and the cure."""
+        said = str(self._link.last_error)
+        if "permissions violation" not in said.lower():
+            return ""
+        return f" ({said}: give the user of `tidewire nats-config --history-user`)"
 
     def _why_unready(self) -> str | None:
         """Return why it cannot serve. One stream that cannot be read keeps nobody from the others."""

@@ -38,18 +38,16 @@ class Cache:
         return self._bare.get(key) if found is None else found
 
     def insert(self, key: bytes, timeline: Timeline) -> None:
-        """Take a new timeline."""
+        """Take a new timeline, or what one that is held takes by now."""
         self._account(key, timeline)
-        if self.bytes > self.budget:
-            self._evict()
+        self._make_room(timeline)
 
     def used(self, key: bytes, timeline: Timeline) -> None:
         """Note that a timeline was used, and what it takes by now; for one that was forgotten, nothing."""
         if self.get(key) is not timeline:
             return
         self._account(key, timeline)
-        if self.bytes > self.budget:
-            self._evict()
+        self._make_room(timeline)
 
     def of(self, feed: Feed) -> Iterator[Timeline]:
         """Yield the timelines of a stream."""
@@ -64,11 +62,22 @@ class Cache:
                     self._remove(key, timeline)
 
     # ------------------------------------------------------------------ eviction
+    def _make_room(self, used: Timeline) -> None:
+        """Come down to the budget, if that can be at the expense of others: what is used now is about to be read."""
+        if self.bytes <= self.budget:
+            return
+        used.pins += 1
+        self._evict()
+        used.pins -= 1
+        self._evict()
+
     def _evict(self) -> None:
         """Come down to the budget; timelines that are being read are passed over."""
         passed = 0
         while self.bytes > self.budget and passed <= len(self):
-            bare_first = bool(self._bare) and (not self._full or self._bare_bytes > self.budget // 2)
+            bare_first = bool(self._bare) and (
+                passed >= len(self._full) or self._bare_bytes > self.budget // 2
+            )
             key, timeline = next(iter((self._bare if bare_first else self._full).items()))
             if timeline.pins:
                 self._account(key, timeline)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tidewire.history.ports import Metrics, Notebook, Store
     from tidewire.kernel.clock import Clock
 
+NO_STREAM: Final = "there is no such stream: run `tidewire migrate`"
 REPAIR_AT_ONCE: Final = 128
 CONFIRM_SECONDS: Final = 3.0
 """How long a stream must hold other publications than it held before its epoch is changed."""
@@ -114,7 +115,6 @@ class Follower:
                 self._metrics.dropped("wildcard" if b"*" in key or b">" in key else "no_channel")
                 return
             timeline = self._unseen(message)
-            self._cache.insert(key, timeline)
         self._metrics.heard(self.feed.profile)
         timeline.append(
             message.sequence,
@@ -130,14 +130,16 @@ class Follower:
     def _unseen(self, message: Message) -> Timeline:
         timeline = self.line()
         # The feed has heard this message already, and the timeline has not.
-        timeline.newest = message.sequence - 1
+        timeline.stood = message.sequence - 1
         return timeline
 
     def _finish(self, key: bytes, timeline: Timeline, namespace: Namespace) -> None:
         timeline.keep(namespace.size)
         if namespace.own_ttl:
             timeline.drop_bodies()
-        self._cache.used(key, timeline)
+        self._cache.insert(
+            key, timeline
+        )  # a new one not before: forgotten without this publication, it would prove too much
 
     # ------------------------------------------------------------------ looking at the stream
     async def look(self, records: Records) -> None:
@@ -145,7 +147,7 @@ class Follower:
         stream, asked_at, heard = self.feed.stream, self._clock.monotonic(), self.feed.heard
         facts = await self._store.facts(stream)
         if facts is None:
-            self.problem = "there is no such stream: run `tidewire migrate`"
+            self.problem = NO_STREAM
             self.feed.doubt()
             return
         nonce = await self.notes.nonce(records.get(f"nonce.{stream}", ABSENT))

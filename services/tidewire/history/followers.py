@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from tidewire.history.feed import Feed
-from tidewire.history.follower import Follower
+from tidewire.history.follower import NO_STREAM, Follower
 from tidewire.history.messages import message_of
 from tidewire.history.namespaces import IN, OUT
 from tidewire.history.ports import StoreAway
@@ -143,6 +143,16 @@ class Followers:
                 self._log.warning("history.stream_away", stream=stream, problem=str(problem))
         elif self._seldom.allows("failed"):
             self._log.error("history.look_failed", stream=stream, exc_info=problem)
+
+    @property
+    def serves_some(self) -> bool:
+        """Whether there is a stream that can be served."""
+        return any(not one.problem for one in self.by_stream.values())
+
+    @property
+    def lacks_some(self) -> bool:
+        """Whether there is none of a name that is to be followed, which no waiting mends."""
+        return any(one.problem == NO_STREAM for one in self.by_stream.values())
 
     @property
     def problem(self) -> str | None:

@@ -23,7 +23,7 @@ from tidewire.history.answers import (
 from tidewire.history.ports import StoreAway
 from tidewire.history.supply import Changed, Supply
 from tidewire.kernel import errors
-from tidewire.kernel.call_errors import BUSY, UNAVAILABLE, CallError, refusal
+from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,7 @@ class Reader:
             raise refusal(errors.UNKNOWN_CHANNEL.saying("unknown channel: its namespace has no history"))
         follower = self._followers.by_stream.get(place.stream)
         if follower is None:
-            raise CallError(UNAVAILABLE, f"another replica serves {place.stream}")
+            raise CallError(ELSEWHERE, f"another replica serves {place.stream}")
         return place, follower
 
     def _is_ready(self, follower: Follower, query: Query) -> bool:

@@ -67,7 +67,7 @@ class Supply:
                 timeline.prepend(0, [])
             elif newest.sequence <= timeline.indexed:
                 timeline.prepend(newest.sequence - 1, [newest])
-                timeline.newest = timeline.sequences[-1]
+                timeline.stood = 0
                 if place.namespace.oldest_first:
                     timeline.prove(newest.sequence - 1)
         self._cache.used(place.key, timeline)

@@ -33,7 +33,7 @@ SLACK = 8
 
 
 class Timeline:
-    """One channel. `newest` is its position: its newest publication, or where the stream stood when it had none."""
+    """One channel. `stood`: the least that its position can be, whatever is in the index."""
 
     __slots__ = (
         "bodies",
@@ -47,14 +47,14 @@ class Timeline:
         "gone_time",
         "hopeless",
         "indexed",
-        "newest",
         "pins",
+        "stood",
     )
 
     def __init__(self, feed: Feed, floor: int, newest: int) -> None:
         self.feed = feed
         self.floor = self.indexed = floor
-        self.newest = newest
+        self.stood = newest
         self.cut = 0
         self.hopeless = -1
         self.gone = 0
@@ -73,6 +73,11 @@ class Timeline:
     def cost(self) -> int:
         """Bytes that it takes, about."""
         return FIXED_COST + INDEX_COST * self.count + BODY_COST * len(self.bodies) + self.body_bytes
+
+    @property
+    def newest(self) -> int:
+        """Its position: its newest publication, or where the stream stood when it had none."""
+        return max(self.stood, self.entries[-2]) if self.entries else self.stood
 
     @property
     def count(self) -> int:
@@ -104,10 +109,17 @@ class Timeline:
         """
         if last is not None:
             self._compare(last, oldest_first=oldest_first)
-        self.entries.append(sequence)
-        self.entries.append(time_ns)
-        self.newest = sequence
-        self.bodies.append(body)
+        # What begins with one thing and not empty has no room to grow in, which most channels do not need.
+        if self.entries:
+            self.entries.append(sequence)
+            self.entries.append(time_ns)
+        else:
+            self.entries = array("Q", (sequence, time_ns))
+        if self.bodies:
+            self.bodies.append(body)
+        else:
+            self.bodies = [body]
+        self.stood = 0
         self.body_bytes += len(body)
 
     def _compare(self, last: int, *, oldest_first: bool) -> None:
@@ -135,6 +147,7 @@ class Timeline:
         if oldest_first:
             self.lose_through(self.sequences[-1])
             return
+        self.stood = self.newest
         left = bisect_right(self.sequences, last)
         lost = self.count - left
         self.floor = max(self.floor, self.sequences[-1])
@@ -155,7 +168,7 @@ class Timeline:
         """Something at or below `sequence` was never heard and is gone: of which channel, nobody knows."""
         self.floor = max(self.floor, sequence)
         if self.is_empty:  # who stands below is to ask
-            self.newest = max(self.newest, sequence)
+            self.stood = max(self.stood, sequence)
 
     def prepend(self, since: int, found: Sequence[Message]) -> None:
         """Take all that the stream has in (since, indexed], oldest first."""
@@ -211,6 +224,7 @@ class Timeline:
         if not count:
             return
         self._drop_bodies(count - (self.count - len(self.bodies)))
+        self.stood = self.newest if count == self.count else self.stood
         self.gone, self.gone_time = self.entries[2 * count - 2 : 2 * count]
         self.floor = max(self.floor, self.gone)
         if stored:

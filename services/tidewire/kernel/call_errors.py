@@ -85,6 +85,8 @@ CANCELLED: Final = _OF_STATUSES["CANCELLED"]
 DEADLINE_EXCEEDED: Final = _OF_STATUSES["DEADLINE_EXCEEDED"]
 UNAVAILABLE: Final = _OF_STATUSES["UNAVAILABLE"]
 """Not now, and perhaps elsewhere: the one reason for which a call is repeated."""
+ELSEWHERE: Final = Reason("elsewhere", "UNAVAILABLE")
+"""This replica does not serve what is asked for, and says so at once: the next one is asked, which costs no retry."""
 BUSY: Final = Reason("busy", "RESOURCE_EXHAUSTED")
 """The server has as many calls as it takes."""
 BUSY_HERE: Final = Reason("busy_here", "RESOURCE_EXHAUSTED")
@@ -98,6 +100,7 @@ _BY_NAME: Final = {
     for reason in (
         *_OF_STATUSES.values(),
         *_OF_REPLIES.values(),
+        ELSEWHERE,
         BUSY,
         BUSY_HERE,
         NO_DEADLINE,

@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+ASIDE: Final = 0.004
+"""Seconds before another replica is asked, at most."""
 ROUNDING: Final = 1e-9
 """What sums of many fractions may lack of a whole retry."""
 
@@ -43,6 +45,10 @@ class Retries:
         self._policy = policy
         self._random = random
         self._tokens = policy.burst
+
+    def aside(self) -> float:
+        """Return the seconds to wait before another replica is asked: calls in step would all find the wrong one again."""
+        return self._random() * ASIDE
 
     def called(self) -> None:
         """Note a call (not an attempt): it pays for its part of a retry."""

@@ -1,7 +1,7 @@
 """Tells a process that the record in TW_META has changed, within a moment where NATS is well and within half a minute where it was not.
 
-Whoever listens on the record's subject also hears records that JetStream then refuses, so a message there only says
-that it is time to read. A server may answer with an older record than it has told of: the one with the higher sequence
+The bucket publishes each record again where it is read, but others can put messages there, so one only says that it is
+time to read. A server may answer with an older record than it has told of: the one with the higher sequence
 counts, and after a message the record is read more than once.
 """
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from tidewire.kernel.call_errors import (
     CANCELLED,
+    ELSEWHERE,
     REASON_KEY,
     UNAVAILABLE,
     CallError,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tidewire.platform.rpc_client import RpcClient
     from tidewire.platform.tracing import Span
 
+MOST_ELSEWHERE: Final = 16
+"""Replicas that a call asks which do not serve what it asks for: they take turns, and other calls come in between."""
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
@@ -85,7 +88,7 @@ class Method(Generic[Request, Reply]):
         return tracer.begin(name, Kind.CLIENT, attributes, self._client.now(), parent)
 
     async def _attempts(self, request: Request, deadline: float, parent: TraceContext | None) -> Reply:
-        client, attempt = self._client, 1
+        client, attempt, elsewhere = self._client, 1, 0
         metadata = rpc_tracing.sent(parent)
         client.retries.called()
         while True:
@@ -93,11 +96,16 @@ class Method(Generic[Request, Reply]):
             try:
                 return await self._attempt(request, left, metadata)
             except CallError as error:
-                pause = self._pause(error.reason, attempt, deadline - client.now())
-                if pause is None:
-                    raise
+                if error.reason is ELSEWHERE and self._repeatable and elsewhere < MOST_ELSEWHERE:
+                    elsewhere += 1
+                    client.metrics.retries.inc(1, (self._path, ELSEWHERE.name))
+                    pause = client.retries.aside()
+                else:
+                    wait = self._pause(error.reason, attempt, deadline - client.now())
+                    if wait is None:
+                        raise
+                    attempt, pause = attempt + 1, wait
             await asyncio.sleep(pause)
-            attempt += 1
 
     def _pause(self, reason: Reason, attempt: int, left: float) -> float | None:
         """Return the seconds before another attempt; None: there is none."""

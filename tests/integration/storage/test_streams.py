@@ -183,6 +183,20 @@ async def test_an_atomic_batch_is_taken(link: NatsLink, js: JetStream) -> None:
     assert await count(js, STREAM) == 2
 
 
+@pytest.mark.usefixtures("stored")
+async def test_a_batch_with_an_id_that_is_taken_stores_nothing(link: NatsLink, js: JetStream) -> None:
+    """Whoever took the error for "stored already" would lose the others of the batch: each is asked for by itself."""
+    subject = f"tw.in.{PARTITION}.chat.a"
+    await published(js, CHANNEL, b"foreign", headers(Nats_Msg_Id="taken"))
+    ids = ("mine", "taken", "mine too")
+    for number, name in enumerate(ids, 1):
+        commit = {"Nats_Batch_Commit": 1} if number == len(ids) else {}
+        block = headers(Nats_Msg_Id=name, Nats_Batch_Id="b", Nats_Batch_Sequence=number, **commit)
+        _, answer = await js.ask(subject, b"%d" % number, block)
+    assert b'"err_code":10201' in answer
+    assert await count(js, STREAM) == 1
+
+
 async def test_a_memory_stream_that_is_lost_with_its_server_is_made_again_with_another_epoch(
     server: NatsServer, js: JetStream
 ) -> None:

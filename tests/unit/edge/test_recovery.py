@@ -12,6 +12,7 @@ from tests.fakes.core import Client, Core
 from tests.fakes.edge import OPEN, edge_config, token
 from tests.support.protocol import protocol
 from tidewire.edge import reads, recovery, timeline
+from tidewire.edge.recent_pages import LIFE_TICKS
 from tidewire.kernel import errors
 
 KEPT = {"history_size": 100, "history_ttl": "1h"}
@@ -331,6 +332,32 @@ class TestRecover:
         core.history.settle()
         assert len(core.history.queries) == asked + 1
         assert all(shown(client.heard()[0]["subscribe"]) == [3, 4, 5] for client in clients)
+
+    def test_who_comes_a_moment_later_with_the_same_position_needs_no_read(self, core: Core) -> None:
+        """Also where more has come since; nobody with another position; and not for long."""
+        for number in range(1, 5):
+            core.history.publish("log:a", number)
+        assert shown(recover(core.client(), 1)) == [2, 3, 4]
+        asked = len(core.history.queries)
+        assert shown(recover(core.client(), 1)) == [2, 3, 4]
+        assert (len(core.history.queries), len(core.metrics.of("page_reused"))) == (asked, 1)
+        assert shown(recover(core.client(), 2)) == [3, 4]
+        core.hear("log:a", core.history.publish("log:a", 5))
+        assert shown(recover(core.client(), 1)) == [2, 3, 4, 5]
+        assert len(core.metrics.of("page_reused")) == 1
+        assert shown(recover(core.client(), 1)) == [2, 3, 4, 5]
+        assert len(core.metrics.of("page_reused")) == 2
+        for _ in range(2 * LIFE_TICKS):
+            core.positions.tick()
+        assert shown(recover(core.client(), 1)) == [2, 3, 4, 5]
+        assert len(core.metrics.of("page_reused")) == 2
+
+    def test_what_another_epoch_was_refused_is_not_shown_to_this_one(self, core: Core) -> None:
+        """The first to come, when the epoch is not known on this edge, may have any."""
+        for number in range(1, 4):
+            core.history.publish("log:a", number)
+        assert recover(core.client(), 1, "old")["recoverable"]
+        assert shown(recover(core.client(), 1)) == [2, 3]
 
     def test_unsubscribe_and_close_during_a_read(self, core: Core) -> None:
         core.history.publish("log:a", 0)

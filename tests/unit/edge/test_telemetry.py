@@ -61,6 +61,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
         },
     ),
     ("recovery", ("trimmed",), {("tidewire_recoveries_total", "outcome=trimmed"): 1}),
+    ("page_reused", (), {("tidewire_recovery_pages_reused_total", ""): 1}),
     ("gap", ("filled",), {("tidewire_position_gaps_total", "outcome=filled"): 1}),
     ("duplicate_dropped", (), {("tidewire_publications_duplicate_total", ""): 1}),
     (

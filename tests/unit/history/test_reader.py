@@ -21,7 +21,7 @@ from tidewire.history.answers import Answer, Outcome, Publication, Since
 from tidewire.history.messages import Message
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import Purges
-from tidewire.kernel.call_errors import BUSY, UNAVAILABLE, CallError
+from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
 NAMES = st.sampled_from("abc")
@@ -359,8 +359,8 @@ async def test_another_replica_serves_other_partitions() -> None:
     del history.followers.by_stream[STREAM]
     with pytest.raises(CallError, match="another replica") as caught:
         await history.read("a")
-    assert caught.value.reason is UNAVAILABLE
-    assert await history.positions.of(["chat:a", "live:x"]) == ["unavailable", "unknown_channel"]
+    assert caught.value.reason is ELSEWHERE
+    assert await history.positions.of(["chat:a", "live:x"]) == ["elsewhere", "unknown_channel"]
 
 
 async def test_an_empty_channel_stands_where_the_caller_does() -> None:
@@ -553,3 +553,15 @@ async def test_a_long_index_is_made_piece_by_piece(monkeypatch: pytest.MonkeyPat
     assert len(offsets(await history.read("a"))) == 90
     assert spans[:2] == [2, 16]
     assert set(spans[2:-1]) == {16}
+
+
+@pytest.mark.parametrize("budget", [700, 1_300, 1_400, 1_500, 1_900])
+async def test_no_channel_is_forgotten_before_its_first_publication(budget: int) -> None:
+    """Where there is no room for another one: what it forgot would be behind no floor, and the next one be all there was."""
+    history = FakeHistory(budget=budget)
+    await history.look()
+    history.publish("a")
+    history.publish("b")
+    unheard = [history.stream.publish(KEY.format("c").encode()).sequence for _ in range(2)]
+    await history.look()
+    assert offsets(await history.recover("c", 0)) == unheard

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from tidewire.edge.ports import Outcome, Page, Publication, Query
 from tidewire.edge.wire.commands import StreamPosition
 from tidewire.kernel import call_errors, errors
@@ -28,11 +26,13 @@ if TYPE_CHECKING:
     from tidewire.platform.rpc_telemetry import RpcClientMetrics
     from tidewire.platform.tracing import Tracer
 
-    Parse = Callable[[str, bytes, bytes], Publication | None]
-    """A channel, a header block and data; None for what cannot be understood."""
+    Parse = Callable[[str, bytes, bytes, int, int], Publication | None]
+    """A channel, a header block, data, the offset and when it was stored; None for what cannot be understood."""
 
 AWAY: Final = errors.INTERNAL.saying("temporarily not possible: the history service is away")
 BUSY: Final = errors.TOO_MANY_REQUESTS.saying("too many requests: the history service is busy")
+MOST_ELSEWHERE: Final = 16
+"""Replicas that are asked for positions, where each serves a share of them."""
 _SERVICE: Final = f"/{pb.DESCRIPTOR.services_by_name['History'].full_name}"
 READ: Final = f"{_SERVICE}/Read"
 POSITION: Final = f"{_SERVICE}/Position"
@@ -124,29 +124,39 @@ class GrpcHistory:
         since: Mapping[str, StreamPosition],
         done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
-        request = pb.PositionRequest(channels=since, since=map(_sent, since.values()))
+        found: dict[str, StreamPosition] = {}
+        asked, left = 0, dict(since)
         try:
-            reply = await self._position_method(request)
+            while asked < MOST_ELSEWHERE and (left or not asked):
+                reply = await self._position_method(
+                    pb.PositionRequest(channels=left, since=map(_sent, left.values()))
+                )
+                if len(reply.positions) != len(left):
+                    done(AWAY)
+                    return
+                told = list(zip(left, reply.positions, strict=True))
+                found |= {channel: _position(each.top) for channel, each in told if not each.problem}
+                left = {
+                    channel: since[channel]
+                    for channel, each in told
+                    if each.problem == call_errors.ELSEWHERE.name
+                }
+                asked += 1
         except CallError as error:
             done(self._told(error))
             return
-        if len(reply.positions) != len(since):
-            done(AWAY)
-            return
-        done([None if each.problem else _position(each.top) for each in reply.positions])
+        done([found.get(channel) for channel in since])
 
     def _page(self, channel: str, reply: pb.ReadReply) -> Page | ReplyError:
         outcome = _OUTCOMES.get(reply.outcome)
         if outcome is None or not reply.top.epoch:  # a newer service's, or none at all
             return AWAY
-        publications = [found for each in reply.publications if (found := self._publication(channel, each))]
+        parse = self._parse
+        read = (
+            parse(channel, each.headers, each.data, each.offset, each.time_ns) for each in reply.publications
+        )
+        publications = [publication for publication in read if publication is not None]
         return Page(_position(reply.top), publications, outcome)
-
-    def _publication(self, channel: str, stored: pb.Publication) -> Publication | None:
-        publication = self._parse(channel, stored.headers, stored.data)
-        if publication is None:
-            return None
-        return msgspec.structs.replace(publication, offset=stored.offset, time_ns=stored.time_ns)
 
     def _told(self, error: CallError) -> ReplyError:
         """Return what a client is told: that it can try again, unless the service said otherwise itself."""

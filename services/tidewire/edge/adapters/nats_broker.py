@@ -230,9 +230,12 @@ class NatsBroker:
             return Publication(payload)
         return self._publication(channel, header, payload, dict(_HEADER.findall(header)))
 
-    def parse_kept(self, channel: str, header: bytes, payload: bytes) -> Publication | None:
+    def parse_kept(
+        self, channel: str, header: bytes, payload: bytes, offset: int, time_ns: int
+    ) -> Publication | None:
         """Return the same of one that history has kept, which belongs to no trace any more."""
-        return self._publication(channel, b"", payload, dict(_HEADER.findall(header)))
+        fields = dict(_HEADER.findall(header))
+        return self._publication(channel, b"", payload, fields, Stamp(offset, 0, time_ns))
 
     def _parse_stored(self, channel: str, header: bytes, payload: bytes) -> Publication | None:
         """Return the same of a message that a stream has published again, None (counted) where it was not the stream."""

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from tidewire.kernel.channels import split_channel
 from tidewire.kernel.streams import stream_name
-from tidewire.kernel.subjects import NO_NAMESPACE, in_subject, out_pattern, out_subject
+from tidewire.kernel.subjects import NO_NAMESPACE, SUBJECT_CACHE, in_subject, out_pattern, out_subject
 
 HEADER: Final = re.compile(
     rb"\r\n(Nats-Stream|Nats-Subject|Nats-Sequence|Nats-Last-Sequence|Nats-Time-Stamp|"
@@ -39,11 +39,12 @@ NOT_STORED: Final = Stamp(0, 0, 0)
 class StoredMessages:
     """Knows which namespaces are stored, by their subject token, each with the name of its profile."""
 
-    __slots__ = ("_partitions", "_profiles")
+    __slots__ = ("_origin", "_partitions", "_profiles")
 
     def __init__(self, partitions: int, profiles: Mapping[str, str]) -> None:
         self._partitions = partitions
         self._profiles = profiles
+        self._origin = lru_cache(SUBJECT_CACHE)(self._find_origin)
 
     def subject(self, channel: str) -> bytes | None:
         """Return where a channel is heard, None where it is not stored."""
@@ -55,10 +56,8 @@ class StoredMessages:
 
     def stamp(self, channel: str, fields: Mapping[bytes, bytes]) -> Stamp | None:
         """Return where a message on the channel's subject stands, by its headers (the last of each name); None: forged."""
-        source = in_subject(channel, self._partitions)
-        if fields.get(b"Nats-Subject") != source or fields.get(b"Nats-Stream") != self._stream(
-            channel, source
-        ):
+        source, stream = self._origin(channel)
+        if fields.get(b"Nats-Subject") != source or fields.get(b"Nats-Stream") != stream:
             return None
         offset, previous = fields.get(b"Nats-Sequence", b""), fields.get(b"Nats-Last-Sequence", b"")
         if not (_is_number(offset) and _is_number(previous)):
@@ -68,9 +67,11 @@ class StoredMessages:
     def _profile(self, channel: str) -> str | None:
         return self._profiles.get(split_channel(channel).namespace or NO_NAMESPACE)
 
-    def _stream(self, channel: str, source: bytes) -> bytes:
+    def _find_origin(self, channel: str) -> tuple[bytes, bytes]:
+        """Return the subject and the stream that a channel's publications come from; `_origin` remembers it."""
+        source = in_subject(channel, self._partitions)
         partition = int(source.split(b".", 3)[2])
-        return stream_name(self._profile(channel) or "", partition).encode()
+        return source, stream_name(self._profile(channel) or "", partition).encode()
 
 
 def nanoseconds(stamp: bytes) -> int:

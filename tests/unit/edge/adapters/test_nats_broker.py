@@ -578,7 +578,7 @@ def test_pattern_of_stored_channels_is_believed_no_more(bench: Bench) -> None:
 
 def test_what_history_has_kept_begins_no_span(bench: Bench) -> None:
     """Its trace is over."""
-    found = bench.broker.parse_kept("chat:a", block(b"Tw-Info: {}", TRACEPARENT), b"1")
-    assert found == Publication(b"1", info=b"{}")
-    assert bench.broker.parse_kept("chat:a", block(b"Tw-V: 2"), b"1") is None
+    found = bench.broker.parse_kept("chat:a", block(b"Tw-Info: {}", TRACEPARENT), b"1", 7, 5)
+    assert found == Publication(b"1", info=b"{}", offset=7, time_ns=5)
+    assert bench.broker.parse_kept("chat:a", block(b"Tw-V: 2"), b"1", 7, 5) is None
     assert bench.tracer.ended == []
