@@ -26,6 +26,7 @@ REFUSALS = 30
 FELT = 30.0
 """Seconds after which somebody must have noticed."""
 LOST = 30
+"""Live messages that are lost before NATS delivers all again."""
 LOST_SHARE = 0.2
 
 

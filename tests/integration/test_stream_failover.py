@@ -28,6 +28,7 @@ CLIENTS = 4
 BURST = 6
 BEFORE, AFTER = 100, 300
 """Acknowledgements before and after the kill."""
+RACES = 20
 TIME_LIMIT = 60.0
 IN_TIME = 5.0
 """Seconds after which the SDKs give a command up."""
@@ -160,3 +161,32 @@ async def test_acknowledged_publications_survive_their_streams_leader(
             load.checker.received("stream", record(channel, json.loads(data)))
     load.checker.check()
     assert load.slowest < IN_TIME
+
+
+async def test_versions_race_on_a_stream_of_three(cluster: NatsCluster, tmp_path: Path) -> None:
+    """JetStream says in other words there that somebody was faster: that is compared anew as well, and no refusal."""
+    config = durable_config(cluster)
+    await create_streams(cluster.urls[0], config)
+    with EdgeProcess(tmp_path / "edge", config) as edge:
+        clients = [await joined(edge.ws_url, token(f"user{number}")) for number in range(CLIENTS)]
+        outcomes = []
+        for round_ in range(RACES):
+            racing = [
+                (client, client.begin(rpc=_version(round_ * CLIENTS + number + 1)))
+                for number, client in enumerate(clients)
+            ]
+            outcomes += [await client.reply(number) for client, number in racing]
+        for client in clients:
+            await client.close()
+        metrics = await edge.metrics()
+    assert metrics.value("tidewire_stream_refusals_total", verdict="refused") == 0
+    assert all("rpc" in each or each["error"]["code"] == 100 for each in outcomes)
+    versions = [
+        json.loads(data) for stream in STREAMS for _, _, data in await stored(cluster.urls[0], stream)
+    ]
+    assert versions == sorted(set(versions))
+    assert len(versions) >= RACES
+
+
+def _version(number: int) -> dict[str, object]:
+    return {"method": "tw.publish", "data": {"channel": CHANNELS[0], "data": number, "version": number}}

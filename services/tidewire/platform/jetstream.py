@@ -14,6 +14,9 @@ from tidewire.platform.nats_types import LinkError
 API: Final = "$JS.API."
 NO_RESPONDERS: Final = b"NATS/1.0 503"
 STREAM_NOT_FOUND: Final = 10059
+WRONG_SEQUENCE: Final = frozenset({10071, 10164})
+"""What was to follow a certain message does not, and is not stored. A stream of several replicas mostly says the second, which
+does not name the last one: while it stores another message of the subject."""
 
 
 class JetStreamError(TidewireError):

@@ -21,7 +21,7 @@ from tidewire.kernel.meta import (
     verify,
 )
 from tidewire.kernel.streams import META_BUCKET, META_STREAM, door_of
-from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError
+from tidewire.platform.jetstream import STREAM_NOT_FOUND, WRONG_SEQUENCE, JetStream, JetStreamError
 
 __all__ = [
     "DIRECT_GET",
@@ -40,7 +40,6 @@ __all__ = [
 TRIES: Final = 3
 _MISSING: Final = (b"NATS/1.0 404", b"NATS/1.0 503")
 _SEQUENCE: Final = re.compile(rb"\r\nNats-Sequence: (\d+)\r\n")
-_WRONG_SEQUENCE: Final = 10071
 
 
 async def read_meta(js: JetStream) -> Meta | None:
@@ -102,6 +101,6 @@ async def write_meta(js: JetStream, meta: Meta, after: int) -> int:
     error = answer.get("error")
     if error is None:
         return int(answer["seq"])
-    if error.get("err_code") == _WRONG_SEQUENCE:
+    if error.get("err_code") in WRONG_SEQUENCE:
         raise MetaError(f"{META_BUCKET} was written by somebody else meanwhile: run {MIGRATE} again")
     raise JetStreamError(error.get("code", 500), error.get("err_code", 0), error.get("description", ""))

@@ -20,6 +20,7 @@ from tidewire.edge.pending import Last, Place, Terms, Verdict
 from tidewire.kernel.publication_ids import Minter
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import SUBJECT_CACHE, in_subject
+from tidewire.platform.jetstream import WRONG_SEQUENCE
 from tidewire.platform.nats_types import LinkError, PayloadTooLarge
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ NOT_FOUND: Final = b"NATS/1.0 404"
 NOBODY_CODES: Final = frozenset({10008, 10009})
 """JetStream has no leader at this moment, or is asked at the wrong place."""
 IN_PROCESS: Final = 10158
-OUTRUN: Final = 10071
 
 _STORED = re.compile(
     rb"\r\n(Nats-Sequence|Nats-Subject|Nats-Stream|Nats-Msg-Id|Tw-Version|Tw-Version-Epoch):[ \t]*([^\r\n]*)"
@@ -234,7 +234,7 @@ class StreamPublisher:
         return Verdict.DUPLICATE if answer.duplicate else Verdict.STORED
 
     def _refusal(self, error: ApiError) -> Verdict:
-        if error.err_code == OUTRUN:
+        if error.err_code in WRONG_SEQUENCE:
             return Verdict.OUTRUN
         if error.err_code == IN_PROCESS:
             return Verdict.IN_PROCESS

@@ -15,7 +15,7 @@ from tidewire.history.messages import Message, published
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import ABSENT, KINDS, Record
 from tidewire.kernel.streams import META_BUCKET, META_STREAM, META_SUBJECT
-from tidewire.platform.jetstream import JetStream, JetStreamError
+from tidewire.platform.jetstream import WRONG_SEQUENCE, JetStream, JetStreamError
 from tidewire.platform.meta import find_door
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PREFIX: Final = f"{META_SUBJECT}."
 EPOCH: Final = "Tw-Epoch"
-WRONG_REVISION: Final = 10071
 _EPOCH = re.compile(rb"\r\nTw-Epoch:[ \t]*([^\r\n]*)")
 _DELETED = re.compile(rb"\r\nKV-Operation:[ \t]*(DEL|PURGE)")
 
@@ -73,7 +72,7 @@ class MetaNotebook:
         refused = answer.get("error")
         if refused is None:
             return True
-        if refused.get("err_code") == WRONG_REVISION:
+        if refused.get("err_code") in WRONG_SEQUENCE:
             return False
         raise StoreAway(f"{META_BUCKET} did not take {key} ({refused.get('description', '')})")
 

@@ -168,6 +168,7 @@ def test_what_is_no_acknowledgement_is_not_believed(
     ("code", "verdict"),
     [
         (10071, Verdict.OUTRUN),
+        (10164, Verdict.OUTRUN),
         (10158, Verdict.IN_PROCESS),
         (10008, Verdict.NOBODY),
         (10009, Verdict.NOBODY),
