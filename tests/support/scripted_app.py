@@ -1,8 +1,9 @@
 """An app for `lifecycle.run` that does what its arguments say: `python -m tests.support.scripted_app start=hang`.
 
 It prints what it is told to do, and ends with the exit code of `run`. `ok` does it, `hang` waits for ever, `refuse`
-raises StartError, `crash` another error, `hangup` sends SIGHUP to itself and does it. `end=signals` sends the process
-the signals that stop it once more when Python has put its handlers away, which is the last moment of all.
+raises StartError, `crash` another error, `hangup` sends SIGHUP to itself and does it, `block` stands still, and the loop with
+it. `limit` is how long the end may take. `end=signals` sends the process the signals that stop it once more when Python has
+put its handlers away, which is the last moment of all; `end=block` lets that moment last for ever.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 from tidewire.platform import lifecycle, logs
@@ -54,6 +56,8 @@ class ScriptedApp:
                     print(f"{name} ended", flush=True)
             case "hangup":
                 os.kill(os.getpid(), signal.SIGHUP)
+            case "block":
+                threading.Event().wait()
             case "refuse":
                 raise lifecycle.StartError("port 8000 is taken")
             case "crash":
@@ -71,6 +75,9 @@ class Last:
 
 if __name__ == "__main__":
     actions = dict(argument.split("=") for argument in sys.argv[1:])
+    lifecycle.STOP_SECONDS = float(actions.get("limit", lifecycle.STOP_SECONDS))
+    if actions.get("end") == "block":
+        threading.Thread(target=threading.Event().wait).start()
     if actions.get("end") == "signals":
         last = Last()
     sys.exit(lifecycle.run(lambda: ScriptedApp(actions), logs.configure("info", "json")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,10 @@ EXIT_UNAVAILABLE = 69
 """sysexits.h: something that the process needs is not there (EX_UNAVAILABLE)."""
 EXIT_FAILED = 70
 """sysexits.h: a mistake in the program (EX_SOFTWARE)."""
+
+
+STOP_SECONDS = 30.0
+"""How long the end may take, with what Python does behind `run`: more is a mistake that must not keep a process for ever."""
 
 
 class StartError(TidewireError):
@@ -62,7 +67,8 @@ def run(
 
     `on_ready` is called after the start. SIGHUP is `reload`. One that comes before the end of the start waits for it, since the configuration was read before.
     A StartError of `create` counts as one of `start`. Whatever happens, the app is stopped. What it raises is logged, as one line.
-    It is the last that a process does: from the end of `stop` on, further signals change nothing.
+    It is the last that a process does: from the end of `stop` on, further signals change nothing. Where the process has not
+    ended `STOP_SECONDS` after the begin of `stop`, it ends with exit code 1 and the stacks of its threads on standard error.
     """
     return uvloop.run(_run(create, log, on_ready))
 
@@ -100,6 +106,7 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger, on_ready: C
         )  # not left to Python, whose stack on standard error could show secrets
         return EXIT_FAILED
     finally:
+        faulthandler.dump_traceback_later(STOP_SECONDS, exit=True)
         if app is not None:
             await app.stop()
         hold_signals()

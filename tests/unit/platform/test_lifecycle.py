@@ -39,9 +39,14 @@ class Process:
 
     async def end(self) -> tuple[int | None, list[dict[str, Any]]]:
         """Wait for the end; return the exit code and the lines of the log."""
+        code, log = await self.end_as_it_is()
+        return code, [json.loads(line) for line in log.splitlines()]
+
+    async def end_as_it_is(self) -> tuple[int | None, str]:
+        """Wait for the end; return the exit code and what is on standard error."""
         out, log = await asyncio.wait_for(self._process.communicate(), PATIENCE)
         self.said += out.decode().splitlines()
-        return self._process.returncode, [json.loads(line) for line in log.decode().splitlines()]
+        return self._process.returncode, log.decode()
 
 
 @contextlib.asynccontextmanager
@@ -189,6 +194,18 @@ async def test_signals_after_the_end_change_nothing() -> None:
         process.signal(signal.SIGTERM)
         code, log = await process.end()
     assert (code, events(log)[-1]) == (0, "process.stopped")
+
+
+@pytest.mark.parametrize("script", ["stop=hang", "stop=block", "end=block"])
+async def test_an_end_that_does_not_come_is_made(script: str) -> None:
+    """Whatever keeps it, a coroutine, the loop or a thread; where it stood is told."""
+    async with running(script, "limit=0.5") as process:
+        await process.until("start done")
+        process.signal(signal.SIGTERM)
+        code, told = await process.end_as_it_is()
+    assert code == 1
+    assert "Timeout (0:00:00.500000)!" in told
+    assert "most recent call first" in told
 
 
 async def test_app_that_cannot_be_made_is_one_line() -> None:
