@@ -167,7 +167,7 @@ async def test_edges_find_the_replica_that_serves_a_share(
         clock = SystemClock()
         history = GrpcHistory(
             client_to(options, RpcClientMetrics(), log, clock, None),
-            lambda _channel, _headers, data: Publication(data),
+            lambda _channel, _headers, data, _offset, _time_ns: Publication(data),
             log,
             clock.monotonic,
         )

@@ -118,7 +118,11 @@ class GrpcHistory:
         except CallError as error:
             done(self._told(error))
             return
-        done(self._page(query.channel, reply))
+        told: Page | ReplyError = AWAY
+        try:
+            told = self._page(query.channel, reply)
+        finally:
+            done(told)  # whatever is wrong with one publication, its read must not take up a place for ever
 
     async def _positions(
         self,

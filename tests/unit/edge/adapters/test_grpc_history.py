@@ -195,6 +195,23 @@ async def test_it_is_looked_for_at_the_start_and_told_where_it_is_away() -> None
     assert log.lines == [line]
 
 
+async def test_a_mistake_in_reading_a_publication_ends_its_read_all_the_same() -> None:
+    """One that never ended would take up one of 128 places."""
+    client, log = FakeClient(), RecordingLog()
+    reply = pb.ReadReply(top=TOP, publications=[pb.Publication()], outcome=pb.OUTCOME_COMPLETE)
+    client.answers = {READ: reply}
+
+    def mistaken(*_: object) -> None:
+        raise AssertionError("a mistake")
+
+    lines: Any = log
+    history = GrpcHistory(cast("Any", client), mistaken, lines, lambda: 1000.0)
+    await history.start()
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.read(Query(channel="a"), told.set_result)
+    assert await told == AWAY
+
+
 async def test_close_ends_what_is_under_way() -> None:
     """Nobody is told."""
     client = FakeClient()
