@@ -79,7 +79,7 @@ async def test_a_share_of_the_partitions(config: dict[str, Any], tmp_path: Path,
     ):
         for process, own, other in ((zero, 0, 1), (one, 1, 0)):
             async with client_of(process) as client:
-                assert await client.position(channels[other]) == ["unavailable"]
+                assert await client.position(channels[other]) == ["elsewhere"]
                 sent = await publish(nats, channels[own], b"x")
                 assert offsets(await client.read(channels[own], at_least=sent)) == [sent]
 
