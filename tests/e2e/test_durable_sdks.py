@@ -134,16 +134,16 @@ async def test_where_continuity_cannot_be_proven_sdks_are_told_and_begin_anew(ow
         await lose_streams(mesh)
         await put(backend, "log:a", 3)
         for client in own:
-            await event(client, "subscribing", channel="log:a", code=2500)
+            await event(client, "subscribing", channel="log:a", code=2500, timeout=60)
             again = await event(client, "subscribed", channel="log:a", count=2, timeout=60)
             assert not again.recovered
         for client in servers:
-            await event(client, "connecting", code=3010)
+            await event(client, "connecting", code=3010, timeout=60)
             await connected(client, count=2, timeout=60)
-            await event(client, "server_subscribed", channel="log:a", count=2)
+            await event(client, "server_subscribed", channel="log:a", count=2, timeout=60)
         await put(backend, "log:a", 4)
-        await eventually(lambda: all(4 in heard(each, "publication", "log:a") for each in own))
-        await eventually(lambda: all(4 in heard(each, "server_publication", "log:a") for each in servers))
+        await eventually(lambda: all(4 in heard(each, "publication", "log:a") for each in own), 60)
+        await eventually(lambda: all(4 in heard(each, "server_publication", "log:a") for each in servers), 60)
         for client in own:
             assert sorted(set(heard(client, "publication", "log:a"))) == heard(client, "publication", "log:a")
         assert all(not events_of(client, "disconnected") for client in own)
@@ -232,4 +232,4 @@ async def test_a_publications_own_lifetime_through_an_sdks_rpc(mesh: Durable, ki
         async def ended() -> bool:
             return await kept() == [b"2"]
 
-        await eventually(ended)
+        await eventually(ended, 60)
