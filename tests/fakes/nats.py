@@ -13,6 +13,7 @@ from tidewire.platform.nats_types import (
     LinkError,
     LinkState,
     LinkStats,
+    Message,
     MessageCallback,
     ReplyCallback,
 )
@@ -61,6 +62,11 @@ class FakeLink:
     def publish_all(self, subject: bytes, payloads: Sequence[bytes], header: bytes) -> None:
         for payload in payloads:
             self.publish(subject, payload, header)
+
+    def publish_batch(self, subject: bytes, messages: Sequence[Message]) -> None:
+        self._check("publish_batch")
+        for header, payload, reply in messages:
+            self.publish(subject, payload, header, reply)
 
     def barrier(self, callback: BarrierCallback, timeout: float) -> None:
         self._check("barrier")

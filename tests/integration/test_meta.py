@@ -54,6 +54,30 @@ async def js(link: NatsLink) -> JetStream:
     return JetStream(link)
 
 
+@pytest.mark.parametrize("silent", [2, 3])
+async def test_a_copy_that_stands_still_is_not_the_last_to_be_asked(
+    js: JetStream, monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    """Whichever server has a copy may be the one that is asked; that none answers is an error in the end."""
+    await write_meta(js, META, 0)
+    ask, asked = js.ask, 0
+
+    async def some_answer(subject: str, request: bytes, header: bytes = b"") -> tuple[bytes, bytes]:
+        nonlocal asked
+        asked += 1
+        if asked <= silent:
+            raise JetStreamError(503, 0, "no answer")
+        return await ask(subject, request, header)
+
+    monkeypatch.setattr(js, "ask", some_answer)
+    if silent < 3:
+        assert await read_meta(js) == META
+    else:
+        with pytest.raises(JetStreamError, match="no answer"):
+            await read_meta(js)
+    assert asked == 3
+
+
 async def test_there_is_no_record_before_it_is_written(link: NatsLink, nats_server: NatsServer) -> None:
     """Without the bucket, without JetStream, and with an empty bucket: an edge cannot tell these apart."""
     assert await read_meta(JetStream(link)) is None

@@ -47,6 +47,25 @@ async def test_messages_that_are_sent_together_are_all_sent_or_none(nats_server:
         assert link.stats.out_bytes == 3 * len(HEADER) + sum(map(len, payloads))
 
 
+async def test_a_batch_is_sent_whole_or_not_at_all(nats_server: NatsServer) -> None:
+    """Each message with its own header block and reply; what would be refused of one by itself is of all."""
+    async with started(nats_server.url) as (link, _):
+        received = Received()
+        link.subscribe(b"a", received)
+        batch = [(HEADER, b"1", b""), (HEADER, b"", b"r")]
+        link.publish_batch(b"a", batch)
+        with pytest.raises(PayloadTooLarge):
+            link.publish_batch(b"a", [*batch, (HEADER, b"x" * link.max_payload, b"")])
+        for bad in ((b"", b"2", b""), (HEADER, b"2", b"a b")):
+            with pytest.raises(ValueError, match=r"empty line|white space"):
+                link.publish_batch(b"a", [*batch, bad])
+        with pytest.raises(ValueError, match="white space"):
+            link.publish_batch(b"a b", batch)
+        assert await settled(link)
+        assert [(header, payload, reply) for _, reply, header, payload in received.messages] == batch
+        assert (link.stats.out_msgs, link.stats.out_bytes) == (2, 2 * len(HEADER) + 1)
+
+
 @pytest.mark.parametrize("subject", [b"", b"a b", b"a\r\nPUB b 0\r\n\r\n", b"a\tb", b"a\n", b"a\x00"])
 async def test_a_subject_that_could_inject_a_command_is_refused(
     nats_server: NatsServer, subject: bytes
@@ -84,6 +103,8 @@ async def test_the_link_is_full_when_the_server_does_not_read(nats_server: NatsS
         assert caught.value.temporary
         with pytest.raises(LinkFull):
             link.publish_all(b"a", [b"x"], HEADER)
+        with pytest.raises(LinkFull):
+            link.publish_batch(b"a", [(HEADER, b"x", b"")])
         assert link.stats.out_msgs >= 10
         assert 1_000_000 <= link.pending_bytes < 1_200_000
         nats_server.resume()

@@ -14,9 +14,11 @@ import pytest
 
 from tests.support.checker import Checker, payload, record
 from tests.support.edges import OPEN, EdgeProcess, edge_config, token
-from tests.support.nats_cluster import NatsCluster, nats_cluster
+from tests.support.nats_cluster import NODES, NatsCluster, nats_cluster
+from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient, joined
 from tests.support.streams import create_streams, stored
+from tests.support.wait import eventually
 from tidewire.kernel.streams import stream_name
 
 PARTITIONS = 2
@@ -85,17 +87,47 @@ class Load:
             await asyncio.sleep(0.02)
 
 
-def kept_in_three(cluster: NatsCluster) -> dict[str, Any]:
-    """The configuration of an edge whose namespace is stored on all nodes."""
-    namespace = {"name": "kept", **OPEN, "history_size": 100_000, "history_ttl": "1h"}
+def durable_config(cluster: NatsCluster, nodes: int = NODES) -> dict[str, Any]:
+    """An edge's that knows some of the nodes."""
+    kept = {"name": "kept", **OPEN, "history_size": 100_000, "history_ttl": "1h"}
     return edge_config(
         "",
         {
-            "nats": {"urls": cluster.urls, "partitions": PARTITIONS},
-            "channel": {"namespaces": [namespace]},
+            "nats": {"urls": cluster.urls[:nodes], "partitions": PARTITIONS},
+            "channel": {"namespaces": [kept, {"name": "live", **OPEN}]},
             "storage": {"profiles": [{"replicas": 3, "max_messages": 100_000}]},
         },
     )
+
+
+@pytest.mark.timeout(240)
+@protocol("error.100")
+async def test_a_jetstream_that_answers_nothing_costs_only_what_needs_it(
+    cluster: NatsCluster, tmp_path: Path
+) -> None:
+    """Two of three nodes stand still: publications with history get 100 in time, the others go on, and so does all when they do."""
+    config = durable_config(cluster, 1)
+    await create_streams(cluster.urls[0], config)
+    with EdgeProcess(tmp_path / "edge", config) as edge:
+        client = await joined(edge.ws_url, token())
+        assert "publish" in await client.command(publish={"channel": "kept:a", "data": 1})
+        for node in cluster.nodes[1:]:
+            node.pause()
+        began = time.monotonic()
+        mute = client.begin(publish={"channel": "kept:a", "data": 2})
+        assert "publish" in await client.command(publish={"channel": "live:a", "data": 1})
+        error = (await client.reply(mute))["error"]
+        assert (error["code"], error["temporary"]) == (100, True)
+        assert time.monotonic() - began < IN_TIME
+        assert (await edge.ready()).status == 200
+        for node in cluster.nodes[1:]:
+            node.resume()
+
+        async def stored_again() -> bool:
+            return "publish" in await client.command(publish={"channel": "kept:a", "data": 3})
+
+        await eventually(stored_again, 60)
+        await client.close()
 
 
 @pytest.mark.timeout(240)
@@ -103,7 +135,7 @@ async def test_acknowledged_publications_survive_their_streams_leader(
     cluster: NatsCluster, tmp_path: Path
 ) -> None:
     """Nothing that was said not to be stored is there, and every answer came in time."""
-    config = kept_in_three(cluster)
+    config = durable_config(cluster)
     await create_streams(cluster.urls[0], config)
     load = Load()
     with EdgeProcess(tmp_path / "edge", config) as edge:
@@ -133,7 +165,7 @@ async def test_acknowledged_publications_survive_their_streams_leader(
 
 async def test_versions_race_on_a_stream_of_three(cluster: NatsCluster, tmp_path: Path) -> None:
     """JetStream says in other words there that somebody was faster: that is compared anew as well, and no refusal."""
-    config = kept_in_three(cluster)
+    config = durable_config(cluster)
     await create_streams(cluster.urls[0], config)
     with EdgeProcess(tmp_path / "edge", config) as edge:
         clients = [await joined(edge.ws_url, token(f"user{number}")) for number in range(CLIENTS)]

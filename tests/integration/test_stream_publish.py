@@ -267,6 +267,28 @@ async def test_a_server_that_hangs_costs_an_error_in_time_and_no_order(
     assert (await edge.metrics()).value("tidewire_stream_lanes") == 0
 
 
+async def test_two_thousand_that_hang_are_all_told_in_time(
+    server: NatsServer, edge: EdgeProcess, client: RawClient
+) -> None:
+    """One for each channel, all begun at once."""
+    assert "publish" in await client.command(publish={"channel": "kept:a", "data": 0})
+    clients = [await joined(edge.ws_url, token(f"u{number}")) for number in range(20)]
+    server.pause()
+    began = time.monotonic()
+    numbers = [
+        (each, [each.begin(publish={"channel": f"kept:{index}.{n}", "data": n}) for n in range(100)])
+        for index, each in enumerate(clients)
+    ]
+    replies = [await each.reply(number) for each, begun in numbers for number in begun]
+    took = time.monotonic() - began
+    server.resume()
+    print(f"2,000 unconfirmed publications: the last client was told after {took:.2f} s")
+    assert took < 4.0 + SLACK
+    assert {each["error"]["code"] for each in replies} == {100}
+    for each in clients:
+        await each.close()
+
+
 async def test_with_all_batches_of_a_stream_taken_publications_go_one_by_one(
     server: NatsServer, edge: EdgeProcess, client: RawClient
 ) -> None:

@@ -27,7 +27,12 @@ NAMESPACES: list[dict[str, Any]] = [
     {"name": "raw", **KEPT, "force_recovery": True, "publication_data_format": "binary"},
     {"name": "batch", **KEPT, "force_recovery": True, "batch_max_delay": "50ms"},
     {"name": "stocks", **KEPT, "force_recovery": True, "allow_wildcards": True},
+    {"name": "brief", **KEPT, "storage_profile": "brief"},
     {"name": "live", **OPEN},
+]
+PROFILES: list[dict[str, Any]] = [
+    {"name": "default", "max_messages": 1000},
+    {"name": "brief", "message_ttl": True, "max_messages": 1000},
 ]
 
 
@@ -48,6 +53,15 @@ class Durable:
             return shared
         return history_config(self.nats.url, {**shared, "nats": {"partitions": PARTITIONS}})
 
+    async def migrate(self) -> None:
+        """Make the streams, as `tidewire migrate` does."""
+        await migrated(self._shared(history=True))
+
+    def another_history(self, name: str, changes: Mapping[str, Any]) -> HistoryProcess:
+        """Start another history process."""
+        config = merged(self._shared(history=True), {"history_service": changes})
+        return self._stack.enter_context(HistoryProcess(self._folder, config, name))
+
     def edge(self, name: str, changes: Mapping[str, Any] | None = None) -> EdgeProcess:
         """Start an edge."""
         target = f"ipv4:127.0.0.1:{self.history.port}"
@@ -67,7 +81,7 @@ class Durable:
 def durable_mesh(folder: Path, namespaces: list[dict[str, Any]] = NAMESPACES) -> Iterator[Durable]:
     """Run nats-server with streams and a history process; edges are the test's to start."""
     config = {
-        "storage": {"profiles": [{"name": "default", "max_messages": 1000}]},
+        "storage": {"profiles": PROFILES},
         "channel": {"namespaces": namespaces},
     }
     with NatsServer(folder / "nats", config=mapping(), jetstream=True) as nats:

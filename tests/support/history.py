@@ -243,9 +243,10 @@ class HistoryClient:
         reply = await self.read(channel, (offset, epoch), recover=True, **fields)
         return outcome(reply), offsets(reply)
 
-    async def position(self, *channels: str) -> list[Any]:
-        """Return the positions, as (offset, epoch) or the problem."""
-        reply = await self._methods["Position"](pb.PositionRequest(channels=channels))
+    async def position(self, *channels: str, since: tuple[int, str] | None = None) -> list[Any]:
+        """Return the positions, as (offset, epoch) or the problem; `since` is where the caller stands in each."""
+        here = [] if since is None else [pb.StreamPosition(offset=since[0], epoch=since[1])] * len(channels)
+        reply = await self._methods["Position"](pb.PositionRequest(channels=channels, since=here))
         return [each.problem or (each.top.offset, each.top.epoch) for each in reply.positions]
 
     async def purge(self, channel: str) -> int:

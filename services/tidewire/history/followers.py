@@ -105,8 +105,8 @@ class Followers:
     async def run(self) -> None:
         """Look at all streams for ever."""
         while True:
+            self._soon.clear()  # before: who asks during a look gets the next one soon
             await self.look()
-            self._soon.clear()
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._soon.wait()

@@ -84,9 +84,9 @@ BAD_REQUEST: Final = _OF_REPLIES[errors.BAD_REQUEST.code]
 CANCELLED: Final = _OF_STATUSES["CANCELLED"]
 DEADLINE_EXCEEDED: Final = _OF_STATUSES["DEADLINE_EXCEEDED"]
 UNAVAILABLE: Final = _OF_STATUSES["UNAVAILABLE"]
-"""Not now, and perhaps elsewhere: the one reason for which a call is repeated."""
+"""Not now, and perhaps elsewhere: the one reason for which a call is repeated within the client's budget."""
 ELSEWHERE: Final = Reason("elsewhere", "UNAVAILABLE")
-"""This replica does not serve what is asked for, and says so at once: the next one is asked, which costs no retry."""
+"""Another replica serves it: this one has done nothing, so that asking the next one costs no budget."""
 BUSY: Final = Reason("busy", "RESOURCE_EXHAUSTED")
 """The server has as many calls as it takes."""
 BUSY_HERE: Final = Reason("busy_here", "RESOURCE_EXHAUSTED")

@@ -14,6 +14,10 @@ ROUNDING: Final = 1e-9
 """What sums of many fractions may lack of a whole retry."""
 
 
+MOST_MOVES: Final = 16
+"""Replicas that a call is passed on to, one after the other, where each says that another one serves it."""
+
+
 class RetryPolicy(msgspec.Struct, frozen=True):
     """At most `attempts` for a call, the first included; retries are at most `ratio` of calls, and `burst` at once.
 

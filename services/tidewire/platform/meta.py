@@ -37,6 +37,7 @@ __all__ = [
     "write_meta",
 ]
 
+TRIES: Final = 3
 _MISSING: Final = (b"NATS/1.0 404", b"NATS/1.0 503")
 _SEQUENCE: Final = re.compile(rb"\r\nNats-Sequence: (\d+)\r\n")
 
@@ -52,7 +53,7 @@ async def read_meta(js: JetStream) -> Meta | None:
 
 async def read_held(js: JetStream) -> Held | None:
     """Return the record and its sequence, as `read_meta`."""
-    header, payload = await js.ask(DIRECT_GET, b"")
+    header, payload = await _copy(js)
     if header.startswith(_MISSING):
         return None
     sequences = _SEQUENCE.findall(header)
@@ -72,6 +73,16 @@ async def find_door(js: JetStream) -> str:
     if door is None:
         raise JetStreamError(503, 0, f"there is no {META_BUCKET} that could be written: run {MIGRATE}")
     return door
+
+
+async def _copy(js: JetStream) -> tuple[bytes, bytes]:
+    """Ask for the record: one of its copies may stand still, while others would answer."""
+    for _ in range(TRIES - 1):
+        try:
+            return await js.ask(DIRECT_GET, b"")
+        except JetStreamError:
+            continue
+    return await js.ask(DIRECT_GET, b"")
 
 
 async def write_meta(js: JetStream, meta: Meta, after: int) -> int:

@@ -19,6 +19,7 @@ from tidewire.platform.nats_types import (
     LinkOptions,
     LinkState,
     LinkStats,
+    Message,
     MessageCallback,
     PayloadTooLarge,
     RawSubscription,
@@ -179,6 +180,16 @@ class NatsLink:
         check_header(header)
         self._out_bytes += self._outgoing.messages(subject, header, payloads)
         self._out_msgs += len(payloads)
+
+    def publish_batch(self, subject: bytes, messages: Sequence[Message]) -> None:
+        """Send messages that belong together; as `publish_all`."""
+        for header, payload, reply in messages:
+            self._check(subject, len(header) + len(payload))
+            check_header(header)
+            if reply:
+                check_subject(reply)
+        self._out_bytes += self._outgoing.batch(subject, messages)
+        self._out_msgs += len(messages)
 
     def _check(self, subject: bytes, size: int) -> None:
         if self._state is not LinkState.CONNECTED:

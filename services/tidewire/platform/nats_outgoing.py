@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from tidewire.platform.nats_client import PING, LinkClient
-from tidewire.platform.nats_types import LinkFull
+from tidewire.platform.nats_types import LinkFull, Message
 
 Answered = tuple[list[int], bool]
 """The barriers of one PING, and whether the server took all that was written before it."""
@@ -85,6 +85,20 @@ class Outgoing:
             LinkFull: More than the limit waits already.
         """
         self._refuse_when_full()
+        self._put(subject, reply, header, payload)
+
+    def batch(self, subject: bytes, messages: Sequence[Message]) -> int:
+        """Send publications that belong together, which have headers; return the bytes of headers and payloads.
+
+        Raises:
+            LinkFull: More than the limit waits already: all are refused.
+        """
+        self._refuse_when_full()
+        for header, payload, reply in messages:
+            self._put(subject, reply, header, payload)
+        return sum(len(header) + len(payload) for header, payload, _ in messages)
+
+    def _put(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         size = len(payload)
         to = b"%b %b" % (subject, reply) if reply else subject
         if header:

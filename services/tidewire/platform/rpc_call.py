@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tidewire.kernel.call_errors import (
     CANCELLED,
@@ -15,7 +15,7 @@ from tidewire.kernel.call_errors import (
     Reason,
     reason_of,
 )
-from tidewire.kernel.retries import NoRetry
+from tidewire.kernel.retries import MOST_MOVES, NoRetry
 from tidewire.platform import rpc_tracing
 from tidewire.platform.rpc_library import grpc
 from tidewire.platform.rpc_telemetry import OK
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tidewire.platform.rpc_client import RpcClient
     from tidewire.platform.tracing import Span
 
-MOST_ELSEWHERE: Final = 16
-"""Replicas that a call asks which do not serve what it asks for: they take turns, and other calls come in between."""
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
@@ -96,7 +94,7 @@ class Method(Generic[Request, Reply]):
             try:
                 return await self._attempt(request, left, metadata)
             except CallError as error:
-                if error.reason is ELSEWHERE and self._repeatable and elsewhere < MOST_ELSEWHERE:
+                if error.reason is ELSEWHERE and self._repeatable and elsewhere < MOST_MOVES:
                     elsewhere += 1
                     client.metrics.retries.inc(1, (self._path, ELSEWHERE.name))
                     pause = client.retries.aside()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from nats.aio.client import Client
 from tests.support.history import FEW, HistoryClient, HistoryProcess, client_of, offsets, outcome, publish
 from tests.support.links import started
 from tests.support.nats_server import NatsServer
-from tests.support.wait import PATIENCE
+from tests.support.wait import PATIENCE, eventually
 from tidewire.history.adapters.jetstream_store import JetStreamStore
 from tidewire.kernel import call_errors
 from tidewire.kernel.call_errors import CallError
@@ -147,6 +148,34 @@ async def test_positions_of_many(
             assert again == found[:900]
             metrics = await cold.metrics()
             assert metrics.value("tidewire_history_positions_total", source="memory") == 901
+
+
+async def test_empty_channels_stand_where_the_caller_does_whichever_replica_is_asked(
+    config: dict[str, Any], nats: Client, history: HistoryProcess, tmp_path: Path
+) -> None:
+    """One that was there, and one that has begun since: the stream is asked once for all of them, and nobody reads."""
+    await publish(nats, "chat:other", b"x")
+    partition = in_subject("chat:other", FEW).split(b".")[2]
+    empty = [each for n in range(300) if in_subject(each := f"chat:{n}", FEW).split(b".")[2] == partition]
+    async with client_of(history) as client:
+        here = (await client.position(empty[0]))[0]
+        assert await client.position(*empty, since=here) == [here] * len(empty)
+        for _ in range(5):
+            last = await publish(nats, "chat:other", b"x")
+        with HistoryProcess(tmp_path, config, "cold") as cold:
+            async with client_of(cold) as other:
+                assert await other.position(empty[0]) == [(last, here[1])]
+                assert await other.position(*empty, since=here) == [here] * len(empty)
+                assert await client.position(*empty, since=here) == [here] * len(empty)
+                news = await publish(nats, empty[1], b"x")
+
+                async def told() -> bool:
+                    found = [await each.position(*empty, since=here) for each in (client, other)]
+                    return found == [[here, (news, here[1]), *[here] * (len(empty) - 2)]] * 2
+
+                await eventually(told)
+                for process in (history, cold):
+                    assert (await process.metrics()).labels("tidewire_history_reads_total", "source") == set()
 
 
 async def test_the_position_of_an_empty_channel_is_where_its_stream_ends(

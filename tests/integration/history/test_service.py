@@ -35,6 +35,7 @@ from tidewire.edge.adapters.grpc_history import client_of as client_to
 from tidewire.edge.config import EdgeConfig
 from tidewire.edge.ports import Page, Publication
 from tidewire.edge.ports import Query as HistoryQuery
+from tidewire.edge.wire.commands import StreamPosition
 from tidewire.history import app
 from tidewire.history.config import HistoryConfig
 from tidewire.kernel.clock import SystemClock
@@ -177,7 +178,7 @@ async def test_edges_find_the_replica_that_serves_a_share(
             pages = await asyncio.gather(*(_read(history, channel) for channel in asked))
             assert {len(page.publications) if isinstance(page, Page) else page for page in pages} == {1}
         told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        history.positions(channels, told.set_result)
+        history.positions({channel: StreamPosition() for channel in channels}, told.set_result)
         assert all(await told)
         await history.close()
     assert log.lines == []

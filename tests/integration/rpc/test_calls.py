@@ -13,6 +13,7 @@ from tests.support.rpc import NAME, UNWELL, Rpc, path
 from tests.support.wait import eventually
 from tidewire.kernel import call_errors, errors
 from tidewire.kernel.call_errors import REASON_KEY, CallError
+from tidewire.kernel.retries import MOST_MOVES
 from tidewire.kernel.trace_context import TraceContext
 from tidewire.platform.rpc_library import grpc
 
@@ -241,6 +242,21 @@ async def test_retries_have_a_budget(rpc: Rpc) -> None:
     assert server.echo.requests[b"x"] == 200 + client.retries["retried"]
     assert 10 + 18 <= client.retries["retried"] <= 10 + 20
     assert client.retries["budget"] + client.retries.get("attempts", 0) == 200
+
+
+async def test_a_replica_that_does_not_serve_it_costs_no_budget(rpc: Rpc) -> None:
+    """The next one is asked at once, though not for ever; what is not idempotent is not passed on."""
+    server = await rpc.server()
+    client = await rpc.client(server.target, retry_burst=1, retry_ratio=0)
+    server.echo.failing = CallError(call_errors.ELSEWHERE)
+    for _ in range(3):
+        with pytest.raises(CallError) as caught:
+            await client.say(b"x")
+        assert caught.value.reason is call_errors.ELSEWHERE
+    with pytest.raises(CallError):
+        await client.once(b"1")
+    assert server.echo.requests == {b"x": 3 * (1 + MOST_MOVES), 1: 1}
+    assert client.retries == {"elsewhere": 3 * MOST_MOVES}
 
 
 async def test_a_retry_never_passes_the_deadline(rpc: Rpc) -> None:

@@ -11,6 +11,7 @@ from tidewire.edge.wire.commands import StreamPosition
 from tidewire.kernel import call_errors, errors
 from tidewire.kernel.call_errors import CallError
 from tidewire.kernel.errors import ReplyError
+from tidewire.kernel.retries import MOST_MOVES
 from tidewire.kernel.seldom import Seldom
 from tidewire.platform.rpc_client import RpcClient
 from tidewire.rpc.history.v1 import history_pb2 as pb
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 AWAY: Final = errors.INTERNAL.saying("temporarily not possible: the history service is away")
 BUSY: Final = errors.TOO_MANY_REQUESTS.saying("too many requests: the history service is busy")
-MOST_ELSEWHERE: Final = 16
-"""Replicas that are asked for positions, where each serves a share of them."""
+ELSEWHERE: Final = call_errors.ELSEWHERE.name
+"""The next replica may serve it: positions that one does not know are asked of another."""
 _SERVICE: Final = f"/{pb.DESCRIPTOR.services_by_name['History'].full_name}"
 READ: Final = f"{_SERVICE}/Read"
 POSITION: Final = f"{_SERVICE}/Position"
@@ -125,26 +126,22 @@ class GrpcHistory:
         done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
         found: dict[str, StreamPosition] = {}
-        asked, left = 0, dict(since)
-        try:
-            while asked < MOST_ELSEWHERE and (left or not asked):
-                reply = await self._position_method(
-                    pb.PositionRequest(channels=left, since=map(_sent, left.values()))
-                )
-                if len(reply.positions) != len(left):
-                    done(AWAY)
-                    return
-                told = list(zip(left, reply.positions, strict=True))
-                found |= {channel: _position(each.top) for channel, each in told if not each.problem}
-                left = {
-                    channel: since[channel]
-                    for channel, each in told
-                    if each.problem == call_errors.ELSEWHERE.name
-                }
-                asked += 1
-        except CallError as error:
-            done(self._told(error))
-            return
+        left = since
+        for _ in range(MOST_MOVES):
+            request = pb.PositionRequest(channels=left, since=map(_sent, left.values()))
+            try:
+                reply = await self._position_method(request)
+            except CallError as error:
+                done(self._told(error))
+                return
+            if len(reply.positions) != len(left):
+                done(AWAY)
+                return
+            told = dict(zip(left, reply.positions, strict=True))
+            found |= {channel: _position(each.top) for channel, each in told.items() if not each.problem}
+            left = {channel: since[channel] for channel, each in told.items() if each.problem == ELSEWHERE}
+            if not left:
+                break
         done([found.get(channel) for channel in since])
 
     def _page(self, channel: str, reply: pb.ReadReply) -> Page | ReplyError:

@@ -13,6 +13,7 @@ from tidewire.edge.ports import Outcome, Page, Publication, Query
 from tidewire.edge.wire.commands import StreamPosition
 from tidewire.kernel import call_errors, errors
 from tidewire.kernel.call_errors import CallError, Reason, refusal
+from tidewire.kernel.retries import MOST_MOVES
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
 TOP = pb.StreamPosition(offset=9, epoch="e")
@@ -44,7 +45,7 @@ class FakeClient:
             answer = self.answers.get(path, pb.PositionReply())
             if isinstance(answer, Exception):
                 raise answer
-            return answer
+            return answer.pop(0) if isinstance(answer, list) else answer
 
         return call
 
@@ -115,6 +116,27 @@ async def test_positions_are_in_the_order_asked() -> None:
             since=[pb.StreamPosition(offset=3, epoch="e"), pb.StreamPosition(offset=4, epoch="f")],
         )
     ]
+
+
+async def test_positions_that_another_replica_knows_are_asked_of_the_next() -> None:
+    """Those alone, and not for ever."""
+    unknown, known = pb.ChannelPosition(problem="elsewhere"), pb.ChannelPosition(top=TOP)
+    client = FakeClient()
+    client.answers = {
+        POSITION: [
+            pb.PositionReply(),  # to the question at the start
+            pb.PositionReply(positions=[known, unknown]),
+            pb.PositionReply(positions=[known]),
+        ]
+    }
+    history = over(client)
+    await history.start()
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.positions(HERE, done.set_result)
+    assert await done == [StreamPosition(offset=9, epoch="e")] * 2
+    assert [list(each.channels) for each in client.requests[1:]] == [["a", "b"], ["b"]]
+    found, client = await asked({POSITION: pb.PositionReply(positions=[unknown, unknown])}, HERE)
+    assert (found, len(client.requests)) == ([None, None], 1 + MOST_MOVES)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tidewire.edge.pending import Demands, Flight, Last, Pending, Terms, Verdict
 from tidewire.edge.untraced import NO_SPAN
 from tidewire.options.storage_options import StorageProfile
 from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkAway, LinkState, PayloadTooLarge
+from tidewire.platform.nats_types import LinkAway, LinkFull, LinkState, PayloadTooLarge
 
 PARTITIONS = 16
 ACK = b'{"stream":"TW_default_9","seq":7}'
@@ -127,6 +127,15 @@ def test_a_batch(bench: Bench) -> None:
     assert bench.answer(b'{"stream":"%b","seq":7,"batch":"%b","count":3}' % (stream, name)) == [
         Verdict.STORED
     ]
+
+
+def test_a_batch_goes_out_whole_or_not_at_all(bench: Bench) -> None:
+    """One that has begun and does not end would count as open at the stream, for all edges."""
+    bench.link.fails["publish_batch"] = LinkFull("x")
+    assert bench.publisher.send(bench.flight(b"1", b"2")) is pending.AWAY
+    bench.link.fails["publish_batch"] = PayloadTooLarge(2, 1)
+    assert bench.publisher.send(bench.flight(b"1", b"2")) is pending.TOO_LARGE
+    assert bench.link.published == []
 
 
 @pytest.mark.parametrize(
