@@ -33,6 +33,8 @@ NAMESPACES = [
 MOST = 100_000
 """Publications of a channel that its stream keeps: none is lost for want of room."""
 UNLIMITED = -1
+STARTS = 3
+"""Of an edge, until one succeeds."""
 
 
 def account(*, max_file: int = UNLIMITED, mapped: bool = True) -> str:
@@ -52,6 +54,7 @@ class ChaosMesh:
     ) -> None:
         self.cluster = cluster
         self._folder = folder
+        self._starts = 0
         nodes = len(cluster.nodes)
         ports = iter(free_ports((2 + nodes) * edges + 3 * histories))
         self._of_histories = [[next(ports) for _ in range(3)] for _ in range(histories)]
@@ -98,7 +101,8 @@ class ChaosMesh:
             "nats": {**self._config["nats"], "urls": urls},
             "http": {"port": port, "internal_port": internal},
         }
-        return EdgeProcess(self._folder / "edge", config, name=f"edge-{number}")
+        self._starts += 1  # each with a log of its own: that of a long life is long to read while others wait
+        return EdgeProcess(self._folder / "edge" / f"{self._starts}", config, name=f"edge-{number}")
 
     @property
     def streams(self) -> list[str]:
@@ -133,8 +137,10 @@ class ChaosMesh:
 
     async def start_services(self) -> None:
         """Start history services and edges, none of which runs."""
-        self.edges[:] = [self._edge(number) for number in range(len(self.edges))]
-        await asyncio.gather(*(asyncio.to_thread(each.start) for each in (*self.histories, *self.edges)))
+        await asyncio.gather(
+            *(asyncio.to_thread(each.start) for each in self.histories),
+            *(self.replace_edge(number) for number in range(len(self.edges))),
+        )
 
     async def kill_services(self) -> None:
         """End all edges and history services on the spot."""
@@ -142,9 +148,16 @@ class ChaosMesh:
             each.kill()
 
     async def replace_edge(self, number: int) -> None:
-        """Start an edge that was killed, at the ports it had."""
-        self.edges[number] = self._edge(number)
-        await asyncio.to_thread(self.edges[number].start)
+        """Start an edge that does not run, at the ports it had; as a supervisor would, again where NATS was too slow for it."""
+        for left in reversed(range(STARTS)):
+            self.edges[number] = self._edge(number)
+            try:
+                await asyncio.to_thread(self.edges[number].start)
+            except AssertionError:
+                if not left:
+                    raise
+            else:
+                return
 
     async def cut_edges_off(self) -> None:
         """Cut all edges off NATS."""
