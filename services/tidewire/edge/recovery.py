@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from tidewire.edge.ended_lives import EndedLives
 from tidewire.edge.places import Place
 from tidewire.edge.ports import Outcome
 from tidewire.edge.queries import Key, Want, query
@@ -61,6 +62,7 @@ class Recovery:
         self._floor = floor
         self._room = Room()
         self._recent = RecentPages(self._room)
+        self._ended = EndedLives()
         self._again: Wheel[StoredChannel] = Wheel()
         self.channels: dict[StoredChannel, None] = {}
         """Those with a timeline."""
@@ -174,6 +176,8 @@ class Recovery:
         if channel.timeline is not timeline:  # let go meanwhile, or it has begun anew
             return
         places = channel.reads.pop(key)
+        if not isinstance(result, ReplyError) and result.top.epoch in self._ended:
+            result = UNSETTLED
         if isinstance(result, ReplyError):
             self._unanswered(channel, timeline, key, places, result)
             return
@@ -255,6 +259,7 @@ class Recovery:
     def tick(self) -> None:
         """Ask again for what was not answered."""
         self._recent.tick()
+        self._ended.tick()
         for channel in self._again.advance():
             if channel.timeline is not None:
                 self._mend(channel, channel.timeline)
@@ -269,6 +274,8 @@ class Recovery:
     def _break(self, channel: StoredChannel, timeline: Timeline, rest: Iterable[Publication] = ()) -> None:
         """End the line: who was promised to miss nothing is let go, who is about to enter begins anew."""
         self._metrics.gap("lost")
+        if timeline.ended:
+            self._ended.add(timeline.epoch)
         reads = channel.reads
         self._end(channel)
         self._floor.cast_out(channel)

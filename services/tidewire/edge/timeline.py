@@ -114,6 +114,7 @@ class Timeline:
         "_users",
         "broken",
         "doubted",
+        "ended",
         "epoch",
         "expected",
         "offset",
@@ -131,6 +132,8 @@ class Timeline:
         """Whether history has to confirm that the position still holds."""
         self.tries = 0
         """How often in a row history was asked in vain for what follows."""
+        self.ended = False
+        """Whether a message has shown that the stream is another one by now."""
         self.broken = False
         """Whether what the members have can no longer be continued."""
         self._time_ns = 0
@@ -178,6 +181,7 @@ class Timeline:
     def _judge(self, publication: Publication) -> Verdict:
         if publication.offset <= self.offset:
             if self._time_ns and publication.time_ns > self._time_ns:
+                self.ended = True
                 return Verdict.LOST
             if (
                 self.proven and not self._time_ns

@@ -12,6 +12,8 @@ from tests.fakes.core import Client, Core
 from tests.fakes.edge import OPEN, edge_config, token
 from tests.support.protocol import protocol
 from tidewire.edge import reads, recovery, timeline
+from tidewire.edge.ended_lives import DOUBT_TICKS
+from tidewire.edge.ports import Publication
 from tidewire.edge.recent_pages import LIFE_TICKS
 from tidewire.kernel import errors
 
@@ -448,6 +450,38 @@ class TestGaps:
         assert heard["push"]["unsubscribe"]["code"] == 2500
         answer = recover(client, 3, number=5)
         assert answer == {"recoverable": True, "epoch": "life2", "offset": 1, "was_recovering": True}
+
+    def test_nobody_recovers_in_a_life_that_is_over_where_history_does_not_know_it_yet(
+        self, core: Core
+    ) -> None:
+        client = core.client()
+        subscribe(client)
+        core.store("log:a", 0, 1, 2)
+        core.history.settle()
+        client.heard()
+        late = Publication(b"3", offset=2, previous=1, time_ns=core.history.now + 1000)
+        core.hear("log:a", late)
+        [heard] = client.heard()
+        assert heard["push"]["unsubscribe"]["code"] == 2500
+        answer = recover(client, 3, number=5)  # history answers as if nothing had happened
+        assert (answer["code"], answer["temporary"]) == (100, True)
+        core.history.begin_anew(sequence=2)
+        answer = recover(client, 3, number=6)
+        assert answer == {"recoverable": True, "epoch": "life2", "offset": 2, "was_recovering": True}
+
+    def test_a_life_is_over_for_a_while_only(self, core: Core) -> None:
+        """A clock that went back must not keep everybody away for ever."""
+        client = core.client()
+        subscribe(client)
+        core.store("log:a", 0, 1, 2)
+        core.history.settle()
+        core.hear("log:a", Publication(b"3", offset=2, previous=1, time_ns=core.history.now + 1000))
+        client.heard()
+        assert recover(client, 3, number=5)["code"] == 100
+        core.run((DOUBT_TICKS + 1) / 10)
+        client.heard()
+        assert recover(client, 3, number=6)["recovered"]
+        assert not len(core.positions._recovery._ended)
 
     def test_gap_waits_for_a_history_that_is_away_and_then_gives_up(self, core: Core) -> None:
         client = core.client()
