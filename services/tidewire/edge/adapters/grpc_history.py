@@ -129,24 +129,33 @@ class GrpcHistory:
         since: Mapping[str, StreamPosition],
         done: Callable[[Sequence[StreamPosition | None] | ReplyError], None],
     ) -> None:
+        told: Sequence[StreamPosition | None] | ReplyError = AWAY
+        try:
+            told = await self._where(since)
+        except CallError as error:
+            told = self._told(error)
+        except Exception:
+            done(AWAY)  # whatever is wrong with one answer, the sweep goes on
+            raise
+        done(told)
+
+    async def _where(
+        self, since: Mapping[str, StreamPosition]
+    ) -> Sequence[StreamPosition | None] | ReplyError:
+        """Return where these channels stand, None for those that no replica knows. Raises CallError."""
         found: dict[str, StreamPosition] = {}
         left = since
         for _ in range(MOST_MOVES):
             request = pb.PositionRequest(channels=left, since=map(_sent, left.values()))
-            try:
-                reply = await self._position_method(request)
-            except CallError as error:
-                done(self._told(error))
-                return
+            reply = await self._position_method(request)
             if len(reply.positions) != len(left):
-                done(AWAY)
-                return
+                return AWAY
             told = dict(zip(left, reply.positions, strict=True))
             found |= {channel: _position(each.top) for channel, each in told.items() if not each.problem}
             left = {channel: since[channel] for channel, each in told.items() if each.problem == ELSEWHERE}
             if not left:
                 break
-        done([found.get(channel) for channel in since])
+        return [found.get(channel) for channel in since]
 
     def _page(self, channel: str, reply: pb.ReadReply) -> Page | ReplyError:
         outcome = _OUTCOMES.get(reply.outcome)

@@ -212,6 +212,17 @@ async def test_a_mistake_in_reading_a_publication_ends_its_read_all_the_same() -
     assert await told == AWAY
 
 
+async def test_a_mistake_in_asking_for_positions_ends_the_question_all_the_same() -> None:
+    """The sweep asks one after the other: without an answer to this one it would never ask again."""
+    client = FakeClient()
+    history = over(client)
+    await history.start()
+    client.answers = {POSITION: AssertionError("a mistake")}
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    history.positions(HERE, told.set_result)
+    assert await told == AWAY
+
+
 async def test_close_ends_what_is_under_way() -> None:
     """Nobody is told."""
     client = FakeClient()
