@@ -96,7 +96,7 @@ def test_a_storm_is_over_when_all_have_recovered(tmp_path: Path) -> None:
         for what, count in (("storm", "30"), ("recoveries only", "30"), ("JetStream's filtered reads", "20"))
     ]
     assert all(line[-1] == "" for line in lines)
-    assert all(0 < float(line[2]) <= float(line[3]) <= float(line[4]) for line in lines)
+    assert all(0 <= float(line[2]) <= float(line[3]) <= float(line[4]) for line in lines)
 
 
 def test_a_storm_notices_what_was_not_recovered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_streams_with_many_channels_are_measured() -> None:
     for count, reads in (("50", "40"), ("300", "40")):
         found = cells(said, f"{count} ")
         assert found[9] == reads
-        assert all(float(found[at]) > 0 for at in (3, 4, 5, 7, 8, 10, 13))
+        assert all(float(found[at]) > 0 for at in (3, 4, 5, 7, 8, 13))
 
 
 def test_what_is_refused_is_no_fill(tmp_path: Path) -> None:

@@ -172,8 +172,10 @@ class Edge:
 
     def _flush(self) -> None:
         """Pass on what one read from NATS brought."""
-        self._streams.flush()
-        self._hub.flush()
+        try:
+            self._streams.flush()
+        finally:
+            self._hub.flush()
 
     def _read_files(self, config: EdgeConfig) -> Callable[[], Sequence[str]]:
         """Read what the configuration only names; see `reload.Reloader`."""
