@@ -73,7 +73,8 @@ async def test_services_with_a_share_of_the_partitions_each(mesh: Durable) -> No
         for name, share in (("one", lower), ("other", upper), ("both", lower))
     )
     target = "ipv4:" + ",".join(f"127.0.0.1:{each.port}" for each in (one, other, both))
-    edge = mesh.edge("edge", {"history": {"target": target}})
+    unlimited = {"client": {"command_rate_limit": 0}}  # reads of history are dear
+    edge = mesh.edge("edge", {"history": {"target": target}, **unlimited})
     client = await joined(edge.ws_url, token())
     async with nats_connected(mesh.nats.url) as backend:
         sent = {name: [await put(backend, name)] for low in (True, False) for name in channels(low)}

@@ -196,7 +196,7 @@ class Follower:
     async def _verify(self, notes: list[tuple[int, int]]) -> str:
         """Compare what is known with what is stored, the newest first; return how it differs, "" where it does not."""
         for sequence, time_ns in sorted([*notes, self._known], reverse=True):
-            found = await self._store.fetch(self.feed.stream, [sequence]) if time_ns else {}
+            found = await self._store.fetch(self.feed.stream, [sequence]) if sequence and time_ns else {}
             if sequence in found:
                 if found[sequence].time_ns != time_ns:
                     return f"another publication is at {sequence}"

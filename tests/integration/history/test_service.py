@@ -121,6 +121,22 @@ async def test_a_life(history: HistoryProcess, nats: Client) -> None:
     assert len(history.logged("history.drained")) == 1
 
 
+async def test_streams_in_which_nothing_is_stored_are_served_again_when_nats_is_back(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Nothing was heard of them with which they could be compared."""
+    config = history_config(server.url)
+    await migrated(config)
+    with HistoryProcess(tmp_path, config) as process:
+        assert (await process.ready()).status == 200
+        server.restart()
+
+        async def is_ready() -> bool:
+            return process.logged("nats.back") != [] and (await process.ready()).status == 200
+
+        await eventually(is_ready)
+
+
 async def test_what_is_not_there(server: NatsServer, tmp_path: Path) -> None:
     """One line that says what to do."""
     config = history_config(server.url)

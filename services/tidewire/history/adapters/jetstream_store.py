@@ -175,7 +175,7 @@ def _facts(answer: dict[str, Any], subject: str) -> Facts:
         generation=int(generation) if generation.isdigit() else 0,
         first=state["first_seq"],
         last=state["last_seq"],
-        last_time_ns=nanoseconds(state["last_ts"].encode()) or 0,
+        last_time_ns=max(0, nanoseconds(state["last_ts"].encode()) or 0),  # of an empty stream the year 1
         limit=max(0, config.get("max_msgs_per_subject", 0)),
         count=(state.get("subjects") or {}).get(subject, 0),
     )
