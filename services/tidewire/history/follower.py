@@ -69,7 +69,10 @@ class Follower:
         if not feed.epoch:
             return False
         if message.sequence <= feed.heard:
-            return feed.is_other(message)
+            other = feed.is_other(message)
+            if other:
+                self.doubt()  # nobody is told that he recovered in a life that may be over
+            return other
         ready = feed.take(message)
         self._apply_all(ready)
         return not ready
