@@ -61,6 +61,15 @@ async def test_a_stream_that_counts_anew_has_another_epoch() -> None:
     assert (await history.recover("a", 0, history.follower.feed.epoch)).outcome is Outcome.COMPLETE
 
 
+async def test_a_publication_of_another_life_ends_what_was_certain_at_once() -> None:
+    """Before anybody has looked: who recovers then would be told that nothing is missing."""
+    history = await begun()
+    assert history.follower.feed.is_current(history.clock.monotonic())
+    history.clock.advance(1)
+    history.follower.hear(gone_back(history).publish(A))
+    assert not history.follower.feed.is_current(history.clock.monotonic())
+
+
 async def test_a_leader_that_was_just_elected() -> None:
     """It may not know its own end for a moment: that changes no epoch."""
     history = await begun()
