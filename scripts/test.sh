@@ -3,7 +3,7 @@
 # 30 minutes on two cores. Usage: scripts/test.sh [suite...], by default every one in this order.
 source "$(dirname "$0")/env.sh"
 
-declare -A budget=([unit]=330 [integration]=690 [e2e]=780)
+declare -A budget=([unit]=260 [integration]=790 [e2e]=690)
 declare -A paths=([unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser tests/chaos")
 for folder in $(find tests -name 'test_*.py' | cut -d/ -f1,2 | sort -u); do
   [[ " ${paths[*]} " == *" $folder "* ]] || fail "$folder holds tests and is in no suite of scripts/test.sh"

@@ -95,6 +95,7 @@ def durable_config(cluster: NatsCluster, nodes: int = NODES) -> dict[str, Any]:
         {
             "nats": {"urls": cluster.urls[:nodes], "partitions": PARTITIONS},
             "channel": {"namespaces": [kept, {"name": "live", **OPEN}]},
+            "client": {"command_rate_limit": 0},
             "storage": {"profiles": [{"replicas": 3, "max_messages": 100_000}]},
         },
     )
