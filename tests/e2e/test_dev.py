@@ -158,7 +158,7 @@ async def test_streams_are_made_by_itself(tmp_path: Path) -> None:
         )
         dev.process.send_signal(signal.SIGHUP)
         await eventually(lambda: "takes fresh" in dev.text)
-        await eventually(lambda: dev.text.count("config.reloaded") == 2)
+        await eventually(lambda: dev.text.count("config.reloaded") == 3)  # two edges, and history
         assert await stored(told["nats"]) == {"chat", "fresh"}
         os.kill(dev.children()["nats"], signal.SIGKILL)
         await eventually(lambda: dev.text.count("create  TW_fast_0 to 15") == 2)
