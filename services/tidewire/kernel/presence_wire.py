@@ -9,12 +9,15 @@ replica ask for a snapshot.
 | subject | what |
 |---|---|
 | `tw.pres.d.<p>.<edge>` | `Delta`: changes, batched 20 to 50 ms |
-| `tw.pres.h.<edge>` | `Heartbeat`, every 2 s; `Bye` when it drains |
+| `tw.pres.h.<edge>` | `Heartbeat`, every 2 s, and at once when the edge starts or its link is back; `Bye` when it drains |
 | `tw.pres.s.<edge>` | request `Ask`: replicas want snapshots; the edge answers with `Chunk`s on the reply subject |
-| `tw.pres.s.all` | the same of all edges: a replica has begun |
+| `tw.pres.s.all` | `Ask` of all edges: a replica has begun, and each edge sends a `Heartbeat` within 200 ms, no snapshot |
+| `tw.pres.c.<replica>.<n>` | where a replica wants its `Chunk`s: edges answer nowhere else, whatever reply subject an `Ask` has |
 | `tw.pres.j.<p>.<C>` | `Event`: a join or a leave as subscribers see it |
 | `tw.pres.r.<replica>` | replicas among themselves (`ReplicaBeat`): who lives, and whose leaves were published |
 | `tw.pres.o.<p>.<C>` | `Occupancy`: a channel has its first subscriber of the mesh, or has lost its last |
+
+`<edge>` is the edge's name as one token (`subjects.encode_token`), and so is `Chunk.edge`.
 """
 
 from __future__ import annotations
@@ -46,6 +49,8 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 Text = Annotated[str, Meta(max_length=255)]
+User = Annotated[str, Meta(max_length=1024)]
+"""As long as a token may name it."""
 
 
 class Joined(_Message, tag="j", frozen=True):
@@ -53,7 +58,7 @@ class Joined(_Message, tag="j", frozen=True):
 
     channel: Text
     client: Text
-    user: Text
+    user: User
     conn_info: bytes = b""
     chan_info: bytes = b""
 
@@ -68,7 +73,7 @@ class Left(_Message, tag="l", frozen=True):
 class Connected(_Message, tag="c", frozen=True):
     """A user's connection is there; `since_ms` in Unix milliseconds."""
 
-    user: Text
+    user: User
     client: Text
     since_ms: int
 
@@ -76,7 +81,7 @@ class Connected(_Message, tag="c", frozen=True):
 class Disconnected(_Message, tag="d", frozen=True):
     """It is gone; `at_ms` in Unix milliseconds."""
 
-    user: Text
+    user: User
     client: Text
     at_ms: int
 
@@ -162,7 +167,7 @@ class Event(_Message, frozen=True):
     v: Literal[1]
     change: Literal["join", "leave"]
     client: Text
-    user: Text
+    user: User
     conn_info: bytes = b""
     chan_info: bytes = b""
 
