@@ -4,14 +4,15 @@ An edge announces, for each partition, a sequence of changes: subscriptions of i
 presence, first and last subscribers of channels, and connections of users. A channel is announced on its own partition
 (`subjects.partition_of`), a user on `user_partition`. Each life of an edge process is an incarnation; a later one ends the
 earlier. Sequences begin at 1 in each incarnation and partition, and are contiguous: a gap, or a count that differs, has a
-replica ask for a snapshot.
+replica ask for a snapshot. Replicas ask for as much at a time as they take: snapshots of all edges at once would be more
+than nats-server keeps for a connection.
 
 | subject | what |
 |---|---|
 | `tw.pres.d.<p>.<edge>` | `Delta`: changes, batched 20 to 50 ms |
 | `tw.pres.h.<edge>` | `Heartbeat`, every 2 s; `Bye` when it drains |
 | `tw.pres.s.<edge>` | request `Ask`: replicas want snapshots; the edge answers with `Chunk`s on the reply subject |
-| `tw.pres.s.all` | the same of all edges: a replica has begun |
+| `tw.pres.s.all` | `Ask` of all edges: a replica has begun, and each edge sends its `Heartbeat` at once, no snapshot |
 | `tw.pres.j.<p>.<C>` | `Event`: a join or a leave as subscribers see it |
 | `tw.pres.r.<replica>` | replicas among themselves (`ReplicaBeat`): who lives, and whose leaves were published |
 | `tw.pres.o.<p>.<C>` | `Occupancy`: a channel has its first subscriber of the mesh, or has lost its last |
