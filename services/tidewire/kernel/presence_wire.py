@@ -7,11 +7,14 @@ earlier. Sequences begin at 1 in each incarnation and partition, and are contigu
 replica ask for a snapshot. Replicas ask for as much at a time as they take: snapshots of all edges at once would be more
 than nats-server keeps for a connection.
 
+`<edge>` is the edge's name as one subject token (`subjects.encode_token`), and a replica knows it by that token alone.
+
 | subject | what |
 |---|---|
 | `tw.pres.d.<p>.<edge>` | `Delta`: changes, batched 20 to 50 ms |
 | `tw.pres.h.<edge>` | `Heartbeat`, every 2 s; `Bye` when it drains |
 | `tw.pres.s.<edge>` | request `Ask`: replicas want snapshots; the edge answers with `Chunk`s on the reply subject |
+| `tw.pres.c.<replica>.<ask>` | the reply subjects: an edge answers on no other, which would let who asks choose what it says where |
 | `tw.pres.s.all` | `Ask` of all edges: a replica has begun, and each edge sends its `Heartbeat` at once, no snapshot |
 | `tw.pres.j.<p>.<C>` | `Event`: a join or a leave as subscribers see it |
 | `tw.pres.r.<replica>` | replicas among themselves (`ReplicaBeat`): who lives, and whose leaves were published |
@@ -47,6 +50,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 Text = Annotated[str, Meta(max_length=255)]
+User = Annotated[str, Meta(max_length=1024)]
 
 
 class Joined(_Message, tag="j", frozen=True):
@@ -54,7 +58,7 @@ class Joined(_Message, tag="j", frozen=True):
 
     channel: Text
     client: Text
-    user: Text
+    user: User
     conn_info: bytes = b""
     chan_info: bytes = b""
 
@@ -69,7 +73,7 @@ class Left(_Message, tag="l", frozen=True):
 class Connected(_Message, tag="c", frozen=True):
     """A user's connection is there; `since_ms` in Unix milliseconds."""
 
-    user: Text
+    user: User
     client: Text
     since_ms: int
 
@@ -77,7 +81,7 @@ class Connected(_Message, tag="c", frozen=True):
 class Disconnected(_Message, tag="d", frozen=True):
     """It is gone; `at_ms` in Unix milliseconds."""
 
-    user: Text
+    user: User
     client: Text
     at_ms: int
 
@@ -163,7 +167,7 @@ class Event(_Message, frozen=True):
     v: Literal[1]
     change: Literal["join", "leave"]
     client: Text
-    user: Text
+    user: User
     conn_info: bytes = b""
     chan_info: bytes = b""
 
