@@ -24,6 +24,7 @@ OTHERS: Final = frozenset(
         "history",
         "http",
         "node_name",
+        "presence",
         "rpc",
         "send",
         "websocket",

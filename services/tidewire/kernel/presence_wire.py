@@ -12,13 +12,15 @@ than nats-server keeps for a connection.
 | subject | what |
 |---|---|
 | `tw.pres.d.<p>.<edge>` | `Delta`: changes, batched 20 to 50 ms |
-| `tw.pres.h.<edge>` | `Heartbeat`, every 2 s; `Bye` when it drains |
+| `tw.pres.h.<edge>` | `Heartbeat`, every 2 s, and at once when the edge starts or its link is back; `Bye` when it drains |
 | `tw.pres.s.<edge>` | request `Ask`: replicas want snapshots; the edge answers with `Chunk`s on the reply subject |
-| `tw.pres.c.<replica>.<ask>` | the reply subjects: an edge answers on no other, which would let who asks choose what it says where |
-| `tw.pres.s.all` | `Ask` of all edges: a replica has begun, and each edge sends its `Heartbeat` at once, no snapshot |
+| `tw.pres.s.all` | `Ask` of all edges: a replica has begun, and each edge sends a `Heartbeat` within 200 ms, no snapshot |
+| `tw.pres.c.<replica>.<n>` | where a replica wants its `Chunk`s: edges answer nowhere else, whatever reply subject an `Ask` has |
 | `tw.pres.j.<p>.<C>` | `Event`: a join or a leave as subscribers see it |
 | `tw.pres.r.<replica>` | replicas among themselves (`ReplicaBeat`): who lives, and whose leaves were published |
 | `tw.pres.o.<p>.<C>` | `Occupancy`: a channel has its first subscriber of the mesh, or has lost its last |
+
+`<edge>` is the edge's name as one token (`subjects.encode_token`), and so is `Chunk.edge`.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 Text = Annotated[str, Meta(max_length=255)]
 User = Annotated[str, Meta(max_length=1024)]
+"""As long as a token may name it."""
 
 
 class Joined(_Message, tag="j", frozen=True):

@@ -27,6 +27,7 @@ class MigrateConfig(Section, frozen=True, kw_only=True):
             "http",
             "log",
             "node_name",
+            "presence",
             "rpc",
             "send",
             "tracing",
