@@ -6,7 +6,7 @@ It is a flat tuple of keys and values, and a dict beyond MOST_PAIRS. `put` and `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 MOST_PAIRS: Final = 6
 FEW_PAIRS: Final = 3
@@ -14,12 +14,11 @@ FEW_PAIRS: Final = 3
 
 Compact = tuple[Any, ...] | dict[str, Any]
 EMPTY: Final[Compact] = ()
-_V = TypeVar("_V")
 
 
 def get(pairs: Compact, key: str) -> Any:  # noqa: ANN401 - whatever was put
     """Return the value of a key, or None."""
-    if type(pairs) is dict:
+    if isinstance(pairs, dict):
         return pairs.get(key)
     for index in range(0, len(pairs), 2):
         if pairs[index] == key:
@@ -29,7 +28,7 @@ def get(pairs: Compact, key: str) -> Any:  # noqa: ANN401 - whatever was put
 
 def put(pairs: Compact, key: str, value: object) -> Compact:
     """Return the map with this value for the key."""
-    if type(pairs) is dict:
+    if isinstance(pairs, dict):
         pairs[key] = value
         return pairs
     for index in range(0, len(pairs), 2):
@@ -42,7 +41,7 @@ def put(pairs: Compact, key: str, value: object) -> Compact:
 
 def drop(pairs: Compact, key: str) -> Compact:
     """Return the map without the key."""
-    if type(pairs) is dict:
+    if isinstance(pairs, dict):
         pairs.pop(key, None)
         return pairs if len(pairs) > FEW_PAIRS else tuple(each for pair in pairs.items() for each in pair)
     for index in range(0, len(pairs), 2):
@@ -53,19 +52,19 @@ def drop(pairs: Compact, key: str) -> Compact:
 
 def size(pairs: Compact) -> int:
     """Return how many keys there are."""
-    return len(pairs) if type(pairs) is dict else len(pairs) // 2
+    return len(pairs) if isinstance(pairs, dict) else len(pairs) // 2
 
 
 def items(pairs: Compact) -> Iterable[tuple[str, Any]]:
     """Return keys with their values."""
-    return pairs.items() if type(pairs) is dict else zip(pairs[::2], pairs[1::2], strict=True)
+    return pairs.items() if isinstance(pairs, dict) else zip(pairs[::2], pairs[1::2], strict=True)
 
 
 def values(pairs: Compact) -> Iterable[Any]:
     """Return the values."""
-    return pairs.values() if type(pairs) is dict else iter(pairs[1::2])
+    return pairs.values() if isinstance(pairs, dict) else iter(pairs[1::2])
 
 
 def keys(pairs: Compact) -> Iterator[str]:
     """Return the keys."""
-    return iter(pairs) if type(pairs) is dict else iter(pairs[::2])
+    return iter(pairs) if isinstance(pairs, dict) else iter(pairs[::2])

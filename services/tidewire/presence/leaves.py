@@ -81,7 +81,8 @@ class Leaves:
 
         Returns how many were sent, and what is done with.
         """
-        sent, done = 0, []
+        sent = 0
+        done: list[Swept] = []
         for sweep in list(self._sweeps.values()):
             if sweep.since + rank(sweep.key[2]) * LEASE > now:
                 continue

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tidewire.kernel.presence_wire import Heartbeat
-from tidewire.presence.follower import Follower
 from tidewire.presence.content import People
+from tidewire.presence.follower import Follower
 
 
 class Life:
     """An incarnation of an edge. `make` makes the follower of a partition."""
 
-    __slots__ = ("doubted", "edge", "followers", "heard", "incarnation", "not_before", "pause", "people", "swept", "_make")
+    __slots__ = (
+        "_make",
+        "doubted",
+        "edge",
+        "followers",
+        "heard",
+        "incarnation",
+        "not_before",
+        "pause",
+        "people",
+        "swept",
+    )
 
     def __init__(
         self, edge: str, incarnation: int, now: float, make: Callable[[People, int], Follower]

@@ -129,6 +129,15 @@ class Mesh:
         limit = self.most_entries * (FULL_AGAIN if self.full else 1)
         self.full = self.entries >= limit
 
+    def counts(self) -> dict[str, int]:
+        """Return how many entries of each kind there are."""
+        held = [each.content for life in self.lives.values() for each in life.followers.values()]
+        return {
+            "members": sum(content.members for content in held),
+            "connections": sum(content.connections for content in held),
+            "channels": sum(content.channels for content in held),
+        }
+
     # what is known
 
     def is_whole(self, partition: int) -> bool:

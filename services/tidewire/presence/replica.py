@@ -8,7 +8,7 @@ heartbeat shows that nothing was missed.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tidewire.kernel.presence_wire import (
     HEARTBEAT,
@@ -86,37 +86,44 @@ class Metrics(Losses, Protocol):
         """It holds all again, so many seconds after it began, or began anew."""
 
 
+class Settings(NamedTuple):
+    """What a replica is told about itself."""
+
+    own: str
+    """Its name among replicas, of which the lowest speaks first."""
+    partitions: Collection[int]
+    share: Collection[int]
+    """The same as its peers are told: none is all."""
+    most_entries: int
+    most_seen: int
+    listening: float
+    """Seconds before the first answer."""
+
+
 class Replica:
     """The state and its clockwork. Times are monotonic seconds, and Unix milliseconds where they are named so."""
 
     def __init__(
         self,
-        own: str,
-        partitions: Collection[int],
-        shared: Collection[int],
+        settings: Settings,
         told: Told,
         voice: Voice,
         metrics: Metrics,
-        *,
-        most_entries: int,
-        most_seen: int,
-        listening: float,
         now: float,
         now_ms: int,
     ) -> None:
-        """Serve `partitions`; `shared` is what peers are told of it (none: all). `listening`: seconds before the first answer."""
-        self.mesh = Mesh(partitions, self, metrics, most_entries)
-        self.seen = Seen(most_seen, now_ms)
+        self.mesh = Mesh(settings.partitions, self, metrics, settings.most_entries)
+        self.seen = Seen(settings.most_seen, now_ms)
         self.occupancy = Occupancy()
-        self.peers = Peers(own)
+        self.peers = Peers(settings.own)
         self.leaves = Leaves(told, self.mesh.has)
         self.asks = Asks(metrics)
         self.begun = False
         """Whether it ever held all."""
-        self._shared = tuple(shared)
+        self._shared = tuple(settings.share)
         self._voice = voice
         self._metrics = metrics
-        self._listening = listening
+        self._listening = settings.listening
         self._heard_of_nats = False
         self._is_away = True
         self._listening_until: float | None = None
@@ -284,9 +291,7 @@ class Replica:
         self._metrics.left(sent)
         for swept in done:
             self.peers.sweep(swept, now)
-        self._metrics.turned(
-            self.occupancy.publish(now, self._rank, MOST_AT_ONCE, self._voice.occupancy)
-        )
+        self._metrics.turned(self.occupancy.publish(now, self._rank, MOST_AT_ONCE, self._voice.occupancy))
         if done:
             self._beat_at = now
 
