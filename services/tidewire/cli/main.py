@@ -23,6 +23,9 @@ COMMANDS: Final = {
     "history": Entry(
         "tidewire.cli.history:command", "Run one history process: what channels with history have kept."
     ),
+    "presence": Entry(
+        "tidewire.cli.presence:command", "Run one presence process: who is in channels, and who is online."
+    ),
     "migrate": Entry(
         "tidewire.cli.migrate:command", "Make the streams of channels with history as configured."
     ),

@@ -63,7 +63,7 @@ __all__ = [
 HEADER_ROOM: Final = 4096
 """Bytes of a NATS message beside data and connection info."""
 _RESERVED_METHODS: Final = "tw."
-OTHERS: Final = frozenset({"history_service"})
+OTHERS: Final = frozenset({"history_service", "presence_service"})
 """Settings of other processes in the same file."""
 
 

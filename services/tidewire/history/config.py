@@ -25,6 +25,7 @@ OTHERS: Final = frozenset(
         "http",
         "node_name",
         "presence",
+        "presence_service",
         "rpc",
         "send",
         "websocket",

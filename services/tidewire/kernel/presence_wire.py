@@ -4,7 +4,10 @@ An edge announces, for each partition, a sequence of changes: subscriptions of i
 presence, first and last subscribers of channels, and connections of users. A channel is announced on its own partition
 (`subjects.partition_of`), a user on `user_partition`. Each life of an edge process is an incarnation; a later one ends the
 earlier. Sequences begin at 1 in each incarnation and partition, and are contiguous: a gap, or a count that differs, has a
-replica ask for a snapshot.
+replica ask for a snapshot. Replicas ask for as much at a time as they take: snapshots of all edges at once would be more
+than nats-server keeps for a connection.
+
+`<edge>` is the edge's name as one subject token (`subjects.encode_token`), and a replica knows it by that token alone.
 
 | subject | what |
 |---|---|

@@ -28,6 +28,7 @@ class MigrateConfig(Section, frozen=True, kw_only=True):
             "log",
             "node_name",
             "presence",
+            "presence_service",
             "rpc",
             "send",
             "tracing",
