@@ -100,9 +100,7 @@ class World:
             Occupied(channel),
             Vacated(channel),
         ]
-        edge.say(
-            self.choice.randrange(PARTITIONS), *self.choice.choices(made, k=self.choice.randrange(1, 4))
-        )
+        edge.say(self.choice.randrange(PARTITIONS), *self.choice.choices(made, k=self.choice.randrange(1, 4)))
 
     def deliver(self) -> None:
         """The replica hears one message, or twice, or not at all."""
@@ -211,9 +209,7 @@ def described(content: Content) -> tuple[Any, Any, Any]:
         for client in keys(room.members)
         if (found := dict(_pairs(room.members))[client])
     }
-    users = {
-        (user, client): since for user, held in content.users.items() for client, since in _pairs(held)
-    }
+    users = {(user, client): since for user, held in content.users.items() for client, since in _pairs(held)}
     channels = {channel for channel, room in content.rooms.items() if room.occupied}
     return members, users, channels
 
