@@ -60,7 +60,7 @@ async def test_everybody_on_all_edges_is_listed_and_users_are_counted_once(
     assert await alice.stats("room:a") == (1, 1)
 
 
-@protocol("command.presence", "error.106", "error.108", "error.103")
+@protocol("command.presence", "option.presence_max_clients", "option.allow_presence_for_client", "token.caps")
 async def test_who_may_not_ask_and_what_is_off_is_an_error_and_never_an_empty_list(
     mesh: Present, clients: Clients
 ) -> None:
@@ -82,7 +82,7 @@ async def test_who_may_not_ask_and_what_is_off_is_an_error_and_never_an_empty_li
     assert await bob.stats("few:a") == (3, 3)
 
 
-@protocol("subscribe.join_leave", "option.join_leave", "push.join", "push.leave")
+@protocol("subscribe.join_leave", "option.join_leave")
 async def test_joins_and_leaves_reach_those_who_asked_and_may_know(mesh: Present, clients: Clients) -> None:
     """The own join, too, behind the reply; nobody who did not ask, or may not ask who is there."""
     one, two = mesh.edges
@@ -110,7 +110,7 @@ async def test_joins_and_leaves_reach_those_who_asked_and_may_know(mesh: Present
     assert deaf.pushes == bob.pushes == shy.pushes == []
 
 
-@protocol("option.force_push_join_leave", "override.join_leave")
+@protocol("option.force_push_join_leave", "token.subs")
 async def test_they_are_forced_on_who_did_not_ask_and_tokens_decide_otherwise(
     mesh: Present, clients: Clients
 ) -> None:
