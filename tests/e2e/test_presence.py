@@ -1,0 +1,132 @@
+"""Presence with real processes: who is in a channel, who joins and leaves, who is connected; edges and replicas die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.edges import token
+from tests.support.present import Guest, Present, present_mesh
+from tests.support.protocol import protocol
+from tests.support.raw_client import Clients
+from tests.support.wait import eventually
+
+TWO_HERE = "two clients in the list"
+CROWD = 40
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Present]:
+    """One replica and two edges, for tests that kill neither."""
+    with present_mesh(tmp_path_factory.mktemp("present")) as running:
+        running.edge("one")
+        running.edge("two")
+        asyncio.run(running.until_ready())
+        yield running
+
+
+@protocol(
+    "command.presence", "command.presence_stats", "option.presence", "option.allow_presence_for_subscriber"
+)
+async def test_everybody_on_all_edges_is_listed_and_users_are_counted_once(
+    mesh: Present, clients: Clients
+) -> None:
+    """A client sees itself at once, and others of other edges."""
+    one, two = mesh.edges
+    alice = await (await Guest.open(clients, one, info={"name": "Alice"})).subscribe("room:a")
+    assert set(await alice.presence("room:a")) == {alice.id}
+    again = await (await Guest.open(clients, two)).subscribe("room:a")
+    bob = await (await Guest.open(clients, two, "bob")).subscribe("room:a")
+
+    async def all_here() -> bool:
+        return set(await alice.presence("room:a")) == {alice.id, again.id, bob.id}
+
+    await eventually(all_here)
+    assert (await alice.presence("room:a"))[alice.id] == {
+        "user": "alice",
+        "client": alice.id,
+        "conn_info": {"name": "Alice"},
+    }
+    assert await bob.stats("room:a") == (3, 2)
+    await again.unsubscribe("room:a")
+    bob.client.abort()
+
+    async def alone() -> bool:
+        return set(await alice.presence("room:a")) == {alice.id}
+
+    await eventually(alone)
+    assert await alice.stats("room:a") == (1, 1)
+
+
+@protocol("command.presence", "error.106", "error.108", "error.103")
+async def test_who_may_not_ask_and_what_is_off_is_an_error_and_never_an_empty_list(
+    mesh: Present, clients: Clients
+) -> None:
+    """108 where presence is off, 103 without the right, 106 beyond the bound; a capability gives the right."""
+    one, _ = mesh.edges
+    alice = await Guest.open(clients, one, caps=[{"channels": ["shy:a"], "allow": ["prs"]}])
+    bob = await Guest.open(clients, one, "bob")
+    for channel, code in (("live:a", 108), ("room:x", 103), ("shy:a", 103), ("nope:a", 102)):
+        assert (await bob.presence(channel))["code"] == code
+    assert await alice.presence("shy:a") == {}
+    assert await bob.presence("open:a") == {}
+    for guest in [alice, bob, await Guest.open(clients, one, "carol")]:
+        await guest.subscribe("few:a")
+
+    async def cut() -> bool:
+        return (await bob.presence("few:a")).get("code") == 106
+
+    await eventually(cut)
+    assert await bob.stats("few:a") == (3, 3)
+
+
+@protocol("subscribe.join_leave", "option.join_leave", "push.join", "push.leave")
+async def test_joins_and_leaves_reach_those_who_asked_and_may_know(mesh: Present, clients: Clients) -> None:
+    """The own join, too, behind the reply; nobody who did not ask, or may not ask who is there."""
+    one, two = mesh.edges
+    alice = await (await Guest.open(clients, one)).subscribe("room:j", join_leave=True)
+    deaf = await (await Guest.open(clients, one, "deaf")).subscribe("room:j")
+    shy = await (await Guest.open(clients, one)).subscribe("shy:j", join_leave=True)
+    bob = await (await Guest.open(clients, two, "bob", info=[1])).subscribe(
+        "room:j", token=token("bob", channel="room:j", info={"seat": 3})
+    )
+    await (await Guest.open(clients, two, "bob")).subscribe("shy:j")
+    await bob.unsubscribe("room:j")
+    await eventually(lambda: len(alice.events("room:j")) == 4)
+    assert alice.events("room:j") == [
+        ("join", alice.id),
+        ("join", deaf.id),
+        ("join", bob.id),
+        ("leave", bob.id),
+    ]
+    assert alice.pushes[2]["join"]["info"] == {
+        "user": "bob",
+        "client": bob.id,
+        "conn_info": [1],
+        "chan_info": {"seat": 3},
+    }
+    assert deaf.pushes == bob.pushes == shy.pushes == []
+
+
+@protocol("option.force_push_join_leave", "override.join_leave")
+async def test_they_are_forced_on_who_did_not_ask_and_tokens_decide_otherwise(
+    mesh: Present, clients: Clients
+) -> None:
+    """Server-side subscriptions, too; a token may hide a client, or spare it the pushes."""
+    one, two = mesh.edges
+    hidden = {"presence": {"value": False}, "join_leave": {"value": False}}
+    spared = {"force_push_join_leave": {"value": False}}
+    alice = await Guest.open(clients, one, channels=["loud:s"])
+    ghost = await Guest.open(clients, two, "ghost", subs={"loud:s": {"override": hidden}})
+    quiet = await Guest.open(clients, two, "quiet", subs={"loud:s": {"override": spared}})
+    await eventually(lambda: len(alice.events("loud:s")) == 2)
+    assert alice.events("loud:s") == [("join", alice.id), ("join", quiet.id)]
+    await eventually(lambda: ghost.events("loud:s") == [("join", quiet.id)] or len(ghost.pushes) > 1)
+    assert ghost.id not in await alice.presence("loud:s")
+    assert quiet.pushes == []
+    ghost.client.abort()
+    quiet.client.abort()
+    await eventually(lambda: len(alice.events("loud:s")) == 3)
+    assert alice.events("loud:s")[-1] == ("leave", quiet.id)
