@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tidewire.kernel.presence_wire import Heartbeat, Occupancy, ReplicaBeat
 from tidewire.presence.asks import Question
+from tidewire.presence.compact import keys
 from tidewire.presence.leaves import Leave
 from tidewire.presence.occupancy import Turn
 from tidewire.presence.replica import Replica, Settings
@@ -143,8 +144,6 @@ class Bench:
 
     def clients(self, channel: str, partition: int = 0) -> set[str]:
         """Who is in a channel."""
-        from tidewire.presence.compact import keys
-
         return {
             client
             for _, content in self.replica.mesh.contents(partition)

@@ -150,6 +150,24 @@ def history_user(name: str) -> NatsUser:
     )
 
 
+def presence_user(name: str) -> NatsUser:
+    """Return the user that all replicas of the presence service share: it hears what edges announce, and tells of members."""
+    return NatsUser(
+        name=name,
+        purpose="the presence service: it hears who is there, and says who is gone",
+        publish=(
+            ("tw.pres.s.>", "questions to edges"),
+            ("tw.pres.j.>", "leaves of members whose edge is dead"),
+            ("tw.pres.r.>", "what replicas tell each other"),
+            ("tw.pres.o.>", "channels that have subscribers now, or none any more"),
+        ),
+        subscribe=(
+            ("tw.pres.>", "who is there, answers to questions, and what other replicas say"),
+            (f"{inbox_prefix(name)}.>", "answers to its own requests"),
+        ),
+    )
+
+
 def migrate_user(name: str) -> NatsUser:
     """Return the user of `tidewire migrate`: whoever has it can delete all history, so no running process should."""
     api = "$JS.API.STREAM"

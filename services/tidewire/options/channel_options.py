@@ -373,3 +373,8 @@ class ChannelConfig(Section, frozen=True, kw_only=True):
             description="The namespaces. A channel of a namespace that is not listed is error 102 (unknown channel)."
         ),
     ] = ()
+
+
+def announced(channel: ChannelConfig) -> bool:
+    """Return whether there is a namespace whose members are announced to the presence service."""
+    return any(each.presence or each.join_leave for each in (channel.without_namespace, *channel.namespaces))
