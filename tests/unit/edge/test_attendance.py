@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.protocol import protocol
 from tidewire.edge.attendance import NOBODY, Attendance, attendance_of
 from tidewire.edge.config import ChannelOptions
 from tidewire.edge.policies.claims import Override
@@ -22,6 +23,7 @@ def attendance(
     return attendance_of(channel, namespace, override or Override(), **verdict)
 
 
+@protocol("option.occupancy", "option.presence", "option.join_leave", "option.force_push_join_leave")
 @pytest.mark.parametrize(
     ("options", "override", "verdict", "expected"),
     [
