@@ -110,7 +110,7 @@ async def test_an_edge_that_dies_takes_its_members_along_once(
         await edge.join("room:b", "moved")
         await eventually(lambda: all_have(clients, "room:a", MEMBERS))
         await eventually(lambda: all_have(clients, "room:b", {"moved", "gone"}))
-        await eventually(lambda: heard.turns == [True, True])
+        await eventually(lambda: heard.turns == [True, True], 5, str(heard.turns))
         await victim.freeze()
         killed = time.monotonic()
         wanted = {*(f"room.a {client}" for client in MEMBERS), "room.b gone"}
