@@ -273,7 +273,7 @@ class Replica:
             return
         if all(life.is_whole for life in self.mesh.lives.values()):
             self._metrics.whole(now - self._began)
-            self.begun, self._began = True, None
+            self.begun, self._began, self._beat_at = True, None, now
 
     def _ask(self, now: float) -> None:
         if now >= self._measure_at:
