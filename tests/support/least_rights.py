@@ -1,4 +1,4 @@
-"""A nats-server as `tidewire nats-config` configures it: the users of edges, history service and migrations, and two backends, with their passwords."""
+"""A nats-server as `tidewire nats-config` configures it: the users of edges, history and presence service and migrations, and two backends, with their passwords."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nats.aio.client import Client
 from tests.support.nats_client import connected
 from tidewire.kernel.nats_config import inbox_prefix
 
-PASSWORDS = {name: f"{name}-password" for name in ("edge", "history", "migrate", "app", "other")}
+PASSWORDS = {name: f"{name}-password" for name in ("edge", "history", "migrate", "presence", "app", "other")}
 VARIABLES = {f"NATS_PASSWORD_{name.upper()}": password for name, password in PASSWORDS.items()}
 OPTIONS = (
-    *("--history-user", "history", "--migrate-user", "migrate"),
+    *("--history-user", "history", "--migrate-user", "migrate", "--presence-user", "presence"),
     *("--backend", "app:chat,_", "--rpc", "app", "--events", "app"),
     *("--backend", "other:live", "--orders", "other"),
 )

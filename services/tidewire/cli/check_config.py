@@ -60,9 +60,11 @@ def command(
         context.exit(_diff(running, config_file))
     else:
         from tidewire.history.config import HistoryConfig
+        from tidewire.presence.config import PresenceConfig
 
         load_config(config_file)
         load_section(HistoryConfig, config_file)
+        load_section(PresenceConfig, config_file)
         click.echo(f"ok: {config_file or 'defaults and environment (no file)'}")
 
 
@@ -92,5 +94,6 @@ def _reference() -> str:
     from tidewire.cli.config_reference import reference
     from tidewire.edge.config import EdgeConfig
     from tidewire.history.config import HistoryConfig
+    from tidewire.presence.config import PresenceConfig
 
-    return reference(EdgeConfig, HistoryConfig)
+    return reference(EdgeConfig, HistoryConfig, PresenceConfig)

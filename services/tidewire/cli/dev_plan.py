@@ -6,18 +6,24 @@ import msgspec
 
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.nats_config import NatsServerConfig, render
+from tidewire.options.channel_options import announced
 from tidewire.options.stored import stored
 
 LOOPBACK = "127.0.0.1"
 NATS = "nats"
 HISTORY = "history"
+PRESENCE = "presence"
+SERVICE_PORTS = ("port", "health_port", "internal_port")
 HISTORY_TARGET = "TIDEWIRE_HISTORY_TARGET"
-"""Says to edges where the history service is. The mesh knows, so that no configuration file needs to."""
+PRESENCE_TARGET = "TIDEWIRE_PRESENCE_TARGET"
+"""Say to edges where the services are. The mesh knows, so that no configuration file needs to."""
 TOKEN_USER = "dev"  # noqa: S105 - a user's name
 TOKEN_SECONDS = 24 * 3600
 TOKEN_HOURS = TOKEN_SECONDS // 3600
 
 STOP_MARGIN = 5.0
+LISTENING_TIME = "1s"
+"""Of the presence process: all edges are on this machine, and answer at once."""
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -38,8 +44,8 @@ class EdgePlan(msgspec.Struct, frozen=True):
     env: dict[str, str]
 
 
-class HistoryPlan(msgspec.Struct, frozen=True):
-    """The history process: its name, its internal base URL, and what its environment adds to the configuration."""
+class ServicePlan(msgspec.Struct, frozen=True):
+    """A service's process: its name and command, its internal base URL, and what its environment adds to the configuration."""
 
     name: str
     internal_url: str
@@ -47,19 +53,19 @@ class HistoryPlan(msgspec.Struct, frozen=True):
 
 
 class DevPlan(msgspec.Struct, frozen=True):
-    """The whole mesh. `stop_seconds` is how long an edge may take to drain. No `history`: no namespace has one."""
+    """The whole mesh. `stop_seconds` is how long an edge may take to drain; `services` are those that namespaces need."""
 
     edges: tuple[EdgePlan, ...]
     listens: tuple[Listen, ...]
     nats_url: str
     nats_port: int
     stop_seconds: float
-    history: HistoryPlan | None = None
+    services: tuple[ServicePlan, ...] = ()
 
     @property
-    def processes(self) -> tuple[EdgePlan | HistoryPlan, ...]:
+    def processes(self) -> tuple[EdgePlan | ServicePlan, ...]:
         """All that is started but NATS."""
-        return self.edges if self.history is None else (*self.edges, self.history)
+        return (*self.edges, *self.services)
 
 
 def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
@@ -82,6 +88,8 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             "TIDEWIRE_CLIENT_ALLOWED_ORIGINS": origins,
             HISTORY_TARGET: f"ipv4:{LOOPBACK}:{dev.history.port}",
         }
+        if announced(config.channel):
+            env[PRESENCE_TARGET] = f"ipv4:{LOOPBACK}:{dev.presence.port}"
         if terminal and config.log.format == "auto":
             env["TIDEWIRE_LOG_FORMAT"] = "console"
         setting = f"dev.edges[{index}]"
@@ -93,31 +101,40 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             EdgePlan(name, _url(scheme, public, edge.port), _url("http", internal, edge.internal_port), env)
         )
     stop_seconds = config.drain.delay + config.drain.window + STOP_MARGIN
-    history = _history(config, nats_url, terminal=terminal) if stored(config) else None
-    if history is not None:
-        listens += [
-            Listen(LOOPBACK, getattr(dev.history, name), HISTORY, f"dev.history.{name}")
-            for name in ("port", "health_port", "internal_port")
-        ]
-    return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds, history)
+    services = tuple(_service(name, config, nats_url, terminal=terminal) for name in _needed(config))
+    listens += [
+        Listen(LOOPBACK, getattr(getattr(dev, one.name), port), one.name, f"dev.{one.name}.{port}")
+        for one in services
+        for port in SERVICE_PORTS
+    ]
+    return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds, services)
 
 
-def _history(config: EdgeConfig, nats_url: str, *, terminal: bool) -> HistoryPlan:
+def _needed(config: EdgeConfig) -> list[str]:
+    """The services that some namespace needs."""
+    return [
+        *([HISTORY] if stored(config) else []),
+        *([PRESENCE] if announced(config.channel) else []),
+    ]
+
+
+def _service(name: str, config: EdgeConfig, nats_url: str, *, terminal: bool) -> ServicePlan:
     """Its ports are those of the `dev` block, on the loopback interface."""
-    ports = config.dev.history
+    ports, own = getattr(config.dev, name), f"TIDEWIRE_{name.upper()}_SERVICE"
     env = {
         "TIDEWIRE_NATS_URLS": nats_url,
-        "TIDEWIRE_HISTORY_SERVICE_NODE_NAME": HISTORY,
-        "TIDEWIRE_HISTORY_SERVICE_INTERNAL_ADDRESS": LOOPBACK,
-        "TIDEWIRE_HISTORY_SERVICE_INTERNAL_PORT": str(ports.internal_port),
-        "TIDEWIRE_HISTORY_SERVICE_RPC_ADDRESS": LOOPBACK,
-        "TIDEWIRE_HISTORY_SERVICE_RPC_PORT": str(ports.port),
-        "TIDEWIRE_HISTORY_SERVICE_RPC_HEALTH_ADDRESS": LOOPBACK,
-        "TIDEWIRE_HISTORY_SERVICE_RPC_HEALTH_PORT": str(ports.health_port),
+        f"{own}_NODE_NAME": name,
+        f"{own}_INTERNAL_ADDRESS": LOOPBACK,
+        f"{own}_INTERNAL_PORT": str(ports.internal_port),
+        f"{own}_RPC_ADDRESS": LOOPBACK,
+        f"{own}_RPC_PORT": str(ports.port),
+        f"{own}_RPC_HEALTH_ADDRESS": LOOPBACK,
+        f"{own}_RPC_HEALTH_PORT": str(ports.health_port),
+        **({f"{own}_LISTENING_TIME": LISTENING_TIME} if name == PRESENCE else {}),
     }
     if terminal and config.log.format == "auto":
         env["TIDEWIRE_LOG_FORMAT"] = "console"
-    return HistoryPlan(HISTORY, _url("http", LOOPBACK, ports.internal_port), env)
+    return ServicePlan(name, _url("http", LOOPBACK, ports.internal_port), env)
 
 
 def nats_server_config(config: EdgeConfig, store_dir: str) -> str:
@@ -140,7 +157,7 @@ def summary(plan: DevPlan, token: str, version: str, data_dir: str) -> str:
     """Return what a person sees when everything runs; `token` is empty where clients are anonymous."""
     rows = [
         *((f"{edge.name}", f"{edge.url}   (internal {edge.internal_url})") for edge in plan.edges),
-        *((one.name, f"internal {one.internal_url}") for one in [plan.history] if one is not None),
+        *((one.name, f"internal {one.internal_url}") for one in plan.services),
         (NATS, plan.nats_url),
         ("data", f"{data_dir} (delete it when stopped to start afresh)"),
     ]

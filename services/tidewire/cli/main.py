@@ -18,10 +18,13 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final = {
-    "dev": Entry("tidewire.cli.dev:command", "Run a whole mesh on this machine: NATS, two edges, history."),
+    "dev": Entry("tidewire.cli.dev:command", "Run a whole mesh on this machine: NATS, two edges, services."),
     "edge": Entry("tidewire.cli.edge:command", "Run one edge: clients on one side, NATS on the other."),
     "history": Entry(
         "tidewire.cli.history:command", "Run one history process: what channels with history have kept."
+    ),
+    "presence": Entry(
+        "tidewire.cli.presence:command", "Run one presence process: who is in channels and online."
     ),
     "migrate": Entry(
         "tidewire.cli.migrate:command", "Make the streams of channels with history as configured."

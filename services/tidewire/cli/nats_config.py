@@ -15,6 +15,7 @@ from tidewire.kernel.nats_config import (
     edge_user,
     history_user,
     migrate_user,
+    presence_user,
     render,
 )
 from tidewire.kernel.subjects import NAMESPACE, NO_NAMESPACE
@@ -54,10 +55,11 @@ def users_of(
     orders: Sequence[str],
     history: str | None = None,
     migrate: str | None = None,
+    presence: str | None = None,
 ) -> tuple[NatsUser, ...]:
     """Return the users that the options describe. Raises click.UsageError where they contradict each other."""
     named = [backend.name for backend in backends]
-    own = [name for name in (edge, history, migrate) if name is not None]
+    own = [name for name in (edge, history, migrate, presence) if name is not None]
     for name in own:
         if not _USER.fullmatch(name):
             raise click.UsageError(f"{name!r} is no user name: a letter, then letters, digits, - and _")
@@ -71,6 +73,7 @@ def users_of(
         edge_user(edge),
         *(() if history is None else (history_user(history),)),
         *(() if migrate is None else (migrate_user(migrate),)),
+        *(() if presence is None else (presence_user(presence),)),
         *(
             backend_user(
                 backend.name,
@@ -94,6 +97,7 @@ def users_of(
 )
 @click.option("--edge-user", default="edge", show_default=True, metavar="NAME", help="The user of all edges.")
 @click.option("--history-user", metavar="NAME", help="The user of all replicas of the history service.")
+@click.option("--presence-user", metavar="NAME", help="The user of all replicas of the presence service.")
 @click.option(
     "--migrate-user", metavar="NAME", help="The user of `tidewire migrate`, which makes the streams."
 )
@@ -126,6 +130,7 @@ def command(
     edge_user: str,
     history_user: str | None,
     migrate_user: str | None,
+    presence_user: str | None,
     backends: tuple[BackendSpec, ...],
     rpc: tuple[str, ...],
     events: tuple[str, ...],
@@ -136,13 +141,13 @@ def command(
     """Print a nats-server configuration for Tidewire.
 
     It holds the mapping that finds a channel's partition, JetStream, bounds, and users with the least rights: one for
-    all edges, one per --backend, and where channels have history one for its service and one for migrations. Whoever may publish in a namespace may speak there as anyone, so these rights are
+    all edges, one per --backend, one for the presence service, and where channels have history one for its service and one for migrations. Whoever may publish in a namespace may speak there as anyone, so these rights are
     the trust boundary. No password is printed: nats-server reads them from its environment (NATS_PASSWORD_<USER>).
 
     \b
     Example:
       tidewire nats-config --backend app:chat,live --rpc app > nats-server.conf
-      tidewire nats-config --history-user history --migrate-user migrate --backend app:chat
+      tidewire nats-config --history-user history --migrate-user migrate --presence-user presence --backend app:chat
       NATS_PASSWORD_EDGE=... NATS_PASSWORD_APP=... nats-server -c nats-server.conf
     """
     host, _, port = listen.rpartition(":")
@@ -153,6 +158,6 @@ def command(
         port=int(port),
         store_dir=store_dir,
         partitions=partitions,
-        users=users_of(edge_user, backends, rpc, events, orders, history_user, migrate_user),
+        users=users_of(edge_user, backends, rpc, events, orders, history_user, migrate_user, presence_user),
     )
     click.echo(render(config), nl=False)

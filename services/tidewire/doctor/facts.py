@@ -170,3 +170,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageFacts = StorageFacts()
     history: str | None = None
     """Why the history service does not answer, "" where it does; None: no namespace needs it."""
+    presence: str | None = None
+    """The same of the presence service; None: edges announce nobody."""

@@ -14,8 +14,8 @@ Verb = Literal["publish", "subscribe"]
 
 _METHOD: Final = "tw."
 """How names of methods begin that no application can have."""
-_OWN: Final = ("tw.in.", "tw.pub.", "tw.out.", "tw.ctl.", "$JS.")
-"""Where only edges listen, or JetStream: a message for no channel and no node, or without a reply, is nothing there."""
+_OWN: Final = ("tw.in.", "tw.pub.", "tw.out.", "tw.ctl.", "tw.pres.", "$JS.")
+"""Where only edges, services or JetStream listen: an empty message for no channel and no node, without a reply, is nothing there."""
 
 
 class Right(msgspec.Struct, frozen=True):

@@ -147,6 +147,24 @@ def _forced(option: bool, override: bool | None) -> bool:
     return option if override is None else override
 
 
+def may_know_presence(channel: str, namespace: Namespace, party: Party, grant: Grant) -> bool:
+    """Return whether a client may be told who joins and leaves a channel that it subscribes to with this grant."""
+    return presence_problem(channel, namespace, party, grant) is None
+
+
+def presence_problem(
+    channel: str, namespace: Namespace, party: Party, grant: Grant | None
+) -> ReplyError | None:
+    """Return why a client may not know who is in a channel; `grant` is its subscription's, None without one."""
+    problem = namespace.may_ask_presence(channel, party.user, subscribed=grant is not None)
+    if problem is errors.PERMISSION_DENIED and (
+        party.capabilities.allows(Capability.PRESENCE, channel)
+        or (grant is not None and grant.capabilities.allows(Capability.PRESENCE, channel))
+    ):
+        return None
+    return problem
+
+
 def renew(
     request: SubRefreshRequest, party: Party
 ) -> SubscriptionClaims | ReplyError | Disconnect | KeyWanted:

@@ -14,6 +14,7 @@ from tidewire import __version__
 from tidewire.edge import parts
 from tidewire.edge.adapters.jwks import JwksFetcher
 from tidewire.edge.adapters.mapping import rescue
+from tidewire.edge.adapters.nats_presence import NatsPresence
 from tidewire.edge.adapters.node_check import NodeCheck
 from tidewire.edge.adapters.stored_messages import StoredMessages
 from tidewire.edge.agreement import Agreement
@@ -35,6 +36,7 @@ from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.positions import Positions
+from tidewire.edge.presence_telemetry import PresenceTelemetry
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.socket_telemetry import SocketTelemetry
@@ -114,6 +116,7 @@ class Edge:
             if config.history.target
             else None
         )
+        self._who = parts.presence_service(config, self._rpc_metrics, self._log, clock, self._tracing)
         self._positions: Positions | None = None
         if self._history is not None:
             self._positions = Positions(self._history, self._hub, self._rules, self._telemetry, random.random)
@@ -130,6 +133,17 @@ class Edge:
         self._streams = parts.streams(
             config, self._link, self._broker, self._dispatcher, self._stream_telemetry, tracer, clock
         )
+        self._presence_telemetry = PresenceTelemetry(self._log, clock.monotonic)
+        self._presence = parts.presence(
+            NatsPresence(self._link, self._node, nats.partitions, self._presence_telemetry),
+            self._hub,
+            self._dispatcher,
+            self._rules,
+            self._who,
+            self._presence_telemetry,
+            clock,
+            _later,
+        )
         self._agreement = Agreement(self._link, self._streams, config, self._log)
         self._control = Control(self._dispatcher, self._broker, self._telemetry, self.reload)
         self._gate = self._create_gate()
@@ -143,6 +157,7 @@ class Edge:
                 self._streams.tick,
                 self._gate.tick,
                 self._keys.tick,
+                self._presence.tick,
                 *([self._positions.tick] if self._positions is not None else ()),
             ],
             [self._telemetry.loop_lag, self._gate.shedder.lag.note],
@@ -176,6 +191,7 @@ class Edge:
             self._streams.flush()
         finally:
             self._hub.flush()
+            self._presence.lobby.flush()
 
     def _read_files(self, config: EdgeConfig) -> Callable[[], Sequence[str]]:
         """Read what the configuration only names; see `reload.Reloader`."""
@@ -184,6 +200,8 @@ class Edge:
         def put_in_force() -> Sequence[str]:
             if self._history is not None:
                 self._history.reload()
+            if self._who is not None:
+                self._who.reload()
             return renew()
 
         return put_in_force
@@ -228,16 +246,21 @@ class Edge:
             registry.add([self._tracing.spans])
         if self._positions is not None:
             registry.add(self._positions.gauges())
+        if self._history is not None or self._who is not None:
             registry.add(self._rpc_metrics.all())
+        registry.add(self._presence_telemetry.all(self._presence.lobby))
         try:
             await self._listeners.open_internal(registry, lambda: self._unready)
             if self._history is not None:
                 await self._history.start()
+            if self._who is not None:
+                await self._who.start()
             await self._link.start()
             await self._node_check.prove(needed_payload(self._config))
             await self._agreement.start()
             rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
+            self._presence.beat()
             settle()
             self._ticker.start()
             context, proxied = self._tls.context, self._config.http.proxy_protocol
@@ -271,6 +294,9 @@ class Edge:
             self._dispatcher, drain.window, lambda: not self._gate.transports, grace, send_waiting
         )
         await wait_for(lambda: not len(self._streams.lanes), self._config.nats.publish_timeout)
+        for connection in list(self._dispatcher.connections):  # they would not go: they are gone all the same
+            self._dispatcher.lost(connection)
+        self._presence.end()
         self._log.info("edge.drained", connections=connections, left=len(self._gate.transports))
 
     async def stop(self) -> None:
@@ -285,6 +311,8 @@ class Edge:
         await self._keys.close()
         if self._history is not None:
             await self._history.close()
+        if self._who is not None:
+            await self._who.close()
         await self._link.close()
         if self._tracing is not None:
             await self._tracing.close(self._log)
@@ -292,6 +320,7 @@ class Edge:
     def _check_node(self) -> Coroutine[None, None, None]:
         """After a reconnect."""
         self._agreement.look()
+        self._presence.beat()
         return self._node_check.again()
 
     def _sweep(self) -> None:

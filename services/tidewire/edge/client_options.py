@@ -278,10 +278,18 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Literal["off", "replace", "refuse"],
         Meta(
             description="Whether a user with an id may have one connection only. `replace`: a new connection closes "
-            "the user's others, on all edges, with 3503. `refuse`: while the user has a connection on this edge, "
-            "a new one is closed with 3504."
+            "the user's others, on all edges, with 3503. `refuse`: while the user has a connection, a new one is closed with "
+            "3504: on all edges where there is a presence service, whose answer is waited for (`presence.timeout`), and by "
+            "what this edge knows where there is none or it does not answer. Of two that come at once the later one is closed."
         ),
     ] = "off"
+    allow_user_status_for_client: Annotated[
+        bool,
+        Meta(
+            description="Whether every client with a user id may ask by the RPC method `tw.user_status` which users are "
+            "connected, since when, and when they were last seen. Needs the presence service."
+        ),
+    ] = False
     subscribe_to_user_personal_channel: Annotated[
         PersonalChannel,
         Meta(

@@ -16,6 +16,7 @@ from tidewire.edge.dev_options import DevConfig, DevEdge
 from tidewire.edge.history_options import HistoryConfig
 from tidewire.edge.http_options import HttpConfig, TlsConfig
 from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
+from tidewire.edge.presence_options import PresenceConfig
 from tidewire.edge.publish_options import PublishConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
@@ -44,6 +45,7 @@ __all__ = [
     "Namespace",
     "NatsConfig",
     "NatsTls",
+    "PresenceConfig",
     "PublicKeyConfig",
     "PublishConfig",
     "RpcConfig",
@@ -61,7 +63,7 @@ __all__ = [
 HEADER_ROOM: Final = 4096
 """Bytes of a NATS message beside data and connection info."""
 _RESERVED_METHODS: Final = "tw."
-OTHERS: Final = frozenset({"history_service"})
+OTHERS: Final = frozenset({"history_service", "presence_service"})
 """Settings of other processes in the same file."""
 
 
@@ -221,10 +223,27 @@ def history_can_be_read(config: EdgeConfig) -> Iterator[Problem]:
         )
 
 
+def presence_can_be_asked(config: EdgeConfig) -> Iterator[Problem]:
+    """Who is in a channel is known to the presence service only."""
+    channel = config.channel
+    if config.presence.target:
+        return
+    if channel.without_namespace.presence or any(each.presence for each in channel.namespaces):
+        yield Problem(
+            "presence.target", "is needed for namespaces with presence: where the presence service listens"
+        )
+
+
 class EdgeConfig(Section, frozen=True, kw_only=True):
     """Everything that an edge is told."""
 
-    checks = (personal_namespace_exists, node_is_one, histories_fit, history_can_be_read)
+    checks = (
+        personal_namespace_exists,
+        node_is_one,
+        histories_fit,
+        history_can_be_read,
+        presence_can_be_asked,
+    )
     others = OTHERS
     hints = centrifugo_names.TOP
 
@@ -262,6 +281,9 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     )
     history: Annotated[HistoryConfig, Meta(description="The way to the history service.")] = field(
         default_factory=HistoryConfig
+    )
+    presence: Annotated[PresenceConfig, Meta(description="The way to the presence service.")] = field(
+        default_factory=PresenceConfig
     )
     websocket: Annotated[WebsocketConfig, Meta(description="The WebSocket transport.")] = field(
         default_factory=WebsocketConfig

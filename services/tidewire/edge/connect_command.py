@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.admission import PLAIN_GRANT, Grant
 from tidewire.edge.policies.verdicts import shown
@@ -29,10 +29,18 @@ if TYPE_CHECKING:
             """Return whether the user has so many connections here already."""
 
 
+CONNECTED_ALREADY: Final = errors.CONNECTION_LIMIT.saying("connection limit: the user is connected already")
+
+
+def must_ask_others(user: str, rules: Rules) -> bool:
+    """Return whether other edges have to be thought of before the user may connect."""
+    return bool(user) and rules.announces and rules.single_connection == "refuse"
+
+
 def one_too_many(user: str, others: Others, rules: Rules) -> Disconnect | None:
     """Judge whether the user may have another connection on this edge."""
     if rules.single_connection == "refuse" and others.serves(user):
-        return errors.CONNECTION_LIMIT.saying("connection limit: the user is connected already")
+        return CONNECTED_ALREADY
     limit = rules.user_connection_limit
     if limit and others.serves(user, limit):
         return errors.CONNECTION_LIMIT.saying(f"connection limit: the user has {limit} on this edge")

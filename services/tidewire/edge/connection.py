@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 class Connection:
     """What the dispatcher keeps for a connection. Slotted: there are very many."""
 
-    __slots__ = ("commands", "disconnect", "due", "opened_at", "session", "transport")
+    __slots__ = ("announced", "commands", "disconnect", "due", "opened_at", "session", "transport")
 
     def __init__(self, session: Session, transport: Transport, opened_at: float) -> None:
         self.session = session
         self.transport = transport
         self.opened_at = opened_at
+        self.announced = False
+        """Whether the presence service was told of it."""
         self.commands = 0
         self.due = [0] * len(Timer)
         self.disconnect: Disconnect | None = None

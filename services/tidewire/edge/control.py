@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from tidewire.edge import orders
 from tidewire.edge.admission import Grant
+from tidewire.edge.connect_command import CONNECTED_ALREADY
 from tidewire.edge.orders import OrderError
 from tidewire.edge.wire.commands import NO_DATA
 from tidewire.edge.wire.json_codec import clean_json
@@ -37,6 +38,7 @@ class Control:
         self._metrics = metrics
         self._reload = reload
         dispatcher.replacing = self.announce
+        dispatcher.yielding = self.insist
 
     def obey(self, data: bytes) -> None:
         """Take an order; one that cannot be understood is reported and does nothing."""
@@ -60,9 +62,22 @@ class Control:
         if not self._broker.order(EVERYBODY, orders.encode(order)):
             self._metrics.order_lost()
 
+    def insist(self, connection: Connection) -> None:
+        """Tell every edge that later connections of its user have to go."""
+        party = connection.session.party
+        order = orders.Yield(v=1, user=party.user, client=party.client, since=party.since)
+        if not self._broker.order(EVERYBODY, orders.encode(order)):
+            self._metrics.order_lost()
+
     def _carry_out(self, order: orders.Targeted) -> Iterator[None]:
         """Carry out an order, connection by connection: the user may have thousands."""
-        steps = self._replace(order) if isinstance(order, orders.Replace) else self._steer(order)
+        match order:
+            case orders.Replace():
+                steps = self._replace(order)
+            case orders.Yield():
+                steps = self._yield(order)
+            case _:
+                steps = self._steer(order)
         outcomes = {"nobody"}
         for outcome in steps:
             outcomes.add(outcome)
@@ -107,6 +122,19 @@ class Control:
         for connection in connections:
             if _rank(connection) < latest:
                 self._dispatcher.perform(connection, connection.session.close(REPLACED))
+                yield "done"
+
+    def _yield(self, order: orders.Yield) -> Iterator[str]:
+        """Of a user's connections the first stays, in the same way: where that is one of ours, it says so."""
+        connections, first = self._dispatcher.users.of(order.user), (order.since, order.client)
+        speaker = min((each for each in connections if each.session.greeted), key=_rank, default=None)
+        if speaker is not None and _rank(speaker) < first:
+            first = _rank(speaker)
+            self.insist(speaker)
+            yield "refused"
+        for connection in connections:
+            if _rank(connection) > first and connection.session.greeted:
+                self._dispatcher.perform(connection, connection.session.close(CONNECTED_ALREADY))
                 yield "done"
 
 

@@ -10,6 +10,8 @@ from tidewire.edge.connection import Connection
 from tidewire.edge.deadlines import Deadlines
 from tidewire.edge.effects import (
     Answer,
+    AskOthers,
+    AskPresence,
     Call,
     Close,
     Dropped,
@@ -26,6 +28,7 @@ from tidewire.edge.effects import (
     Published,
     Push,
     ReadHistory,
+    Renew,
     Send,
     SubscriptionsExpireIn,
     Throttled,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from tidewire.edge.hub import Hub
     from tidewire.edge.pacer import Pacer
     from tidewire.edge.ports import Broker, KeyFetcher, Metrics, Tracer, Transport
+    from tidewire.edge.presence import Presence
     from tidewire.edge.rules import Rules
     from tidewire.edge.timers import Timers, Timing
     from tidewire.kernel.errors import Disconnect
@@ -76,6 +80,9 @@ class Dispatcher:
         self.users = Users()
         self.replacing: Callable[[Connection], None] = _nobody
         """Told of each connection that replaces the others of its user."""
+        self.yielding: Callable[[Connection], None] = _nobody
+        """Told of each connection that yields to the others of its user."""
+        self._presence: Presence | None = None
         self._upstream = upstream = Upstream(broker, metrics, tracer, self.perform)
         self._memberships = memberships = Memberships(rules, hub, pacer, self.perform)
         self._deadlines = deadlines = Deadlines(timers, pacer, self.connections, self.perform)
@@ -100,6 +107,12 @@ class Dispatcher:
         hub.settled = memberships.joined
         hub.slow = self.slow
         hub.lost = memberships.lost
+
+    def attend_with(self, presence: Presence) -> None:
+        """Hand what concerns presence to it, from now on."""
+        self._presence = self._memberships.presence = presence
+        self._acts |= {AskPresence: presence.ask, AskOthers: presence.ask_others, Renew: presence.renew}
+        presence.perform = self.perform
 
     def store_with(self, publish: Callable[[Connection, Publish], Iterable[Effect]]) -> None:
         """Hand publications to namespaces with history to `publish`."""
@@ -154,6 +167,8 @@ class Dispatcher:
         self.users.discard(session.party.user, connection)
         for effect in session.subscriptions.abandon():
             self._memberships.leave(connection, effect)
+        if connection.announced and self._presence is not None:
+            self._presence.closed(connection)
 
     def writable(self, connection: Connection) -> None:
         """Write what a connection missed while its socket was full."""
@@ -236,8 +251,12 @@ class Dispatcher:
         connection.transport.authenticated()
         framing = connection.transport.framing
         self._metrics.connection_opened(framing.codec.name, framing.compression)
+        if self._presence is not None:
+            self._presence.opened(connection)
         if effect.replaces:
             self.replacing(connection)
+        if effect.yields:
+            self.yielding(connection)
         return ()
 
     def _ping(self, connection: Connection, _effect: Ping) -> Iterable[Effect]:

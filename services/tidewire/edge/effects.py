@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tidewire.edge.attendance import NOBODY, Attendance
 from tidewire.edge.pending import Demands
 from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Query
+from tidewire.edge.presence_ports import PresenceQuery
 from tidewire.edge.wire.commands import StreamPosition
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel.errors import Disconnect
@@ -84,9 +86,17 @@ class Identified(Effect, frozen=True):
 
 
 class Opened(Effect, frozen=True):
-    """The connection is authenticated: from now on it is pinged. `replaces` others of its user, by its `since`."""
+    """The connection is authenticated: from now on it is pinged.
+
+    It `replaces` others of its user, by its `since`, or `yields` to them.
+    """
 
     replaces: bool = False
+    yields: bool = False
+
+
+class AskOthers(Effect, frozen=True):
+    """Find out whether the user is connected anywhere; `Session.vouched` wants to know, within a bounded time."""
 
 
 class ExpireIn(Effect, frozen=True):
@@ -119,19 +129,31 @@ class Join(Effect, frozen=True):
 class Enter(Effect, frozen=True):
     """Make the connection a member of a channel that it has joined: publications are delivered from now on.
 
-    `base`: the last publication that it was sent with the reply, for deltas; None for nothing.
+    `base`: the last publication that it was sent with the reply, for deltas; None for nothing. `info` is the subscription's,
+    for presence.
     """
 
     channel: str
     traits: Traits
     base: bytes | None = None
+    attendance: Attendance = NOBODY
+    info: bytes = b""
+
+
+class Renew(Effect, frozen=True):
+    """Let presence know the new `info` of a membership."""
+
+    channel: str
+    info: bytes
 
 
 class Leave(Effect, frozen=True):
-    """End the membership, or the attempt at one."""
+    """End the membership, or the attempt at one, of which presence has heard nothing. `info` is as in `Enter`."""
 
     channel: str
     traits: Traits
+    attendance: Attendance = NOBODY
+    info: bytes = b""
 
 
 class Publish(Effect, frozen=True):
@@ -165,6 +187,15 @@ class ReadHistory(Effect, frozen=True):
 
     id: int
     query: Query
+    started: float
+
+
+class AskPresence(Effect, frozen=True):
+    """Ask the presence service; `Session.presence_told` wants the result. `method` is the command's."""
+
+    id: int
+    method: str
+    query: PresenceQuery
     started: float
 
 

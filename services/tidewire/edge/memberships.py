@@ -7,6 +7,7 @@ from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING
 
+from tidewire.edge.attendance import NOBODY
 from tidewire.kernel import errors
 from tidewire.kernel.channels import is_pattern
 from tidewire.kernel.errors import ReplyError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tidewire.edge.pacer import Pacer
     from tidewire.edge.places import Place
     from tidewire.edge.ports import Page
+    from tidewire.edge.presence import Presence
     from tidewire.edge.rules import Rules
 
 NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace is gone")
@@ -26,7 +28,16 @@ NAMESPACE_GONE = errors.UNSUBSCRIBED_BY_SERVER.saying("the channel's namespace i
 class Memberships:
     """Acts on `Join`, `Enter`, `Leave` and `ReadHistory`; `perform` takes what a session makes of a result that comes later."""
 
-    __slots__ = ("_deliveries", "_hub", "_namespaces", "_pacer", "_perform", "_rules", "_stored")
+    __slots__ = (
+        "_deliveries",
+        "_hub",
+        "_namespaces",
+        "_pacer",
+        "_perform",
+        "_rules",
+        "_stored",
+        "presence",
+    )
 
     def __init__(
         self,
@@ -39,6 +50,8 @@ class Memberships:
         self._hub = hub
         self._pacer = pacer
         self._perform = perform
+        self.presence: Presence | None = None
+        """Who learns of memberships that have to do with presence."""
         self._namespaces = rules.namespaces.names
         self._deliveries = rules.namespaces.deliveries
         self._stored = rules.namespaces.stored
@@ -71,11 +84,15 @@ class Memberships:
     def enter(self, connection: Connection, effect: Enter) -> Iterable[Effect]:
         """Deliver publications from now on."""
         self._hub.enter(connection, effect.channel, effect.traits, effect.base)
+        if effect.attendance is not NOBODY and self.presence is not None:
+            self.presence.entered(connection, effect)
         return ()
 
     def leave(self, connection: Connection, effect: Leave) -> Iterable[Effect]:
         """Deliver none any more."""
         self._hub.leave(connection, effect.channel, effect.traits)
+        if effect.attendance is not NOBODY and self.presence is not None:
+            self.presence.left(connection, effect)
         return ()
 
     def read(self, connection: Connection, effect: ReadHistory) -> Iterable[Effect]:

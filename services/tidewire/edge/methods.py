@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Raw
 
-from tidewire.edge import requests
+from tidewire.edge import presence_command, requests
 from tidewire.edge.pending import Demands
 from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.policies.publication_keys import MAX_KEY_BYTES, key_problem
@@ -60,6 +60,8 @@ def call(
     number: int, request: RpcRequest, party: Party, subscriptions: Subscriptions
 ) -> list[Effect] | Disconnect:
     """Carry out an rpc command, of ours or of the application's."""
+    if request.method == presence_command.USER_STATUS:
+        return presence_command.status(number, bytes(request.data), party)
     if request.method != PUBLISH:
         return requests.call(number, request, party)
     found = _arguments(bytes(request.data), party)

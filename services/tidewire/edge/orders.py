@@ -73,6 +73,12 @@ class Replace(Targeted, frozen=True, kw_only=True, tag="replace"):
     since: Annotated[int, Meta(ge=0, le=2**53)]
 
 
+class Yield(Targeted, frozen=True, kw_only=True, tag="yield"):
+    """A user who may have one connection has had one since `since` (Unix microseconds): later ones are closed with 3504."""
+
+    since: Annotated[int, Meta(ge=0, le=2**53)]
+
+
 class Subscribe(Targeted, frozen=True, kw_only=True, tag="subscribe"):
     """Subscribe them to a channel, whatever their rights. `info` and `data` are JSON values."""
 
@@ -99,7 +105,7 @@ class Reload(Order, frozen=True, kw_only=True, tag="reload"):
     """Read the configuration again."""
 
 
-AnyOrder = Disconnect | Replace | Subscribe | Unsubscribe | Refresh | Reload
+AnyOrder = Disconnect | Replace | Yield | Subscribe | Unsubscribe | Refresh | Reload
 _ANY = msgspec.json.Decoder(AnyOrder)
 _ENCODER = msgspec.json.Encoder()
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tidewire import __version__
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.adapters.stored_messages import StoredMessages
 from tidewire.edge.adapters.stream_publisher import StreamPublisher, terms_of
+from tidewire.edge.announcer import Announcer
 from tidewire.edge.lane import LaneLimits
+from tidewire.edge.lobby import Lobby
 from tidewire.edge.policies.client_address import TrustedProxies
+from tidewire.edge.presence import Presence, is_here
 from tidewire.edge.public_tls import PublicTls
+from tidewire.edge.snapshots import Snapshots
 from tidewire.edge.stream_upstream import StreamUpstream
 from tidewire.edge.timers import TICK, Timing
 from tidewire.kernel.config import ConfigError
@@ -27,11 +33,17 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from tidewire.edge.adapters.grpc_history import GrpcHistory
+    from tidewire.edge.adapters.grpc_presence import GrpcPresence
+    from tidewire.edge.adapters.nats_presence import NatsPresence
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.dispatcher import Dispatcher
+    from tidewire.edge.hub import Hub
     from tidewire.edge.link_watch import LinkWatch
+    from tidewire.edge.pacer import Later
     from tidewire.edge.ports import Done, Metrics
     from tidewire.edge.ports import Tracer as EdgeTracing
+    from tidewire.edge.presence_telemetry import PresenceTelemetry
+    from tidewire.edge.rules import Rules
     from tidewire.edge.stream_telemetry import StreamTelemetry
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
@@ -95,6 +107,45 @@ def history(
 
     client = client_of(config.history, metrics, log, clock, tracer)
     return GrpcHistory(client, broker.parse_kept, log, clock.monotonic)
+
+
+def presence(
+    wire: NatsPresence,
+    hub: Hub,
+    dispatcher: Dispatcher,
+    rules: Rules,
+    service: GrpcPresence | None,
+    telemetry: PresenceTelemetry,
+    clock: Clock,
+    later: Later,
+) -> Presence:
+    """Return what the dispatcher hands on of presence, from now on."""
+    here = partial(is_here, dispatcher.users)
+    lobby = Lobby(wire, rules.leaves_held, here, dispatcher.slow, clock, later, telemetry)
+    announcer: Announcer | None = None
+    if rules.announces:
+        announcer = Announcer(wire, wire.partitions, clock, later, random.random, telemetry)
+        snapshots = Snapshots(wire.edge, wire.partitions, announcer, hub.channels, wire, later, telemetry)
+        wire.take_questions(announcer, snapshots)
+    made = Presence(lobby, announcer, service, wire, telemetry)
+    dispatcher.attend_with(made)
+    return made
+
+
+def presence_service(
+    config: EdgeConfig,
+    metrics: RpcClientMetrics,
+    log: FilteringBoundLogger,
+    clock: Clock,
+    tracer: Tracer | None,
+) -> GrpcPresence | None:
+    """Return the way to the presence service, not connected yet; None where there is none."""
+    if not config.presence.target:
+        return None
+    from tidewire.edge.adapters import grpc_presence  # noqa: PLC0415 - as for history
+
+    client = grpc_presence.client_of(config.presence, metrics, log, clock, tracer)
+    return grpc_presence.GrpcPresence(client, log, clock.monotonic)
 
 
 def streams(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidewire.edge import history_command, methods, requests
+from tidewire.edge import history_command, methods, presence_command, requests
 from tidewire.edge.wire.commands import (
     Command,
     HistoryRequest,
+    PresenceRequest,
+    PresenceStatsRequest,
     PublishRequest,
     RefreshRequest,
     RpcRequest,
@@ -47,8 +49,8 @@ def carry_out(
             outcome = subscriptions.subscribe(number, request)
         case UnsubscribeRequest() as request:
             outcome = subscriptions.unsubscribe(number, request)
-        case HistoryRequest() as request:
-            outcome = history_command.read(number, request, party, subscriptions)
+        case HistoryRequest() | PresenceRequest() | PresenceStatsRequest() as request:
+            outcome = _read(number, request, party, subscriptions)
         case RpcRequest() as request:
             outcome = methods.call(number, request, party, subscriptions)
         case SendRequest() as request:
@@ -62,3 +64,14 @@ def carry_out(
         case _:
             outcome = [party.refuse(method, number, errors.NOT_AVAILABLE)]
     return outcome
+
+
+def _read(
+    number: int,
+    request: HistoryRequest | PresenceRequest | PresenceStatsRequest,
+    party: Party,
+    subscriptions: Subscriptions,
+) -> Outcome:
+    if isinstance(request, HistoryRequest):
+        return history_command.read(number, request, party, subscriptions)
+    return presence_command.read(number, request, party, subscriptions)

@@ -29,6 +29,7 @@ class Rules:
         "_personal",
         "_send",
         "allow_anonymous",
+        "announces",
         "channel_limit",
         "clock",
         "command_rate",
@@ -41,6 +42,7 @@ class Rules:
         "single_connection",
         "tokens",
         "user_connection_limit",
+        "user_status",
         "version",
     )
 
@@ -59,6 +61,9 @@ class Rules:
         self.namespaces = namespaces
         self.rpc = rpc
         self.allow_anonymous = client.allow_anonymous_connect_without_token
+        self.announces = bool(config.presence.target)
+        """Whether there is a presence service to tell who is there."""
+        self.user_status = client.allow_user_status_for_client
         self.channel_limit = client.channel_limit
         self.inflight_limit = client.inflight_limit
         self.expired_close_delay = float(client.expired_close_delay)
@@ -79,6 +84,11 @@ class Rules:
         """Return whether publications of a channel are stored."""
         namespace = self.namespaces.find(channel)
         return isinstance(namespace, Namespace) and namespace.options.has_history
+
+    def leaves_held(self, channel: str) -> float:
+        """Return for how many seconds leaves of a channel are held back."""
+        namespace = self.namespaces.find(channel)
+        return float(namespace.options.join_leave_debounce) if isinstance(namespace, Namespace) else 0.0
 
     def delivery(self, channel: str) -> Delivery | None:
         """Return how publications of a channel go out; None: at once, and all."""

@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tidewire.edge import history_command, requests
+from tidewire.edge import history_command, presence_command, requests
 from tidewire.edge.admission import Grant
 from tidewire.edge.backlog import Backlog
-from tidewire.edge.connect_command import greeting, join_for, one_too_many
+from tidewire.edge.connect_command import (
+    CONNECTED_ALREADY,
+    greeting,
+    join_for,
+    must_ask_others,
+    one_too_many,
+)
 from tidewire.edge.credentials import Credentials
-from tidewire.edge.effects import Close, Effect, Identified, Opened
+from tidewire.edge.effects import AskOthers, Close, Effect, Identified, Opened
 from tidewire.edge.intake import Intake
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.routing import carry_out, method_of
@@ -27,9 +33,10 @@ from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
     from tidewire.edge.connect_command import Others
-    from tidewire.edge.effects import ReadHistory
+    from tidewire.edge.effects import AskPresence, ReadHistory
     from tidewire.edge.places import Place
     from tidewire.edge.ports import Page
+    from tidewire.edge.presence_ports import PresenceAnswer
     from tidewire.edge.rules import Rules
     from tidewire.edge.subscriptions import Outcome
     from tidewire.kernel.errors import Unsubscribe
@@ -39,7 +46,7 @@ if TYPE_CHECKING:
 class Session(Intake):
     """One client's conversation, from its connect command to its close."""
 
-    __slots__ = ("_closing", "_connect", "_credentials", "_others", "refused_connect")
+    __slots__ = ("_closing", "_connect", "_credentials", "_others", "_vouched", "refused_connect")
 
     def __init__(
         self, client: ConnectionId, rules: Rules, others: Others, *, json: bool, bearer: str = ""
@@ -53,6 +60,8 @@ class Session(Intake):
         self._connect = 0
         """The id of the connect command while its reply waits."""
         self._closing: Disconnect | None = None
+        self._vouched = True
+        """False while it is asked whether the user is connected elsewhere."""
 
     def _handle(self, command: Command) -> Outcome:
         method = method_of(command)
@@ -86,16 +95,26 @@ class Session(Intake):
         joins = join_for(claims, request.subs, self.subscriptions, self._rules)
         if not isinstance(joins, list):
             return self._fail(joins)
-        return [Identified(claims.user), *expiry, *joins, *self._greet_when_complete()]
+        self._vouched = not must_ask_others(claims.user, self._rules)
+        asks = [] if self._vouched else [AskOthers()]
+        return [Identified(claims.user), *expiry, *joins, *asks, *self._greet_when_complete()]
+
+    def vouched(self, *, elsewhere: bool) -> list[Effect]:
+        """Take the result of `AskOthers`: whether the user is connected elsewhere."""
+        if self.state is not SessionState.JOINING:
+            return []
+        self._vouched = True
+        return self.close(CONNECTED_ALREADY) if elsewhere else self._greet_when_complete()
 
     def _greet_when_complete(self) -> list[Effect]:
-        if self.state is not SessionState.JOINING or not self.subscriptions.complete:
+        if self.state is not SessionState.JOINING or not (self.subscriptions.complete and self._vouched):
             return []
         self._become(SessionState.CONNECTED)
         subs, enters = self.subscriptions.connected()
         result = greeting(self.party, self._credentials.ttl, subs)
         answer = self.party.answer("connect", Reply(id=self._connect, connect=result))
-        opened = Opened(replaces=self._rules.single_connection == "replace" and bool(self.party.user))
+        mode = self._rules.single_connection if self.party.user else "off"
+        opened = Opened(replaces=mode == "replace", yields=mode == "refuse")
         return [answer, *enters, opened, *self.go_on()]
 
     def _fail(self, problem: ReplyError | Disconnect) -> list[Effect]:
@@ -139,6 +158,10 @@ class Session(Intake):
     def history_read(self, effect: ReadHistory, result: Page | ReplyError) -> list[Effect]:
         """Take the result of `ReadHistory`."""
         return [history_command.answer(self.party, effect, result), *self._retired()]
+
+    def presence_told(self, effect: AskPresence, result: PresenceAnswer | ReplyError) -> list[Effect]:
+        """Take the result of `AskPresence`."""
+        return [presence_command.answer(self.party, effect, result), *self._retired()]
 
     # What the clock and the operator want.
 

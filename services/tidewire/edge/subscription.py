@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from tidewire.edge.attendance import NOBODY
 from tidewire.edge.effects import Traits
 
 if TYPE_CHECKING:
     from tidewire.edge.admission import Grant
+    from tidewire.edge.attendance import Attendance
     from tidewire.edge.policies.filters import TagsFilter
 
 _COMMON = {
@@ -35,15 +37,29 @@ class SubscriptionState(enum.Enum):
 class Subscription:
     """One channel of a connection. `command` is the id of the subscribe command that began it, 0 for the server's own."""
 
-    __slots__ = ("attempt", "command", "grant", "started", "state", "traits")
+    __slots__ = ("attempt", "attendance", "command", "grant", "started", "state", "traits")
 
-    def __init__(self, command: int, attempt: int, started: float, grant: Grant, traits: Traits) -> None:
+    def __init__(
+        self,
+        command: int,
+        attempt: int,
+        started: float,
+        grant: Grant,
+        traits: Traits,
+        attendance: Attendance,
+    ) -> None:
         self.command = command
         self.attempt = attempt
         self.started = started
         self.grant = grant
         self.traits = traits
+        self.attendance = attendance
         self.state = SubscriptionState.JOINING
+
+    @property
+    def attended(self) -> Attendance:
+        """What presence knows of it."""
+        return self.attendance if self.state is SubscriptionState.LIVE else NOBODY
 
 
 def traits_of(compact: bool, wanted: TagsFilter | None, delta: bool, positioned: bool) -> Traits:

@@ -12,12 +12,14 @@ from tidewire.edge.admission import (
     Grant,
     admit,
     admit_by_server,
+    may_know_presence,
     renew,
     tags_filter,
     wish,
     wish_of_server,
 )
-from tidewire.edge.effects import Effect, Enter, Join, Leave, Push, SubscriptionsExpireIn, Traits, Wish
+from tidewire.edge.attendance import NOBODY, attendance_of
+from tidewire.edge.effects import Effect, Enter, Join, Leave, Push, Renew, SubscriptionsExpireIn, Traits, Wish
 from tidewire.edge.places import MAX_REPLY, Place
 from tidewire.edge.policies.claims import SubscriptionClaims
 from tidewire.edge.policies.filters import MAX_NODES_OF_CONNECTION
@@ -30,6 +32,7 @@ from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
+    from tidewire.edge.attendance import Attendance
     from tidewire.edge.party import Party
     from tidewire.edge.policies.filters import TagsFilter
     from tidewire.edge.wire.commands import Held, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
@@ -73,13 +76,12 @@ class Subscriptions(Mapping[str, Subscription]):
             return [self._party.refuse("subscribe", number, verdict)]
         if not isinstance(verdict, tuple):
             return verdict
-        grant, traits, wished = verdict
         self._party.owed += 1
-        return [self._begin(number, request.channel, grant, traits, wished)]
+        return [self._begin(number, request.channel, *verdict)]
 
     def _judge(
         self, request: SubscribeRequest
-    ) -> tuple[Grant, Traits, Wish | None] | ReplyError | Disconnect | KeyWanted:
+    ) -> tuple[Grant, Traits, Wish | None, Attendance] | ReplyError | Disconnect | KeyWanted:
         channel, rules = request.channel, self._party.rules
         if not channel or request.delta not in DELTA_TYPES:
             return errors.BAD_PROTOCOL
@@ -103,7 +105,11 @@ class Subscriptions(Mapping[str, Subscription]):
         wished = wish(request, namespace, verdict.override)
         compact = bool(request.flag & COMPACTION) and self._party.takes_ids
         delta = bool(request.delta) and request.delta in namespace.options.allowed_delta_types
-        return verdict, traits_of(compact, wanted, delta, wished is not None), wished
+        wishes = request.join_leave and may_know_presence(channel, namespace, self._party, verdict)
+        attendance = attendance_of(
+            channel, namespace, verdict.override, wishes=wishes, announced=rules.announces
+        )
+        return verdict, traits_of(compact, wanted, delta, wished is not None), wished, attendance
 
     def _filter(self, request: SubscribeRequest, namespace: Namespace) -> TagsFilter | ReplyError | None:
         wanted = tags_filter(request.tf, namespace, request.delta)
@@ -144,12 +150,16 @@ class Subscriptions(Mapping[str, Subscription]):
         if subscription is None:
             error = errors.PERMISSION_DENIED.saying("permission denied: not subscribed to this channel")
             return [self._party.refuse("sub_refresh", number, error)]
-        subscription.grant = Grant(
-            verdict.info, verdict.expires_at, verdict.capabilities, subscription.grant.data
+        before, subscription.grant = (
+            subscription.grant.info,
+            Grant(verdict.info, verdict.expires_at, verdict.capabilities, subscription.grant.data),
         )
         ttl = self._party.ttl(verdict.expires_at)
         reply = Reply(id=number, sub_refresh=SubRefreshResult(expires=ttl > 0, ttl=ttl))
-        return [self._party.answer("sub_refresh", reply), *self._watch_expiry()]
+        answer = self._party.answer("sub_refresh", reply)
+        if subscription.attended.kept and bytes(before) != bytes(verdict.info):
+            return [answer, Renew(verdict.channel, bytes(verdict.info)), *self._watch_expiry()]
+        return [answer, *self._watch_expiry()]
 
     # What the server asks for.
 
@@ -166,13 +176,14 @@ class Subscriptions(Mapping[str, Subscription]):
         if len(self) >= self._party.rules.channel_limit:
             return errors.LIMIT_EXCEEDED
         namespace = self._party.rules.namespaces.find(channel)
-        wished = (
-            wish_of_server(channel, namespace, grant.override, held)
-            if isinstance(namespace, Namespace)
-            else None
+        if isinstance(namespace, ReplyError):
+            return namespace
+        wished = wish_of_server(channel, namespace, grant.override, held)
+        attendance = attendance_of(
+            channel, namespace, grant.override, wishes=False, announced=self._party.rules.announces
         )
         traits = PLAIN if wished is None else traits_of(False, None, False, True)
-        return [self._begin(0, channel, grant, traits, wished)]
+        return [self._begin(0, channel, grant, traits, wished, attendance)]
 
     def end(self, channel: str, why: Unsubscribe) -> list[Effect]:
         """End a subscription and tell the client; nothing happens where there is none."""
@@ -265,18 +276,32 @@ class Subscriptions(Mapping[str, Subscription]):
         return [self._forget(channel) for channel in list(self)]
 
     def _begin(
-        self, number: int, channel: str, grant: Grant, traits: Traits, wished: Wish | None = None
+        self,
+        number: int,
+        channel: str,
+        grant: Grant,
+        traits: Traits,
+        wished: Wish | None,
+        attendance: Attendance,
     ) -> Join:
         self._attempts += 1
-        self._by_channel[channel] = Subscription(number, self._attempts, self._party.started, grant, traits)
+        started = self._party.started
+        self._by_channel[channel] = Subscription(number, self._attempts, started, grant, traits, attendance)
         return Join(channel, self._attempts, wished)
 
     def _enter(self, channel: str, subscription: Subscription, base: bytes | None = None) -> Enter:
         subscription.state = SubscriptionState.LIVE
-        return Enter(channel, subscription.traits, base)
+        attendance = subscription.attendance
+        if attendance is NOBODY:
+            return Enter(channel, subscription.traits, base)
+        return Enter(channel, subscription.traits, base, attendance, bytes(subscription.grant.info))
 
     def _forget(self, channel: str) -> Leave:
-        return Leave(channel, self._by_channel.pop(channel).traits)
+        subscription = self._by_channel.pop(channel)
+        attended = subscription.attended
+        if attended is NOBODY:
+            return Leave(channel, subscription.traits)
+        return Leave(channel, subscription.traits, attended, bytes(subscription.grant.info))
 
     def _settle(self, subscription: Subscription, outcome: SubscribeResult | ReplyError) -> Effect:
         number = subscription.command

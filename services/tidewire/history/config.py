@@ -24,6 +24,8 @@ OTHERS: Final = frozenset(
         "history",
         "http",
         "node_name",
+        "presence",
+        "presence_service",
         "rpc",
         "send",
         "websocket",

@@ -87,6 +87,8 @@ UNAVAILABLE: Final = _OF_STATUSES["UNAVAILABLE"]
 """Not now, and perhaps elsewhere: the one reason for which a call is repeated within the client's budget."""
 ELSEWHERE: Final = Reason("elsewhere", "UNAVAILABLE")
 """Another replica serves it: this one has done nothing, so that asking the next one costs no budget."""
+NOT_SYNCED: Final = Reason("not_synced", "UNAVAILABLE")
+"""The replica does not hold the whole of what is asked for yet, and another one may."""
 BUSY: Final = Reason("busy", "RESOURCE_EXHAUSTED")
 """The server has as many calls as it takes."""
 BUSY_HERE: Final = Reason("busy_here", "RESOURCE_EXHAUSTED")
@@ -101,6 +103,7 @@ _BY_NAME: Final = {
         *_OF_STATUSES.values(),
         *_OF_REPLIES.values(),
         ELSEWHERE,
+        NOT_SYNCED,
         BUSY,
         BUSY_HERE,
         NO_DEADLINE,

@@ -68,6 +68,10 @@ def edge_user(name: str) -> NatsUser:
             ("tw.rpc.*", "RPC of clients"),
             ("tw.hook.*", "questions to backends"),
             ("tw.ev.>", "events for backends"),
+            ("tw.pres.d.>", "who has come and gone, for the presence service"),
+            ("tw.pres.h.*", "that this edge lives"),
+            ("tw.pres.j.>", "joins and leaves, as subscribers see them"),
+            ("tw.pres.c.>", "who is there, for a replica that asked"),
             (DIRECT_GET, "what all processes must agree on"),
             (
                 LAST_STORED,
@@ -79,6 +83,8 @@ def edge_user(name: str) -> NatsUser:
             ("tw.in.>", "publications of namespaces without history"),
             (f"{PUBLISH} {UNMAPPED_QUEUE}", "what a server without the mapping let through"),
             ("tw.ctl.>", "control messages"),
+            ("tw.pres.s.*", "questions of the presence service"),
+            ("tw.pres.j.>", "joins and leaves of channels with local subscribers"),
             (LAYOUT_SUBJECT, "that what all must agree on has changed"),
             (f"{inbox_prefix(name)}.>", "answers to its own requests"),
         ),
@@ -141,6 +147,24 @@ def history_user(name: str) -> NatsUser:
             (f"{inbox_prefix(name)}.>", "answers to its own requests"),
         ),
         denied=(f"{api}.STREAM.PURGE.{META_STREAM}",),
+    )
+
+
+def presence_user(name: str) -> NatsUser:
+    """Return the user that all replicas of the presence service share: it hears what edges announce, and tells of members."""
+    return NatsUser(
+        name=name,
+        purpose="the presence service: it hears who is there, and says who is gone",
+        publish=(
+            ("tw.pres.s.>", "questions to edges"),
+            ("tw.pres.j.>", "leaves of members whose edge is dead"),
+            ("tw.pres.r.>", "what replicas tell each other"),
+            ("tw.pres.o.>", "channels that have subscribers now, or none any more"),
+        ),
+        subscribe=(
+            ("tw.pres.>", "who is there, answers to questions, and what other replicas say"),
+            (f"{inbox_prefix(name)}.>", "answers to its own requests"),
+        ),
     )
 
 

@@ -140,6 +140,16 @@ def channel_of(subject: bytes, partitions: int) -> str | None:
     return channel if partition == str(partition_of(tokens, partitions)) else None
 
 
+def channel_partition(channel: str, partitions: int) -> int:
+    """Return the partition of a channel. Raises InvalidChannelError like `encode_channel`."""
+    return int(in_subject(channel, partitions).split(b".", 3)[2])
+
+
+def presence_event_subject(channel: str, partitions: int) -> bytes:
+    """Return `tw.pres.j.<p>.<C>`, where a channel's joins and leaves are told. Raises InvalidChannelError."""
+    return b"tw.pres.j" + in_subject(channel, partitions).removeprefix(b"tw.in")
+
+
 def in_subject_of_tokens(tokens: bytes, partitions: int) -> bytes:
     """Return `tw.in.<p>.<tokens>` for what a native client published: it may be no channel's, and not even UTF-8."""
     return b"tw.in.%d.%b" % (_partition(tokens, partitions), tokens)

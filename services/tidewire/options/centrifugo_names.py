@@ -9,7 +9,7 @@ from typing import Final
 
 _NATS_ONLY: Final = "there is no HTTP or gRPC API: backends publish and give orders over NATS"
 _NO_PROXY: Final = "no proxies yet: tokens say who may do what, and rpc is answered over NATS"
-_PRESENCE: Final = "not yet: it comes with the presence service"
+_PRESENCE: Final = "the presence service keeps who is there, and edges lease it: here it is presence.target"
 _META_TTL: Final = "positions are those of the streams and do not expire: see storage.profiles"
 _WEBSOCKET_ONLY: Final = "WebSocket is the only transport"
 

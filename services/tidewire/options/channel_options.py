@@ -12,9 +12,6 @@ from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration
 from tidewire.options import centrifugo_names
 from tidewire.options.storage_options import DEFAULT_PROFILE
 
-_PRESENCE = {"not_yet": "it comes with the presence service"}
-
-
 POSITIONED = ("allow_positioning", "force_positioning", "allow_recovery", "force_recovery")
 """Options under which clients are promised to miss nothing."""
 
@@ -122,20 +119,21 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
     ] = False
     allow_presence_for_client: Annotated[
         bool,
-        Meta(description="Whether every client with a user id may ask who is in a channel.", extra=_PRESENCE),
+        Meta(
+            description="Whether every client with a user id may ask who is in a channel (`presence`, `presence_stats`), and be "
+            "told of joins and leaves where it subscribes."
+        ),
     ] = False
     allow_presence_for_subscriber: Annotated[
         bool,
         Meta(
-            description="Whether a client may ask who is in a channel while it is subscribed to it.",
-            extra=_PRESENCE,
+            description="Whether a client may ask who is in a channel, and be told of joins and leaves, while it is subscribed "
+            "to it."
         ),
     ] = False
     allow_presence_for_anonymous: Annotated[
         bool,
-        Meta(
-            description="Whether clients without a user id may ask who is in a channel, too.", extra=_PRESENCE
-        ),
+        Meta(description="Whether clients without a user id may ask who is in a channel, too."),
     ] = False
     allow_user_limited_channels: Annotated[
         bool,
@@ -161,14 +159,47 @@ class ChannelOptions(Section, frozen=True, kw_only=True):
         ),
     ] = "json"
     presence: Annotated[
-        bool, Meta(description="Keep who is in the channel, with client id, user and info.", extra=_PRESENCE)
+        bool,
+        Meta(
+            description="Keep who is in the channel, with client id, user and info; needs the presence service. It holds for "
+            "subscriptions that begin after a reload, as the three options that follow."
+        ),
     ] = False
     join_leave: Annotated[
-        bool, Meta(description="Publish join and leave events to subscribers that ask.", extra=_PRESENCE)
+        bool,
+        Meta(
+            description="Publish joins and leaves to subscribers that ask for them (`join_leave`) and may ask who is there. The "
+            "leaves of an edge that dies come from the presence service."
+        ),
     ] = False
     force_push_join_leave: Annotated[
-        bool, Meta(description="Send join and leave events to every subscriber.", extra=_PRESENCE)
+        bool, Meta(description="Send joins and leaves to every subscriber, asked for or not.")
     ] = False
+    occupancy: Annotated[
+        bool,
+        Meta(
+            description="Let the presence service know which channels have subscribers, whether or not it keeps who they are: it "
+            "tells backends of a channel's first subscriber and of its last. It costs an edge about 100 B a channel."
+        ),
+    ] = True
+    join_leave_debounce: Annotated[
+        Duration,
+        Meta(
+            description="How long an edge holds a leave back from its subscribers: a user who is back within that time, by whatever "
+            "connection on whatever edge, causes neither a leave nor a join. The leaves of all its connections then come "
+            "with the last one's. 0 = every leave is sent at once, and so is one of a client without a user id.",
+            extra={"at_most": "1m"},
+        ),
+    ] = duration("0s")
+    presence_max_clients: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Most clients of one answer to a presence command. For a channel with more, or whose list is over 512 KiB, "
+            "it is error 106 (limit exceeded), never a part of the list; `presence_stats` goes on counting all.",
+        ),
+    ] = 1000
     history_size: Annotated[
         int,
         Meta(
@@ -342,3 +373,8 @@ class ChannelConfig(Section, frozen=True, kw_only=True):
             description="The namespaces. A channel of a namespace that is not listed is error 102 (unknown channel)."
         ),
     ] = ()
+
+
+def announced(channel: ChannelConfig) -> bool:
+    """Return whether there is a namespace whose members are announced to the presence service."""
+    return any(each.presence or each.join_leave for each in (channel.without_namespace, *channel.namespaces))

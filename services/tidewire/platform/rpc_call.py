@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from tidewire.kernel.call_errors import (
     CANCELLED,
     ELSEWHERE,
+    NOT_SYNCED,
     REASON_KEY,
     UNAVAILABLE,
     CallError,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from tidewire.kernel.trace_context import TraceContext
     from tidewire.platform.rpc_client import RpcClient
     from tidewire.platform.tracing import Span
+
+ASIDE: Final = (ELSEWHERE, NOT_SYNCED)
+"""Reasons for which the next replica is asked at no cost."""
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -94,9 +98,9 @@ class Method(Generic[Request, Reply]):
             try:
                 return await self._attempt(request, left, metadata)
             except CallError as error:
-                if error.reason is ELSEWHERE and self._repeatable and elsewhere < MOST_MOVES:
+                if error.reason in ASIDE and self._repeatable and elsewhere < MOST_MOVES:
                     elsewhere += 1
-                    client.metrics.retries.inc(1, (self._path, ELSEWHERE.name))
+                    client.metrics.retries.inc(1, (self._path, error.reason.name))
                     pause = client.retries.aside()
                 else:
                     wait = self._pause(error.reason, attempt, deadline - client.now())

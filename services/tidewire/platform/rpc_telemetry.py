@@ -85,7 +85,8 @@ class RpcClientMetrics:
         self.retries = Counter(
             "tidewire_rpc_client_retries",
             "Attempts that came to nothing and could be repeated, by what followed: another one (retried), or why there "
-            "was none (attempts, budget, deadline); elsewhere: the replica does not serve it, and the next one was asked.",
+            "was none (attempts, budget, deadline); elsewhere and not_synced: the replica does not serve it, or does not hold it "
+            "yet, and the next one was asked.",
             ["method", "outcome"],
         )
 

@@ -27,6 +27,8 @@ class MigrateConfig(Section, frozen=True, kw_only=True):
             "http",
             "log",
             "node_name",
+            "presence",
+            "presence_service",
             "rpc",
             "send",
             "tracing",

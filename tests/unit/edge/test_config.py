@@ -14,6 +14,9 @@ from tidewire.kernel.config_fields import Kind, settings_of, walk
 from tidewire.kernel.config_schema import json_schema
 
 ROOT = Path(__file__).parents[3]
+TARGET_OF_PRESENCE = (
+    "presence.target: expected dns:///host:port, or ipv4:address:port and more, separated by commas"
+)
 
 
 def test_a_key_is_all_that_an_edge_needs() -> None:
@@ -43,6 +46,12 @@ def test_a_key_is_all_that_an_edge_needs() -> None:
             client(subscribe_to_user_personal_channel={"enabled": True, "namespace": "chat"}),
             "client.subscribe_to_user_personal_channel.namespace: no namespace is called 'chat'",
         ),
+        (
+            {**KEY, "channel": {"namespaces": [{"name": "chat", "presence": True}]}},
+            "presence.target: is needed for namespaces with presence: where the presence service listens",
+        ),
+        ({**KEY, "presence": {"target": "presence"}}, TARGET_OF_PRESENCE),
+        ({**KEY, "presence": {"timeout": "4s"}}, "presence.timeout: expected less than 4s, got 4s"),
         ({**KEY, "node_name": "all"}, "node_name: all stands for every edge"),
         ({**KEY, "node_name": "a.b"}, "node_name: a name holds letters, digits, - and _ only"),
     ],
@@ -51,6 +60,12 @@ def test_a_key_is_all_that_an_edge_needs() -> None:
 def test_rules_are_checked(config: Mapping[str, object], line: str) -> None:
     """Each rule between or about settings has its problem, with the path of the setting."""
     assert line in problems(config)
+
+
+def test_presence_needs_its_service_without_a_namespace_too() -> None:
+    """Joins and leaves do not: edges publish those."""
+    assert problems({**KEY, "channel": {"without_namespace": {"presence": True}}})
+    decode(EdgeConfig, {**KEY, "channel": {"without_namespace": {"join_leave": True}}})
 
 
 def test_personal_channels_may_have_a_namespace_or_none() -> None:

@@ -14,6 +14,7 @@ from tidewire.edge.admission import Grant
 from tidewire.edge.connection import Connection
 from tidewire.edge.effects import (
     Answer,
+    AskOthers,
     Close,
     Dropped,
     Enter,
@@ -214,7 +215,7 @@ def test_second_connection_of_a_user_is_refused_where_that_is_configured() -> No
         )
         assert Identified not in kinds(effects) or not code
     first = Client(tokens={"t": owner()}, **refuse)
-    assert first.frame(CONNECT)[-1] == Opened(replaces=False)
+    assert first.frame(CONNECT)[-1] == Opened(yields=True)
 
 
 @protocol("disconnect.3504", "connect.user_limit")
@@ -238,12 +239,47 @@ def test_user_with_as_many_connections_as_it_may_have_is_refused_another() -> No
 
 @protocol("disconnect.3503")
 @pytest.mark.parametrize(
-    ("mode", "user", "replaces"),
-    [("off", "alice", False), ("refuse", "alice", False), ("replace", "alice", True), ("replace", "", False)],
+    ("mode", "user", "opened"),
+    [
+        ("off", "alice", Opened()),
+        ("refuse", "alice", Opened(yields=True)),
+        ("refuse", "", Opened()),
+        ("replace", "alice", Opened(replaces=True)),
+        ("replace", "", Opened()),
+    ],
+    ids=repr,
 )
-def test_connection_that_replaces_others_says_so_when_it_is_open(
-    mode: str, user: str, replaces: bool
+def test_connection_that_replaces_others_or_yields_to_them_says_so_when_it_is_open(
+    mode: str, user: str, opened: Opened
 ) -> None:
     """Never for anonymous users."""
     client = Client(client={"single_connection": mode}, tokens={"t": owner(user=user)})
-    assert client.frame(CONNECT)[-1] == Opened(replaces=replaces)
+    assert client.frame(CONNECT)[-1] == opened
+
+
+SERVICE = {"target": "ipv4:127.0.0.1:1"}
+
+
+@protocol("disconnect.3504")
+@pytest.mark.parametrize(("elsewhere", "code"), [(False, 0), (True, 3504)])
+def test_user_who_may_have_one_connection_is_looked_for_elsewhere(elsewhere: bool, code: int) -> None:
+    """The reply waits for that, and so does a subscription of the server's, in whatever order they end."""
+    config: Any = {"client": {"single_connection": "refuse"}, "presence": SERVICE}
+    client = Client(tokens={"t": owner("chat:a")}, **config)
+    effects = client.frame(CONNECT)
+    assert [kind for kind in kinds(effects) if kind in {AskOthers, Answer, Join}] == [Join, AskOthers]
+    assert client.session.joined("chat:a", 1, 7) == []
+    effects = client.session.vouched(elsewhere=elsewhere)
+    assert [effect.disconnect.code for effect in effects if isinstance(effect, Close)] == (
+        [code] if code else []
+    )
+    assert (Opened in kinds(effects)) is not elsewhere
+    assert client.session.vouched(elsewhere=True) == []
+
+
+@pytest.mark.parametrize(("mode", "user"), [("refuse", ""), ("replace", "alice"), ("off", "alice")])
+def test_nobody_else_is_looked_for_elsewhere(mode: str, user: str) -> None:
+    """It would cost each connect a call."""
+    config: Any = {"client": {"single_connection": mode}, "presence": SERVICE}
+    client = Client(tokens={"t": owner(user=user)}, **config)
+    assert AskOthers not in kinds(client.frame(CONNECT))

@@ -55,7 +55,7 @@ def test_a_status_alone_is_about_the_call(status: str, name: str | None) -> None
 def test_only_one_reason_is_retried() -> None:
     """Each other UNAVAILABLE would be a second kind of "not now"; that another replica should be asked is no failure."""
     unavailable = {reason for reason in REASONS if reason.status == "UNAVAILABLE"}
-    assert unavailable == {call_errors.UNAVAILABLE, call_errors.ELSEWHERE}
+    assert unavailable == {call_errors.UNAVAILABLE, call_errors.ELSEWHERE, call_errors.NOT_SYNCED}
     assert not [reply for reply in REPLIES if refusal(reply).reason.status == "UNAVAILABLE"]
 
 

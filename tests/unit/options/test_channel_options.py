@@ -7,35 +7,12 @@ import pytest
 from tests.support.config import KEY, problems
 from tidewire.edge.config import ChannelOptions, EdgeConfig
 from tidewire.kernel.config import ConfigError, decode
-from tidewire.kernel.config_fields import settings_of
 from tidewire.options.channel_options import POSITIONED
-
-NOT_YET = {
-    "presence": True,
-    "join_leave": True,
-    "force_push_join_leave": True,
-    "allow_presence_for_client": True,
-    "allow_presence_for_subscriber": True,
-    "allow_presence_for_anonymous": True,
-}
 
 BATCH_FLUSH_LATEST = (
     "channel.without_namespace.batch_flush_latest: unknown setting; "
     "here it is channel.namespaces[].conflate, for publications with a key"
 )
-
-
-@pytest.mark.parametrize(("name", "value"), NOT_YET.items(), ids=NOT_YET)
-def test_options_without_effect_are_refused(name: str, value: object) -> None:
-    """A namespace option that does nothing yet is named, with what brings it."""
-    config = {**KEY, "channel": {"namespaces": [{"name": "chat", name: value}]}}
-    [line] = problems(config)
-    assert line.startswith(f"channel.namespaces[0].{name}: not yet: it comes with ")
-
-
-def test_every_option_that_is_not_yet_is_listed_here() -> None:
-    """The list above is the whole list."""
-    assert {setting.name for setting in settings_of(ChannelOptions) if setting.not_yet} == set(NOT_YET)
 
 
 @pytest.mark.parametrize("name", ["a", "_ab", "a b", "chat:", "", "chät", "a" * 65])

@@ -277,6 +277,7 @@ BASE: dict[str, Any] = {
     },
     "websocket": {"compression": True},
     "history": {"target": "ipv4:127.0.0.1:1"},
+    "presence": {"target": "ipv4:127.0.0.1:2"},
 }
 OTHER_KEYS: dict[str, object] = {
     "hmac_secret_key": "x" * 64,

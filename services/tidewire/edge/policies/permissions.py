@@ -137,6 +137,18 @@ class Namespace:
                 return None
         return errors.PERMISSION_DENIED
 
+    def may_ask_presence(self, channel: str, user: str, *, subscribed: bool) -> ReplyError | None:
+        """Judge whether a client may know who is in the channel; None is yes. Closed channels are closed as to publishers."""
+        options = self.options
+        if options.allow_wildcards and is_pattern(channel):
+            return errors.NOT_AVAILABLE.saying("not available: a wildcard has no presence of its own")
+        if user or options.allow_presence_for_anonymous:
+            if subscribed and (options.allow_presence_for_subscriber or options.allow_presence_for_client):
+                return None
+            if options.allow_presence_for_client and not self._closed_to(channel, user):
+                return None
+        return errors.PERMISSION_DENIED
+
     def _closed_to(self, channel: str, user: str) -> bool:
         if channel.startswith("$"):
             return True

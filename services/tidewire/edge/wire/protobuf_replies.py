@@ -34,10 +34,12 @@ def _error(error: ReplyError) -> bytes:
 
 
 def _push(push: replies.Push) -> bytes:
-    pub, ended, begun = push.pub, push.unsubscribe, push.subscribe
+    pub, ended, begun, join, leave = push.pub, push.unsubscribe, push.subscribe, push.join, push.leave
     return pb.Push(
         channel=push.channel,
         pub=None if pub is None else _publication(pub),
+        join=None if join is None else pb.Join(info=_client_info(join.info)),
+        leave=None if leave is None else pb.Leave(info=_client_info(leave.info)),
         unsubscribe=None if ended is None else pb.Unsubscribe(code=ended.code, reason=ended.reason),
         subscribe=None if begun is None else _begun(begun),
     ).SerializeToString()
@@ -124,6 +126,18 @@ class _Recovered:
 _recovered = _Recovered()
 
 
+def _present(result: replies.PresenceResult) -> bytes:
+    return pb.PresenceResult(
+        presence={client: _client_info(info) for client, info in result.presence.items()}
+    ).SerializeToString()
+
+
+def _counted(result: replies.PresenceStatsResult) -> bytes:
+    return pb.PresenceStatsResult(
+        num_clients=result.num_clients, num_users=result.num_users
+    ).SerializeToString()
+
+
 def _past(result: replies.HistoryResult) -> bytes:
     return pb.HistoryResult(
         publications=[_publication(each) for each in result.publications],
@@ -162,6 +176,8 @@ _WRITERS: tuple[tuple[str, bytes, Callable[[Any], bytes]], ...] = (
     ),
     ("unsubscribe", key(pb.Reply.UNSUBSCRIBE_FIELD_NUMBER), _done),
     ("publish", key(pb.Reply.PUBLISH_FIELD_NUMBER), _done),
+    ("presence", key(pb.Reply.PRESENCE_FIELD_NUMBER), _present),
+    ("presence_stats", key(pb.Reply.PRESENCE_STATS_FIELD_NUMBER), _counted),
     ("history", key(pb.Reply.HISTORY_FIELD_NUMBER), _past),
     ("rpc", key(pb.Reply.RPC_FIELD_NUMBER), _answered),
     ("refresh", key(pb.Reply.REFRESH_FIELD_NUMBER), _refreshed),

@@ -6,7 +6,7 @@ Fields without a default are always written; fields at their default are left ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Raw
@@ -48,11 +48,19 @@ class Subscribe(Out, frozen=True):
     data: Raw = NO_DATA
 
 
+class Attendee(Out, frozen=True):
+    """Who joined or left; always written."""
+
+    info: ClientInfo
+
+
 class Push(Out, frozen=True):
     """A message without a request; exactly one of the payload fields is set."""
 
     channel: str = ""
     pub: Publication | None = None
+    join: Attendee | None = None
+    leave: Attendee | None = None
     unsubscribe: Unsubscribe | None = None
     subscribe: Subscribe | None = None
 
@@ -77,6 +85,19 @@ class SubscribeResult(Out, frozen=True):
     publications: Sequence[Publication] = ()
     recovered: bool = False
     was_recovering: bool = False
+
+
+class PresenceResult(Out, frozen=True):
+    """Who is in a channel, by client id; always written."""
+
+    presence: Mapping[str, ClientInfo]
+
+
+class PresenceStatsResult(Out, frozen=True):
+    """How many clients and users are in a channel; both always written."""
+
+    num_clients: int
+    num_users: int
 
 
 class HistoryResult(Out, frozen=True):
@@ -140,6 +161,8 @@ class Reply(Out, frozen=True):
     subscribe: SubscribeResult | None = None
     unsubscribe: UnsubscribeResult | None = None
     publish: PublishResult | None = None
+    presence: PresenceResult | None = None
+    presence_stats: PresenceStatsResult | None = None
     history: HistoryResult | None = None
     rpc: RpcResult | None = None
     refresh: RefreshResult | None = None

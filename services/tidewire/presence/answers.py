@@ -1,0 +1,151 @@
+"""What is answered: members, counts and users, put together from all edges' announcements. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from tidewire.kernel.presence_wire import user_partition
+from tidewire.kernel.subjects import InvalidChannelError, encode_channel, partition_of
+from tidewire.presence.compact import EMPTY, Compact, items, size, values
+from tidewire.presence.content import Member
+
+if TYPE_CHECKING:
+    from tidewire.presence.replica import Replica
+
+MOST_MEMBERS: Final = 20_000
+MOST_BYTES: Final = 2 << 20
+"""Of all lists of one reply; beyond, lists are cut off like by their limit."""
+MEMBER_BYTES: Final = 16
+"""What a member takes beside its texts."""
+MOST_CONNECTIONS: Final = 100
+
+Problem = str
+"""The name of the reason why there is no answer."""
+_T = TypeVar("_T")
+
+
+class Members(NamedTuple):
+    """Some members of a channel, and how many there are."""
+
+    shown: Sequence[Member]
+    clients: int
+
+
+class Counts(NamedTuple):
+    """How many members a channel has, and how many users they are."""
+
+    clients: int
+    users: int
+
+
+class Connection(NamedTuple):
+    """One connection of a user."""
+
+    client: str
+    edge: str
+    since_ms: int
+
+
+class Status(NamedTuple):
+    """Some connections of a user, how many there are, when the last one ended (0: unknown), and since when that is known."""
+
+    connections: Sequence[Connection]
+    online: int
+    last_seen_ms: int
+    known_since_ms: int
+
+
+class Answers:
+    """Answers of one replica. Each problem is per item: `elsewhere`, `unavailable`, `not_synced` or `bad_request`."""
+
+    def __init__(
+        self, replica: Replica, partitions: int, now: Callable[[], float], wall: Callable[[], float]
+    ) -> None:
+        self._replica = replica
+        self._partitions = partitions
+        self._now = now
+        self._wall = wall
+
+    def members(self, channels: Iterable[str], limit: int) -> list[Members | Problem]:
+        """Return the members of channels: of each at most `limit`, of all together no more than a reply holds."""
+        make = partial(_shown, limit, _Budget())
+        return [self._in(channel, make) for channel in channels]
+
+    def counts(self, channels: Iterable[str]) -> list[Counts | Problem]:
+        """Return how many members and users channels have."""
+        return [self._in(channel, _counts) for channel in channels]
+
+    def statuses(self, users: Iterable[str]) -> list[Status | Problem]:
+        """Return whether users are connected, where and since when."""
+        return [self._status(user) for user in users]
+
+    def _in(self, channel: str, make: Callable[[list[Compact]], _T]) -> _T | Problem:
+        try:
+            partition = partition_of(encode_channel(channel), self._partitions)
+        except InvalidChannelError:
+            return "bad_request"
+        problem = self._replica.problem(partition, self._now())
+        if problem is not None:
+            return problem
+        found = (content.members_of(channel) for _, content in self._replica.mesh.contents(partition))
+        return make([members for members in found if members])
+
+    def _status(self, user: str) -> Status | Problem:
+        partition = user_partition(user, self._partitions)
+        problem = self._replica.problem(partition, self._now())
+        if problem is not None:
+            return problem
+        now_ms, seen = int(self._wall() * 1000), self._replica.seen
+        found = {
+            client: Connection(client, life.edge, since)
+            for life, content in self._replica.mesh.contents(partition)
+            for client, since in items(content.users.get(user, EMPTY))
+        }
+        shown = list(found.values())[:MOST_CONNECTIONS]
+        return Status(shown, len(found), seen.last(user, now_ms), seen.since(now_ms))
+
+
+class _Budget:
+    """What the lists of one reply may still take."""
+
+    def __init__(self) -> None:
+        self.members = MOST_MEMBERS
+        self.bytes = MOST_BYTES
+
+    def takes(self, member: Member) -> bool:
+        """Return whether a member goes in, and count it."""
+        person = member.person
+        self.members -= 1
+        self.bytes -= (
+            len(person.client)
+            + len(person.user)
+            + len(person.info or b"")
+            + len(member.chan_info)
+            + MEMBER_BYTES
+        )
+        return self.members >= 0 and self.bytes >= 0
+
+
+def _together(edges: list[Compact]) -> Compact:
+    """Return the members of all edges. A connection is one, also while two edges know it."""
+    if len(edges) == 1:
+        return edges[0]
+    return {client: member for each in edges for client, member in items(each)}
+
+
+def _shown(limit: int, budget: _Budget, edges: list[Compact]) -> Members:
+    together = _together(edges)
+    wanted = islice(values(together), limit)
+    return Members(list(takewhile(budget.takes, wanted)), size(together))
+
+
+def _counts(edges: list[Compact]) -> Counts:
+    together = _together(edges)
+    users = {member.person.user for member in values(together)}
+    if "" not in users:
+        return Counts(size(together), len(users))
+    anonymous = sum(not member.person.user for member in values(together))
+    return Counts(size(together), len(users) - 1 + anonymous)

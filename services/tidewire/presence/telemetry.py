@@ -1,0 +1,156 @@
+"""What the presence service counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total, metrics_of
+from tidewire.platform.nats_metrics import link_metrics
+
+if TYPE_CHECKING:
+    from tidewire.platform.nats_link import NatsLink
+    from tidewire.presence.replica import Replica
+
+REBUILD_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Telemetry:
+    """Implements `replica.Metrics` and that of the adapter."""
+
+    def __init__(self) -> None:
+        self._lacking = Counter(
+            "tidewire_presence_lacking",
+            "Times that an edge's state in a partition had to be asked for: changes were missed (gap), counts differ (counts), "
+            "somebody else spoke in its name (ahead), too much waited for a snapshot (overflow), a part of one was missing "
+            "(chunk), the edge did not answer (silence), or there is no room (full).",
+            ["reason"],
+        )
+        self._asked = Counter("tidewire_presence_snapshots", "Snapshots that were asked for.")
+        self._ended = Counter(
+            "tidewire_presence_edges_ended",
+            "Lives of edges that are over: in order (bye), without a sign of life (lease), or by the next one (successor).",
+            ["cause"],
+        )
+        self._left = Counter("tidewire_presence_leaves", "Leaves of dead edges' members that were published.")
+        self._lost = Counter(
+            "tidewire_presence_leaves_lost", "Members whose leave is not published: too many waited."
+        )
+        self._turned = Counter(
+            "tidewire_presence_occupancy", "Times that a channel was called occupied, or vacated."
+        )
+        self._rebuilt = Histogram(
+            "tidewire_presence_rebuild_seconds",
+            "Time from a start, or from when NATS was back, until all was there.",
+            REBUILD_BUCKETS,
+        )
+        self._answers = Counter(
+            "tidewire_presence_answers",
+            "Answers for single channels and users, by method and outcome: ok, or why there is none.",
+            ["method", "outcome"],
+        )
+        self._dropped = Counter(
+            "tidewire_presence_dropped",
+            "Messages that were not understood (malformed), of a replica in another's name (other_name), or about what is no "
+            "channel of its partition (no_channel).",
+            ["reason"],
+        )
+        self._nats_errors = Counter(
+            "tidewire_nats_errors",
+            "Trouble on the NATS connection that left it alive: permissions, slow_consumer, callback, other.",
+            ["kind"],
+        )
+        self._nats_lost = Counter("tidewire_nats_disconnects", "Times that the connection to NATS was lost.")
+
+    def register(self, registry: Registry, link: NatsLink, replica: Replica) -> None:
+        """Expose everything."""
+        mesh = replica.mesh
+        registry.add(metrics_of(self))
+        registry.add(link_metrics(link))
+        registry.add(
+            [
+                Gauge("tidewire_presence_edges", "Edges that live.", lambda: len(mesh.lives)),
+                Gauge(
+                    "tidewire_presence_entries",
+                    "What is held: members of channels, connections of users, occupied channels of edges.",
+                    lambda: {(kind,): float(count) for kind, count in mesh.counts().items()},
+                    ["kind"],
+                ),
+                Gauge(
+                    "tidewire_presence_unsynced",
+                    "Edges of which something is missing: their partitions are UNAVAILABLE.",
+                    lambda: sum(not life.is_whole for life in mesh.lives.values()),
+                ),
+                Gauge(
+                    "tidewire_presence_replicas", "Other replicas that live.", lambda: len(replica.peers.live)
+                ),
+                Gauge(
+                    "tidewire_presence_snapshots_under_way",
+                    "Snapshots that are on their way.",
+                    lambda: replica.asks.under_way,
+                ),
+                Gauge(
+                    "tidewire_presence_leaves_waiting",
+                    "Members of dead edges whose leave is not published yet.",
+                    lambda: replica.leaves.waiting,
+                ),
+                Gauge(
+                    "tidewire_presence_seen",
+                    "Users of whom it is known when they left.",
+                    lambda: len(replica.seen),
+                ),
+                Total(
+                    "tidewire_presence_unheard",
+                    "Messages of lives that are over (two edges of one name, if it goes on), or of too many edges.",
+                    lambda: mesh.unheard,
+                ),
+                Total(
+                    "tidewire_presence_occupancy_lost",
+                    "Changes of occupancy that are not told: too many waited.",
+                    lambda: replica.occupancy.untold,
+                ),
+            ]
+        )
+
+    def lacking(self, reason: str) -> None:
+        """See replica.Metrics."""
+        self._lacking.inc(1, (reason,))
+
+    def asked(self, snapshots: int) -> None:
+        """See replica.Metrics."""
+        self._asked.inc(snapshots)
+
+    def ended(self, cause: str) -> None:
+        """See replica.Metrics."""
+        self._ended.inc(1, (cause,))
+
+    def left(self, count: int) -> None:
+        """See replica.Metrics."""
+        self._left.inc(count)
+
+    def leaves_lost(self, count: int) -> None:
+        """See replica.Metrics."""
+        self._lost.inc(count)
+
+    def turned(self, count: int) -> None:
+        """See replica.Metrics."""
+        self._turned.inc(count)
+
+    def whole(self, seconds: float) -> None:
+        """See replica.Metrics."""
+        self._rebuilt.observe(seconds)
+
+    def answered(self, method: str, outcome: str, count: int) -> None:
+        """So many items of a call were answered so."""
+        self._answers.inc(count, (method, outcome))
+
+    def dropped(self, reason: str) -> None:
+        """A message is of no use."""
+        self._dropped.inc(1, (reason,))
+
+    def nats_error(self, kind: str) -> None:
+        """Something went wrong on the NATS connection without ending it."""
+        self._nats_errors.inc(1, (kind,))
+
+    def nats_lost(self) -> None:
+        """The connection to NATS is gone."""
+        self._nats_lost.inc()

@@ -1,0 +1,309 @@
+"""What befalls edges, replicas and NATS: who is there stays exact, and nobody is dropped who lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tests.support.nats_client import connected
+from tests.support.nats_server import NatsServer
+from tests.support.presence import PresenceClient, PresenceProcess, client_of, presence_config
+from tests.support.presence_edge import ScriptedEdge, scripted_edge
+from tests.support.tcp_proxy import running_proxy
+from tests.support.wait import eventually
+from tidewire.kernel.call_errors import CallError
+from tidewire.kernel.presence_wire import Event, Occupancy, reader
+
+MEMBERS = {f"c{number}" for number in range(50)}
+KILL_TO_LEAVES = 8.0
+
+
+class Heard:
+    """The joins, leaves and changes of occupancy that subscribers would get."""
+
+    def __init__(self) -> None:
+        self.leaves: list[str] = []
+        self.turns: list[bool] = []
+
+    async def on_event(self, message: Msg) -> None:
+        event = reader(Event).decode(message.data)
+        assert event.change == "leave"
+        self.leaves.append(f"{message.subject.split('.', 4)[4]} {event.client}")
+
+    async def on_occupancy(self, message: Msg) -> None:
+        self.turns.append(reader(Occupancy).decode(message.data).occupied)
+
+
+@contextlib.asynccontextmanager
+async def heard_by(client: Client) -> AsyncIterator[Heard]:
+    """Yield what is heard from now on."""
+    heard = Heard()
+    await client.subscribe("tw.pres.j.>", cb=heard.on_event)
+    await client.subscribe("tw.pres.o.*.room.>", cb=heard.on_occupancy)
+    await client.flush()
+    yield heard
+
+
+@contextlib.asynccontextmanager
+async def replicas(server: NatsServer, folder: Path, count: int = 3) -> AsyncIterator[list[PresenceProcess]]:
+    """Yield replicas that are ready."""
+    async with contextlib.AsyncExitStack() as stack:
+        config = presence_config(server.url)
+        processes = [PresenceProcess(folder, config, f"replica-{number}") for number in range(count)]
+        for process in processes:
+            process.launch()
+            stack.callback(process.kill)
+        for process in processes:
+            await asyncio.to_thread(process.wait_ready)
+        for process in processes:
+            await process.until_ready()
+        yield processes
+
+
+@contextlib.asynccontextmanager
+async def clients_of(processes: list[PresenceProcess]) -> AsyncIterator[list[PresenceClient]]:
+    """Yield a client of each."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(client_of(process)) for process in processes]
+
+
+async def all_have(clients: list[PresenceClient], channel: str, members: set[str]) -> bool:
+    """Whether each replica answers so."""
+    try:
+        return all([await client.clients(channel) == members for client in clients])
+    except CallError:
+        return False
+
+
+async def synced(client: PresenceClient, channel: str) -> bool:
+    """Whether a replica answers."""
+    try:
+        await client.clients(channel)
+    except CallError:
+        return False
+    return True
+
+
+@pytest.mark.timeout(180)
+async def test_an_edge_that_dies_takes_its_members_along_once(
+    server: NatsServer, edge: ScriptedEdge, tmp_path: Path
+) -> None:
+    """Within 8 s, told once by three replicas; not of channels without joins and leaves, nor of who is elsewhere."""
+    async with (
+        replicas(server, tmp_path) as processes,
+        clients_of(processes) as clients,
+        connected(server.url) as listener,
+        heard_by(listener) as heard,
+        scripted_edge(server.url, "victim") as victim,
+    ):
+        await victim.join("room:a", *MEMBERS)
+        await victim.join("quiet:a", "c1")
+        await victim.join("room:b", "moved", "gone")
+        await edge.join("room:b", "moved")
+        await eventually(lambda: all_have(clients, "room:a", MEMBERS))
+        await eventually(lambda: all_have(clients, "room:b", {"moved", "gone"}))
+        await eventually(lambda: heard.turns == [True, True], 5, str(heard.turns))
+        await victim.freeze()
+        killed = time.monotonic()
+        wanted = {*(f"room.a {client}" for client in MEMBERS), "room.b gone"}
+        await eventually(lambda: set(heard.leaves) == wanted, 20)
+        took = time.monotonic() - killed
+        print(f"{len(wanted)} leaves {took:.1f} s after the last sign of life")
+        assert took < KILL_TO_LEAVES
+        await eventually(lambda: all_have(clients, "room:a", set()))
+        await eventually(lambda: all_have(clients, "room:b", {"moved"}))
+        await eventually(lambda: heard.turns == [True, True, False])
+        await asyncio.sleep(7)  # longer than the next replica waits
+        assert len(heard.leaves) == len(wanted)
+        assert heard.turns == [True, True, False]
+
+
+@pytest.mark.timeout(180)
+async def test_the_replica_whose_turn_it_is_dies_too(
+    server: NatsServer, edge: ScriptedEdge, tmp_path: Path
+) -> None:
+    """Another one tells the leaves; answers go on all the time."""
+    async with (
+        replicas(server, tmp_path, 2) as processes,
+        connected(server.url) as listener,
+        heard_by(listener) as heard,
+        scripted_edge(server.url, "victim") as victim,
+    ):
+        async with clients_of(processes) as clients:
+            await victim.join("room:a", "c1", "c2")
+            await edge.join("room:a", "c3")
+            await eventually(lambda: all_have(clients, "room:a", {"c1", "c2", "c3"}))
+        first = min(processes, key=lambda process: process.logged("presence.started")[-1]["replica"])
+        async with client_of(*processes, attempts=3) as either:
+            await victim.freeze()
+            first.kill()
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                assert await either.clients("room:a") == {"c1", "c2", "c3"}
+                await asyncio.sleep(0.02)
+            await eventually(lambda: sorted(heard.leaves) == ["room.a c1", "room.a c2"], 30)
+            assert await either.clients("room:a") == {"c3"}
+
+
+@pytest.mark.timeout(180)
+async def test_all_replicas_down_and_up_again(server: NatsServer, edge: ScriptedEdge, tmp_path: Path) -> None:
+    """There is an error or the whole list, never an empty one."""
+    async with replicas(server, tmp_path, 2) as processes:
+        async with clients_of(processes) as clients:
+            await edge.join("room:a", *MEMBERS)
+            await eventually(lambda: all_have(clients, "room:a", MEMBERS))
+        for process in processes:
+            process.kill()
+        answers: list[str] = []
+        for process in processes:
+            process.launch()
+        for process in processes:
+            await asyncio.to_thread(process.wait_ready)
+        async with clients_of(processes) as clients:
+            while answers[-20:] != ["whole"] * 20:
+                for client in clients:
+                    try:
+                        assert await client.clients("room:a") == MEMBERS
+                        answers.append("whole")
+                    except CallError as error:
+                        answers.append(error.reason.name)
+                await asyncio.sleep(0.01)
+        assert set(answers) <= {"whole", "not_synced", "unavailable"}
+        assert "not_synced" in answers
+
+
+@pytest.mark.timeout(180)
+async def test_a_replica_that_is_cut_off_drops_nobody(
+    server: NatsServer, edge: ScriptedEdge, tmp_path: Path
+) -> None:
+    """It does not answer, and is exact again afterwards: who came, who went, and which edge died meanwhile."""
+    async with running_proxy(server.port) as proxy, scripted_edge(server.url, "victim") as victim:
+        with PresenceProcess(tmp_path, presence_config(proxy.url)) as process:
+            await process.until_ready()
+            async with (
+                client_of(process) as client,
+                connected(server.url) as listener,
+                heard_by(listener) as heard,
+            ):
+                await edge.join("room:a", *MEMBERS)
+                await victim.join("room:a", "v1")
+                await eventually(lambda: all_have([client], "room:a", {*MEMBERS, "v1"}))
+                await proxy.reset()
+                await eventually(lambda: process.logged("nats.away"))
+                with pytest.raises(CallError) as caught:
+                    await client.clients("room:a")
+                assert caught.value.reason.name in {"unavailable", "not_synced"}
+                await victim.freeze()
+                await edge.leave("room:a", "c1")
+                await edge.join("room:a", "new")
+                await asyncio.sleep(8)  # longer than a lease
+                await proxy.mend()
+                await eventually(lambda: process.logged("nats.back"))
+                wanted = {*MEMBERS, "new"} - {"c1"}
+                await eventually(lambda: synced(client, "room:a"))
+                assert await client.clients("room:a") in ({*wanted, "v1"}, wanted)
+                await eventually(lambda: all_have([client], "room:a", wanted), 30)
+                await eventually(lambda: heard.leaves == ["room.a v1"])
+
+
+@pytest.mark.timeout(180)
+async def test_nobody_is_dropped_when_nats_begins_anew(
+    server: NatsServer, edge: ScriptedEdge, tmp_path: Path
+) -> None:
+    """Members stay, no leave is told, and what was not heard meanwhile is asked for."""
+    async with replicas(server, tmp_path, 2) as processes, clients_of(processes) as clients:
+        await edge.join("room:a", *MEMBERS)
+        await eventually(lambda: all_have(clients, "room:a", MEMBERS))
+        server.kill()
+        await eventually(lambda: all(process.logged("nats.away") for process in processes))
+        await asyncio.sleep(7)
+        server.start()
+        await eventually(lambda: edge.client.is_connected)
+        async with connected(server.url) as listener, heard_by(listener) as heard:
+            edge.losing = True
+            await edge.join("room:a", "unheard")
+            edge.losing = False
+            await eventually(lambda: all_have(clients, "room:a", {*MEMBERS, "unheard"}), 30)
+            await asyncio.sleep(8)
+            assert heard.leaves == []
+            assert await all_have(clients, "room:a", {*MEMBERS, "unheard"})
+
+
+@pytest.mark.timeout(180)
+async def test_an_edge_begins_a_new_life(
+    presence: PresenceProcess, client: PresenceClient, edge: ScriptedEdge, server: NatsServer
+) -> None:
+    """The members of its last one are gone, told once; what the last one still says is not believed."""
+    async with connected(server.url) as listener, heard_by(listener) as heard:
+        await edge.join("room:a", "stays")
+        async with scripted_edge(server.url, "twice") as first:
+            await first.join("room:a", "c1")
+            await eventually(lambda: all_have([client], "room:a", {"stays", "c1"}))
+            await first.freeze()
+            async with scripted_edge(server.url, "twice", incarnation=2) as second:
+                await second.join("room:a", "c2")
+                await first.join("room:a", "c3")
+                await eventually(lambda: all_have([client], "room:a", {"stays", "c2"}))
+                await eventually(lambda: heard.leaves == ["room.a c1"])
+                await second.bye()
+                await eventually(lambda: all_have([client], "room:a", {"stays"}))
+                await asyncio.sleep(3)
+                assert heard.leaves == ["room.a c1"]
+    metrics = await presence.metrics()
+    assert metrics.value("tidewire_presence_edges_ended_total", cause="successor") == 1
+    assert metrics.value("tidewire_presence_edges_ended_total", cause="bye") == 1
+    assert metrics.value("tidewire_presence_unheard_total") >= 1
+
+
+@pytest.mark.timeout(180)
+async def test_a_replica_that_stood_still_takes_nobody_for_dead(
+    presence: PresenceProcess, client: PresenceClient, edge: ScriptedEdge, server: NatsServer
+) -> None:
+    """It was itself that did not hear."""
+    async with connected(server.url) as listener, heard_by(listener) as heard:
+        await edge.join("room:a", "c1")
+        await eventually(lambda: all_have([client], "room:a", {"c1"}))
+        presence.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(8)
+        presence.send_signal(signal.SIGCONT)
+        await eventually(lambda: all_have([client], "room:a", {"c1"}), 30)
+        await asyncio.sleep(1)
+        assert heard.leaves == []
+        assert await client.clients("room:a") == {"c1"}
+
+
+@pytest.mark.timeout(180)
+async def test_shares_of_the_partitions(server: NatsServer, edge: ScriptedEdge, tmp_path: Path) -> None:
+    """Each answers for its own, and says of others that another replica has them; together they answer for all."""
+    async with contextlib.AsyncExitStack() as stack:
+        processes = []
+        for share in (0, 1):
+            config = presence_config(server.url, {"presence_service": {"partitions": [share]}})
+            process = stack.enter_context(PresenceProcess(tmp_path, config, f"share-{share}"))
+            await process.until_ready()
+            processes.append(process)
+        by_partition: dict[int, str] = {}
+        for number in range(20):
+            by_partition.setdefault(edge.partition(f"room:{number}"), f"room:{number}")
+        for channel in by_partition.values():
+            await edge.join(channel, f"in-{channel}")
+        either = await stack.enter_async_context(client_of(*processes, attempts=3))
+        for share, process in enumerate(processes):
+            client = await stack.enter_async_context(client_of(process))
+            here, there = by_partition[share], by_partition[1 - share]
+            await eventually(lambda c=client, h=here: all_have([c], h, {f"in-{h}"}))
+            with pytest.raises(CallError) as caught:
+                await client.clients(there)
+            assert caught.value.reason.name == "elsewhere"
+            assert await client.stats(here, there) == [(1, 1), "elsewhere"]
+        for _ in range(20):
+            for channel in by_partition.values():
+                assert await either.clients(channel) == {f"in-{channel}"}
