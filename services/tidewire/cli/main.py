@@ -23,6 +23,9 @@ COMMANDS: Final = {
     "history": Entry(
         "tidewire.cli.history:command", "Run one history process: what channels with history have kept."
     ),
+    "ratelimit": Entry(
+        "tidewire.cli.ratelimit:command", "Run one rate-limit process: limits over all edges."
+    ),
     "migrate": Entry(
         "tidewire.cli.migrate:command", "Make the streams of channels with history as configured."
     ),

@@ -24,6 +24,8 @@ OTHERS: Final = frozenset(
         "history",
         "http",
         "node_name",
+        "rate_limit_service",
+        "rate_limits",
         "rpc",
         "send",
         "websocket",

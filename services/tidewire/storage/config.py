@@ -27,6 +27,8 @@ class MigrateConfig(Section, frozen=True, kw_only=True):
             "http",
             "log",
             "node_name",
+            "rate_limit_service",
+            "rate_limits",
             "rpc",
             "send",
             "tracing",
