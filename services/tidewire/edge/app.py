@@ -35,6 +35,7 @@ from tidewire.edge.policies.issuer import TokenIssuer
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.positions import Positions
+from tidewire.edge.rate_limiting import RateLimiting
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.socket_telemetry import SocketTelemetry
@@ -114,6 +115,7 @@ class Edge:
             if config.history.target
             else None
         )
+        self._rate_limits = self._create_rate_limits(config, clock)
         self._positions: Positions | None = None
         if self._history is not None:
             self._positions = Positions(self._history, self._hub, self._rules, self._telemetry, random.random)
@@ -144,6 +146,7 @@ class Edge:
                 self._gate.tick,
                 self._keys.tick,
                 *([self._positions.tick] if self._positions is not None else ()),
+                *([self._rate_limits.tick] if self._rate_limits is not None else ()),
             ],
             [self._telemetry.loop_lag, self._gate.shedder.lag.note],
             self._nats,
@@ -160,6 +163,8 @@ class Edge:
         """Put a configuration in force that differs in reloadable settings only."""
         config = self._seat.portion(whole)
         self._rules.configure(config)
+        if self._rate_limits is not None:
+            self._rate_limits.configure(config.rate_limits, self._rules)
         client = config.client
         origins = OriginPolicy(client.allowed_origins)
         self._gate.configure(limits_of(config, self._log), origins, client.token.cookie)
@@ -184,9 +189,20 @@ class Edge:
         def put_in_force() -> Sequence[str]:
             if self._history is not None:
                 self._history.reload()
+            if self._rate_limits is not None:
+                self._rate_limits.service.reload()
             return renew()
 
         return put_in_force
+
+    def _create_rate_limits(self, config: EdgeConfig, clock: SystemClock) -> RateLimiting | None:
+        if not config.rate_limits.replicas:
+            return None
+        made = parts.rate_limits(
+            config, self._node, self._rpc_metrics, self._log, clock, self._tracing, _later
+        )
+        made.configure(config.rate_limits, self._rules)
+        return made
 
     def _create_gate(self) -> Gate:
         config, http = self._config, self._config.http
@@ -203,6 +219,8 @@ class Edge:
             http_protocol(public_app(pages, self._node, http.scheme, ports, issue)) if pages else None,
         )
         gate.proxies = parts.proxies(config)
+        if self._rate_limits is not None:
+            gate.is_full = self._rate_limits.is_full
         return gate
 
     def _issue_token(self, user: str) -> str:
@@ -228,11 +246,16 @@ class Edge:
             registry.add([self._tracing.spans])
         if self._positions is not None:
             registry.add(self._positions.gauges())
+        if self._rate_limits is not None:
+            registry.add(self._rate_limits.metrics())
+        if self._positions is not None or self._rate_limits is not None:
             registry.add(self._rpc_metrics.all())
         try:
             await self._listeners.open_internal(registry, lambda: self._unready)
             if self._history is not None:
                 await self._history.start()
+            if self._rate_limits is not None:
+                await self._rate_limits.service.start()
             await self._link.start()
             await self._node_check.prove(needed_payload(self._config))
             await self._agreement.start()
@@ -285,6 +308,8 @@ class Edge:
         await self._keys.close()
         if self._history is not None:
             await self._history.close()
+        if self._rate_limits is not None:
+            await self._rate_limits.close()
         await self._link.close()
         if self._tracing is not None:
             await self._tracing.close(self._log)

@@ -9,11 +9,15 @@ from tidewire import __version__
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.adapters.stored_messages import StoredMessages
 from tidewire.edge.adapters.stream_publisher import StreamPublisher, terms_of
+from tidewire.edge.connection_limits import ConnectionLimits
 from tidewire.edge.lane import LaneLimits
+from tidewire.edge.limits import Limits
 from tidewire.edge.policies.client_address import TrustedProxies
 from tidewire.edge.public_tls import PublicTls
+from tidewire.edge.rate_limiting import RateLimiting
 from tidewire.edge.stream_upstream import StreamUpstream
 from tidewire.edge.timers import TICK, Timing
+from tidewire.edge.waiting import Waiters
 from tidewire.kernel.config import ConfigError
 from tidewire.kernel.nats_config import inbox_prefix
 from tidewire.options.nats_options import ANONYMOUS, link_options
@@ -95,6 +99,25 @@ def history(
 
     client = client_of(config.history, metrics, log, clock, tracer)
     return GrpcHistory(client, broker.parse_kept, log, clock.monotonic)
+
+
+def rate_limits(
+    config: EdgeConfig,
+    node: str,
+    metrics: RpcClientMetrics,
+    log: FilteringBoundLogger,
+    clock: Clock,
+    tracer: Tracer | None,
+    later: Callable[[float, Callable[[], None]], object],
+) -> RateLimiting:
+    """Return the way to the rate-limit service, not connected yet, and what decides by it."""
+    from tidewire.edge.adapters.grpc_ratelimit import GrpcRateLimit  # noqa: PLC0415 - as above
+
+    service = GrpcRateLimit(config.rate_limits, node, metrics, log, clock, tracer)
+    waiters = Waiters(clock.monotonic, later)
+    places = ConnectionLimits(service.ask_place, waiters)
+    service.all_slots = places.slots
+    return RateLimiting(service, Limits(service, waiters), places, clock.monotonic)
 
 
 def streams(

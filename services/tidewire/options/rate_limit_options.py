@@ -275,7 +275,8 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=100,
             le=10_000_000,
-            description="Most keys for which an edge holds tokens. With more, the oldest are given back.",
+            description="Most keys of one rule for which an edge holds tokens. With more, those that were used longest ago are given "
+            "back.",
         ),
     ] = 100_000
     max_waiting: Annotated[
@@ -302,3 +303,9 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
     envoy: Annotated[
         tuple[EnvoyRule, ...], Meta(max_length=4096, description="Rules for gateways, by Envoy's API.")
     ] = ()
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """The claims of connection tokens that are part of keys."""
+        parts = [part for rule in self.rules for part in rule.key]
+        return frozenset(part.removeprefix(CLAIM) for part in parts if part.startswith(CLAIM))

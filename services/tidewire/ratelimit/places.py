@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 HEARTBEAT: Final = 1.0
 """Seconds after which an edge says at the latest that it is there."""
 EDGE_LEASE: Final = 6.0
-LEARNING: Final = 3.0
-"""Seconds in which every edge that reaches us has noticed us, and said what it holds."""
+LEARNING: Final = 7.0
+"""Seconds in which every edge that reaches us has noticed that we are there (gRPC tries again every 5 s at the latest), and
+has said what it holds."""
+TAKE_OVER: Final = 3.0
+"""Seconds in which every edge has noticed that another replica is gone."""
 FROZEN: Final = 2.0
 """Seconds between two looks at the clock, after which we were not there ourselves: edges have gone elsewhere meanwhile."""
 MOVED_AGAIN: Final = 30.0
@@ -36,11 +39,12 @@ class Holding(msgspec.Struct, frozen=True, gc=False):
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """What it may hold; `learning`: that was not judged. `known`: we have the rule."""
+    """What it may hold; `learning`: that was not judged. `known`: we have the rule. `over`: more is held than it allows."""
 
     granted: int
     learning: bool = False
     known: bool = True
+    over: bool = False
 
 
 class _Edge:
@@ -123,12 +127,12 @@ class Places:
         granted = wish.held if learning else max(wish.held, min(wish.wanted, limit - others))
         self.refused += 0 if learning else max(0, wish.wanted - granted)
         self._set(edge, wish, before, granted)
-        return Place(granted, learning)
+        return Place(granted, learning, over=others + wish.held > limit)
 
     def _takes_over(self, now: float) -> bool:
         """Return whether keys of another replica come only now: edges notice that it is gone one after the other."""
         if now - self._moved_at >= MOVED_AGAIN:
-            self._moved_until = now + LEARNING
+            self._moved_until = now + TAKE_OVER
         self._moved_at = now
         return now < self._moved_until
 

@@ -84,7 +84,7 @@ class RateLimitServicer:
             raise refusal(errors.EXPIRED.saying("a later call of this edge came before"))
         life, places = found
         told = [
-            pb.Place(granted=place.granted, learning=place.learning, unknown=not place.known)
+            pb.Place(granted=place.granted, learning=place.learning, unknown=not place.known, over=place.over)
             for place in places
         ]
         return pb.HoldReply(places=told, life=life)

@@ -87,11 +87,13 @@ class HoldReply(_message.Message):
     def __init__(self, places: _Optional[_Iterable[_Union[Place, _Mapping]]] = ..., life: _Optional[str] = ...) -> None: ...
 
 class Place(_message.Message):
-    __slots__ = ("granted", "learning", "unknown")
+    __slots__ = ("granted", "learning", "unknown", "over")
     GRANTED_FIELD_NUMBER: _ClassVar[int]
     LEARNING_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
     granted: int
     learning: bool
     unknown: bool
-    def __init__(self, granted: _Optional[int] = ..., learning: _Optional[bool] = ..., unknown: _Optional[bool] = ...) -> None: ...
+    over: bool
+    def __init__(self, granted: _Optional[int] = ..., learning: _Optional[bool] = ..., unknown: _Optional[bool] = ..., over: _Optional[bool] = ...) -> None: ...
