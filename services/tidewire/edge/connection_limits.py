@@ -65,6 +65,7 @@ class ConnectionLimits:
         missing = [each for each in self._seen(party, now) if each[2] and not each[0].rule.dry_run]
         for slots, _, wait in missing:
             if wait > 0:
+                standing_of(party).waits_since = 0.0
                 slots.refused += 1
                 return _too_many(slots)
         unknown = [slot for _, slot, wait in missing if wait < 0 and slot.asked]

@@ -133,7 +133,7 @@ class Leases:
         self.size = terms.lease_size
         self.half = self.size // 2
         self.lease_time = terms.lease_time
-        self.idle = max(IDLE_LEAST, self.lease_time / 2)
+        self.idle = max(IDLE_LEAST, self.lease_time / 3)
         self.most = most
         self._ask = ask
         self._give_back = give_back

@@ -33,6 +33,7 @@ class Slot(Awaited):
     @property
     def wanted(self) -> int:
         """What to ask for: a place more for each that waits."""
+        self.waiters = [waiter for waiter in self.waiters if not waiter.ended]
         return self.held + len(self.waiters)
 
     @property

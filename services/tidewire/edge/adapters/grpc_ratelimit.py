@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
-from tidewire.edge.adapters.ratelimit_replica import Replica, Unspent
+from tidewire.edge.adapters.ratelimit_replica import PROBE, Replica, Unspent
 from tidewire.edge.leases import Lease, Leases
 from tidewire.edge.waiting import Awaited, Key, wire_key
 from tidewire.kernel.config import Duration
@@ -136,9 +136,13 @@ class GrpcRateLimit:
         asyncio.get_running_loop().call_later(seconds, callback)
 
     async def _beat(self) -> None:
+        due = self.now()
         while True:
-            await asyncio.sleep(HEARTBEAT)
-            if self.holds_places:
+            await asyncio.sleep(PROBE)
+            for replica in self.replicas:
+                replica.notice()
+            if self.holds_places and self.now() >= due:
+                due = self.now() + HEARTBEAT
                 for replica in self.replicas:
                     replica.heartbeat()
 

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from tidewire.kernel.call_errors import INTERNAL, CallError
+from tidewire.kernel.call_errors import INTERNAL, UNAVAILABLE, CallError
 from tidewire.rpc.ratelimit.v1 import ratelimit_pb2 as pb
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ MOST: Final = 500
 MOST_UNSPENT: Final = 10_000
 """Keys whose tokens wait to be given back; of others they are lost."""
 PROBE: Final = 0.25
-"""Seconds between two looks at a replica that did not answer."""
+"""Seconds between two looks at whether a replica is connected, and whether one that did not answer does."""
 LEARNING_PAUSE: Final = 0.2
 """Seconds after which a replica that could not judge yet is asked again."""
 _MS: Final = 1000
@@ -250,6 +250,11 @@ class Replica:
         self.begin_holding()
 
     # Whether it answers.
+
+    def notice(self) -> None:
+        """Learn that its connection is gone, or that it drains, before somebody asks it."""
+        if self.client.state == "transient_failure":
+            self.went_away(CallError(UNAVAILABLE, "not connected, or not serving"))
 
     def went_away(self, error: CallError) -> None:
         """It did not answer: its keys go to others until it does."""
