@@ -66,6 +66,13 @@ export function showPosition({ offset, epoch }) {
   $("epoch").textContent = epoch ? `epoch ${epoch}` : "no history";
 }
 
+/** Show how many presses were taken and refused, and what was said of the last one. */
+export function showPresses({ taken, refused, answer }) {
+  $("presses").textContent = taken;
+  $("refusals").textContent = refused;
+  $("press-answer").textContent = answer;
+}
+
 /** Show a problem above everything, or take it away with an empty sentence. */
 export function showProblem(sentence) {
   $("problem").textContent = sentence;

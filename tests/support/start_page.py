@@ -21,6 +21,7 @@ from tests.support.edges import (
 from tests.support.history import HistoryProcess, history_config, migrated
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_ports
+from tests.support.ratelimit import RateLimitProcess
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 EDGES = 2
@@ -96,6 +97,31 @@ def keeping_mesh(folder: Path) -> Iterator[PageMesh]:
             changes = {**kept, "history": {"target": f"ipv4:127.0.0.1:{history.port}"}}
             with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
                 yield mesh
+
+
+@contextlib.contextmanager
+def limited_mesh(folder: Path) -> Iterator[PageMesh]:
+    """Run one whose edges count presses together, as `make run` does."""
+    rule = {
+        "name": "presses",
+        "command": "publish",
+        "key": ["user"],
+        "namespaces": ["press"],
+        "limit": 1,
+        "burst": 5,
+    }
+    namespaces = [{"name": "chat", **OPEN}, {"name": "press", **OPEN}]
+    limits = {"rules": [{**rule, "period": "20s", "close_after": 0}], "connections": [], "envoy": []}
+    with (
+        NatsServer(folder / "nats", config=mapping()) as nats,
+        RateLimitProcess(folder, {"rate_limits": limits}) as service,
+    ):
+        changes = {
+            "channel": {"namespaces": namespaces},
+            "rate_limits": {**limits, "replicas": [service.target]},
+        }
+        with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
+            yield mesh
 
 
 @contextlib.contextmanager

@@ -74,7 +74,8 @@ def _group(
         yield _entry_text((*path[:-1], path[-1].removesuffix("[]")), setting)
     elif doc:
         yield doc
-    inherited = [base for base in struct.__mro__[1:] if base in documented]
+    is_list = setting.kind is Kind.SECTIONS  # whose settings have no variables of their own
+    inherited = [base for base in struct.__mro__[1:] if is_list and base in documented]
     known = {field.name for base in inherited for field in settings_of(base)}
     own = [field for field in settings_of(struct) if field.name not in known]
     documented[struct] = _name(path)

@@ -20,6 +20,8 @@ from tidewire.cli.dev_plan import (
     HISTORY_TARGET,
     LOOPBACK,
     NATS,
+    RATELIMIT,
+    REPLICAS,
     TOKEN_SECONDS,
     TOKEN_USER,
     DevPlan,
@@ -38,9 +40,10 @@ from tidewire.platform.nats_server import find_program
 from tidewire.platform.ports import why_not
 from tidewire.platform.settings import secret_files
 
-ANY_TARGET = {HISTORY_TARGET: f"ipv4:{LOOPBACK}:1"}
-"""For the check that there is one; each edge is told the mesh's own."""
+ANY_TARGET = dict.fromkeys((HISTORY_TARGET, REPLICAS), f"ipv4:{LOOPBACK}:1")
+"""For the check that there are such; each edge is told the mesh's own."""
 
+SERVICES = (HISTORY, RATELIMIT)
 _COLOURS = ("cyan", "green", "yellow", "blue")
 STREAMS = "streams"
 
@@ -48,9 +51,9 @@ STREAMS = "streams"
 @click.command("dev")
 @config_option
 def command(config_file: Path | None) -> None:
-    """Start the whole mesh on this machine: NATS, the edges of the configuration's `dev` block, and history.
+    """Start the whole mesh on this machine: NATS, the edges of the configuration's `dev` block, and services.
 
-    The history process runs where a namespace has history.
+    The history process runs where a namespace has history, the rate-limit process where there are rules.
 
     Prints the URLs and a token that lets you in, and writes the same to dev.json in the data folder (.tidewire) for
     programs; the file is there while the mesh is ready. A missing token.key that the configuration names is created.
@@ -74,15 +77,11 @@ def command(config_file: Path | None) -> None:
     write_private(nats_config, nats_server_config(config, str(folder / NATS_STORE)).encode())
     nats_command = (_nats_server(), "-c", str(nats_config))
     file = [] if config_file is None else ["-c", str(config_file)]
-    edge_command, history_command = (
-        [sys.executable, "-m", "tidewire", name, *file] for name in ("edge", HISTORY)
-    )
+    commands = {name: [sys.executable, "-m", "tidewire", name, *file] for name in ("edge", *SERVICES)}
     token = _token(config.client.token)
     show = _printer(mesh_plan)
     make_streams = partial(_make_streams, config_file, mesh_plan, show)
-    mesh = Mesh(
-        mesh_plan, nats_command, edge_command, show, partial(make_streams, force=True), history_command
-    )
+    mesh = Mesh(mesh_plan, nats_command, commands["edge"], show, partial(make_streams, force=True), commands)
     try:
         asyncio.run(_run(mesh, mesh_plan, folder, token, partial(make_streams, force=False)))
     except MeshError as error:
@@ -193,7 +192,7 @@ def _check_ports(mesh_plan: DevPlan) -> None:
 
 
 def _printer(mesh_plan: DevPlan) -> Print:
-    names = [NATS, STREAMS, *(edge.name for edge in mesh_plan.edges), HISTORY]
+    names = [NATS, STREAMS, *(edge.name for edge in mesh_plan.edges), *SERVICES]
     width = max(map(len, names))
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names[2:])}
 

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from tidewire.cli.dev_plan import HISTORY, LOOPBACK, NATS, DevPlan, EdgePlan, HistoryPlan
+from tidewire.cli.dev_plan import LOOPBACK, NATS, DevPlan, EdgePlan, ServicePlan
 from tidewire.kernel.errors import TidewireError
 from tidewire.platform.child import Child
 from tidewire.platform.nats_server import wait_until_ready
@@ -27,6 +27,7 @@ NATS_STOP_SECONDS = 10.0
 NATS_RESTARTS = 1
 NATS_ALARMS = ("[WRN]", "[ERR]", "[FTL]")
 
+NO_SERVICES: Mapping[str, Sequence[str]] = {}
 Print = Callable[[str, str], None]
 """Prints one line (second argument) of the process named first."""
 
@@ -45,13 +46,13 @@ class Mesh:
         edge_command: Sequence[str],
         show: Print,
         make_streams: Callable[[], Coroutine[None, None, None]],
-        history_command: Sequence[str] = (),
+        service_commands: Mapping[str, Sequence[str]] = NO_SERVICES,
     ) -> None:
         """Prepare; nothing runs before `run`. `make_streams` is called whenever NATS has started."""
         self._plan = plan
         self._nats_command = nats_command
         self._edge_command = edge_command
-        self._history_command = history_command
+        self._service_commands = service_commands
         self._show = show
         self._make_streams = make_streams
         self._children: dict[str, Child] = {}
@@ -79,7 +80,7 @@ class Mesh:
             await self._stop()
 
     def reload(self) -> None:
-        """Have edges and history read their configuration again."""
+        """Have edges and services read their configuration again."""
         for child in self.children:
             if child.name != NATS:
                 child.signal(signal.SIGHUP)
@@ -110,8 +111,9 @@ class Mesh:
         await self._serve_nats(child)
         group.create_task(self._keep_nats(child))
 
-    async def _start_one(self, one: EdgePlan | HistoryPlan) -> Child:
-        command = self._edge_command if isinstance(one, EdgePlan) else self._history_command
+    async def _start_one(self, one: EdgePlan | ServicePlan) -> Child:
+        is_edge = isinstance(one, EdgePlan)
+        command = self._edge_command if is_edge else self._service_commands[one.name]
         return await self._start(one.name, command, one.env)
 
     async def _start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> Child:
@@ -137,7 +139,7 @@ class Mesh:
             ready.cancel()
             ended.cancel()
 
-    async def _keep(self, one: EdgePlan | HistoryPlan, child: Child) -> None:
+    async def _keep(self, one: EdgePlan | ServicePlan, child: Child) -> None:
         failures = 0
         while True:
             failures = await self._ended(child, failures)
@@ -185,7 +187,7 @@ class Mesh:
     async def _stop(self) -> None:
         """Edges first, all at once, so that history and NATS still carry what they owe."""
         running = [child for child in self.children if child.name != NATS and child.running]
-        for names in ({edge.name for edge in self._plan.edges}, {HISTORY}):
+        for names in ({edge.name for edge in self._plan.edges}, {one.name for one in self._plan.services}):
             ending = [child for child in running if child.name in names]
             await asyncio.gather(*(child.stop(self._plan.stop_seconds) for child in ending))
         nats = self._children.get(NATS)

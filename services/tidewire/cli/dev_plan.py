@@ -11,13 +11,18 @@ from tidewire.options.stored import stored
 LOOPBACK = "127.0.0.1"
 NATS = "nats"
 HISTORY = "history"
+RATELIMIT = "ratelimit"
+SERVICE_PORTS = ("port", "health_port", "internal_port")
 HISTORY_TARGET = "TIDEWIRE_HISTORY_TARGET"
-"""Says to edges where the history service is. The mesh knows, so that no configuration file needs to."""
+REPLICAS = "TIDEWIRE_RATE_LIMITS_REPLICAS"
+"""Say to edges where the services are. The mesh knows, so that no configuration file needs to."""
 TOKEN_USER = "dev"  # noqa: S105 - a user's name
 TOKEN_SECONDS = 24 * 3600
 TOKEN_HOURS = TOKEN_SECONDS // 3600
 
 STOP_MARGIN = 5.0
+_SECTIONS = {HISTORY: "HISTORY_SERVICE", RATELIMIT: "RATE_LIMIT_SERVICE"}
+"""What services' sections are called in the environment."""
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -38,8 +43,8 @@ class EdgePlan(msgspec.Struct, frozen=True):
     env: dict[str, str]
 
 
-class HistoryPlan(msgspec.Struct, frozen=True):
-    """The history process: its name, its internal base URL, and what its environment adds to the configuration."""
+class ServicePlan(msgspec.Struct, frozen=True):
+    """A service's process: its name and command, its internal base URL, and what its environment adds to the configuration."""
 
     name: str
     internal_url: str
@@ -47,19 +52,19 @@ class HistoryPlan(msgspec.Struct, frozen=True):
 
 
 class DevPlan(msgspec.Struct, frozen=True):
-    """The whole mesh. `stop_seconds` is how long an edge may take to drain. No `history`: no namespace has one."""
+    """The whole mesh. `stop_seconds` is how long an edge may take to drain; `services` are those that something needs."""
 
     edges: tuple[EdgePlan, ...]
     listens: tuple[Listen, ...]
     nats_url: str
     nats_port: int
     stop_seconds: float
-    history: HistoryPlan | None = None
+    services: tuple[ServicePlan, ...] = ()
 
     @property
-    def processes(self) -> tuple[EdgePlan | HistoryPlan, ...]:
+    def processes(self) -> tuple[EdgePlan | ServicePlan, ...]:
         """All that is started but NATS."""
-        return self.edges if self.history is None else (*self.edges, self.history)
+        return (*self.edges, *self.services)
 
 
 def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
@@ -82,6 +87,8 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             "TIDEWIRE_CLIENT_ALLOWED_ORIGINS": origins,
             HISTORY_TARGET: f"ipv4:{LOOPBACK}:{dev.history.port}",
         }
+        if _is_limited(config):
+            env[REPLICAS] = f"ipv4:{LOOPBACK}:{dev.ratelimit.port}"
         if terminal and config.log.format == "auto":
             env["TIDEWIRE_LOG_FORMAT"] = "console"
         setting = f"dev.edges[{index}]"
@@ -93,31 +100,45 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
             EdgePlan(name, _url(scheme, public, edge.port), _url("http", internal, edge.internal_port), env)
         )
     stop_seconds = config.drain.delay + config.drain.window + STOP_MARGIN
-    history = _history(config, nats_url, terminal=terminal) if stored(config) else None
-    if history is not None:
-        listens += [
-            Listen(LOOPBACK, getattr(dev.history, name), HISTORY, f"dev.history.{name}")
-            for name in ("port", "health_port", "internal_port")
-        ]
-    return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds, history)
+    services = tuple(_service(name, config, nats_url, terminal=terminal) for name in _needed(config))
+    listens += [
+        Listen(LOOPBACK, getattr(getattr(dev, one.name), port), one.name, f"dev.{one.name}.{port}")
+        for one in services
+        for port in SERVICE_PORTS
+    ]
+    return DevPlan(tuple(edges), tuple(listens), nats_url, dev.nats_port, stop_seconds, services)
 
 
-def _history(config: EdgeConfig, nats_url: str, *, terminal: bool) -> HistoryPlan:
+def _needed(config: EdgeConfig) -> list[str]:
+    """The services that something needs."""
+    return [
+        *([HISTORY] if stored(config) else []),
+        *([RATELIMIT] if _is_limited(config) else []),
+    ]
+
+
+def _is_limited(config: EdgeConfig) -> bool:
+    return bool(config.rate_limits.rules or config.rate_limits.connections or config.rate_limits.envoy)
+
+
+def _service(name: str, config: EdgeConfig, nats_url: str, *, terminal: bool) -> ServicePlan:
     """Its ports are those of the `dev` block, on the loopback interface."""
-    ports = config.dev.history
+    ports, own = getattr(config.dev, name), f"TIDEWIRE_{_SECTIONS[name]}"
     env = {
         "TIDEWIRE_NATS_URLS": nats_url,
-        "TIDEWIRE_HISTORY_SERVICE_NODE_NAME": HISTORY,
-        "TIDEWIRE_HISTORY_SERVICE_INTERNAL_ADDRESS": LOOPBACK,
-        "TIDEWIRE_HISTORY_SERVICE_INTERNAL_PORT": str(ports.internal_port),
-        "TIDEWIRE_HISTORY_SERVICE_RPC_ADDRESS": LOOPBACK,
-        "TIDEWIRE_HISTORY_SERVICE_RPC_PORT": str(ports.port),
-        "TIDEWIRE_HISTORY_SERVICE_RPC_HEALTH_ADDRESS": LOOPBACK,
-        "TIDEWIRE_HISTORY_SERVICE_RPC_HEALTH_PORT": str(ports.health_port),
+        f"{own}_NODE_NAME": name,
+        f"{own}_INTERNAL_ADDRESS": LOOPBACK,
+        f"{own}_INTERNAL_PORT": str(ports.internal_port),
+        f"{own}_RPC_ADDRESS": LOOPBACK,
+        f"{own}_RPC_PORT": str(ports.port),
+        f"{own}_RPC_HEALTH_ADDRESS": LOOPBACK,
+        f"{own}_RPC_HEALTH_PORT": str(ports.health_port),
     }
+    if name == RATELIMIT:
+        env[REPLICAS] = f"ipv4:{LOOPBACK}:{ports.port}"
     if terminal and config.log.format == "auto":
         env["TIDEWIRE_LOG_FORMAT"] = "console"
-    return HistoryPlan(HISTORY, _url("http", LOOPBACK, ports.internal_port), env)
+    return ServicePlan(name, _url("http", LOOPBACK, ports.internal_port), env)
 
 
 def nats_server_config(config: EdgeConfig, store_dir: str) -> str:
@@ -140,7 +161,7 @@ def summary(plan: DevPlan, token: str, version: str, data_dir: str) -> str:
     """Return what a person sees when everything runs; `token` is empty where clients are anonymous."""
     rows = [
         *((f"{edge.name}", f"{edge.url}   (internal {edge.internal_url})") for edge in plan.edges),
-        *((one.name, f"internal {one.internal_url}") for one in [plan.history] if one is not None),
+        *((one.name, f"internal {one.internal_url}") for one in plan.services),
         (NATS, plan.nats_url),
         ("data", f"{data_dir} (delete it when stopped to start afresh)"),
     ]

@@ -13,11 +13,12 @@ from tidewire.kernel.config import PATH, Problem, Section
 def dev_ports_differ(dev: DevConfig) -> Iterator[Problem]:
     """Every process of the dev mesh has its own ports."""
     taken = {dev.nats_port: "nats_port"}
-    for name in ("port", "health_port", "internal_port"):
-        port, path = getattr(dev.history, name), f"history.{name}"
-        if port in taken:
-            yield Problem(path, f"{port} is {taken[port]} already")
-        taken.setdefault(port, path)
+    for service, ports in (("history", dev.history), ("ratelimit", dev.ratelimit)):
+        for name in ("port", "health_port", "internal_port"):
+            port, path = getattr(ports, name), f"{service}.{name}"
+            if port in taken:
+                yield Problem(path, f"{port} is {taken[port]} already")
+            taken.setdefault(port, path)
     for index, edge in enumerate(dev.edges):
         for name, port in (("port", edge.port), ("internal_port", edge.internal_port)):
             path = f"edges[{index}].{name}"
@@ -51,6 +52,22 @@ class DevHistory(Section, frozen=True, kw_only=True):
     ] = 9100
 
 
+class DevRateLimit(Section, frozen=True, kw_only=True):
+    """Ports of the rate-limit process of the dev mesh, which runs where `rate_limits` has rules."""
+
+    port: Annotated[
+        int, Meta(ge=1, le=65535, description="Its gRPC port, instead of `rate_limit_service.rpc.port`.")
+    ] = 9643
+    health_port: Annotated[
+        int,
+        Meta(ge=1, le=65535, description="Its health port, instead of `rate_limit_service.rpc.health_port`."),
+    ] = 9644
+    internal_port: Annotated[
+        int,
+        Meta(ge=1, le=65535, description="Its internal port, instead of `rate_limit_service.internal_port`."),
+    ] = 9120
+
+
 class DevConfig(Section, frozen=True, kw_only=True):
     """The mesh that `tidewire dev` (and `make run`) starts on one machine; nothing else reads it."""
 
@@ -62,6 +79,9 @@ class DevConfig(Section, frozen=True, kw_only=True):
     )
     history: Annotated[DevHistory, Meta(description="The history process.")] = field(
         default_factory=DevHistory
+    )
+    ratelimit: Annotated[DevRateLimit, Meta(description="The rate-limit process.")] = field(
+        default_factory=DevRateLimit
     )
     nats_port: Annotated[
         int,

@@ -248,8 +248,8 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(
             max_length=64,
-            description="Every replica of the rate-limit service, each by an address of its own (`dns:///ratelimit-0.ratelimit:9543`, "
-            "`ipv4:10.0.0.1:9543`). Keys are divided among them. Written alike for all edges.",
+            description="Every replica of the rate-limit service, each by an address of its own (`dns:///ratelimit-0.ratelimit:9643`, "
+            "`ipv4:10.0.0.1:9643`). Keys are divided among them. Written alike for all edges.",
             extra=RESTART,
         ),
     ] = ()
