@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Generate services/tidewire/rpc from proto/ (or into the folder given as $1, for the drift check).
-# The proto path, the proto package and the Python package have the same name, so the output needs no rewriting.
+# The proto path and the Python package have the same name (the proto package, too, but for a service of others whose path
+# clients know), so the output needs no rewriting.
 source "$(dirname "$0")/env.sh"
 
 out=${1:-services}

@@ -1,5 +1,6 @@
 // The start page: a small client of the mesh, on the official SDK. Read mesh.js for the connection, view.js for the page.
 
+import { Presses } from "./limits.js";
 import { Cable, Link, discover, edgeInfo, issueToken } from "./mesh.js";
 import { People } from "./people.js";
 import * as view from "./view.js";
@@ -17,6 +18,7 @@ const latencies = new view.Samples();
 const acks = new view.Samples();
 const cable = new Cable();
 const people = new People((list) => view.showPeople(list, link?.id));
+const presses = new Presses(view.showPresses);
 const counts = { received: 0, sent: 0, reconnects: 0 };
 
 let mesh; // what discover() found
@@ -34,6 +36,7 @@ async function start() {
   $("composer").addEventListener("submit", handle(send));
   $("toggle").addEventListener("click", toggle);
   $("cable").addEventListener("click", cutOrMend);
+  $("press").addEventListener("click", () => presses.press(chosen.user, (...press) => link.publishTo(...press)));
   if (!window.Centrifuge) {
     view.showProblem("The Centrifuge SDK is missing (node_modules/centrifuge): run `make setup`, then reload this page.");
     return;
@@ -106,6 +109,7 @@ async function tokenFor(user) {
 
 function state(change) {
   view.showState(change);
+  $("press").disabled = change.state !== "connected";
   if (change.state === "connected") connected();
   else lost(change);
 }

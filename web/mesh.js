@@ -137,6 +137,11 @@ export class Link {
     return performance.now() - began;
   }
 
+  /** Publish to another channel, which need not be subscribed; rejects with the SDK's {code, message}. */
+  async publishTo(channel, data) {
+    await this.#client.publish(channel, data);
+  }
+
   /** End the connection for good: no event comes from it any more. */
   close() {
     this.#client.removeAllListeners();

@@ -89,6 +89,13 @@ function person(user, count, own) {
   return item;
 }
 
+/** Show how many presses were taken and refused, and what was said of the last one. */
+export function showPresses({ taken, refused, answer }) {
+  $("presses").textContent = taken;
+  $("refusals").textContent = refused;
+  $("press-answer").textContent = answer;
+}
+
 /** Show a problem above everything, or take it away with an empty sentence. */
 export function showProblem(sentence) {
   $("problem").textContent = sentence;

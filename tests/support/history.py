@@ -97,16 +97,20 @@ async def publish(client: Client, channel: str, data: bytes, partitions: int = F
 
 
 class HistoryProcess:
-    """One history process; `start` blocks until it is ready. As a context manager it is gone on exit."""
+    """One history process; `start` blocks until it is ready. As a context manager it is gone on exit.
 
-    SERVICE = "history"
-    STARTED = "history.ready"
-    """What it logs with its ports."""
+    Subclasses are processes of other services: another command, whose section of the configuration is called otherwise.
+    """
+
+    command = "history"
+    section = "history_service"
+    told = ".ready"
+    """The end of the event with which it says its ports."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], name: str = "") -> None:
-        self.name = name or self.SERVICE
+        self.name = name or self.command
         self._folder = folder
-        self._config = merged(config, {f"{self.SERVICE}_service": {"node_name": self.name}})
+        self._config = merged(config, {self.section: {"node_name": self.name}})
         self._process: subprocess.Popen[bytes] | None = None
         self._told = 0
         self.port = self.internal_port = self.health_port = 0
@@ -115,10 +119,10 @@ class HistoryProcess:
         """Start the process and return at once."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.configure({})
-        self._told = len(self.logged(self.STARTED))
+        self._told = len(self.logged(f"{self.command}{self.told}"))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEWIRE_")}
         environment["PYTHONPATH"] = str(SERVICES)
-        command = [sys.executable, "-m", "tidewire", self.SERVICE, "-c", str(self.file)]
+        command = [sys.executable, "-m", "tidewire", self.command, "-c", str(self.file)]
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         return self
@@ -128,7 +132,7 @@ class HistoryProcess:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             assert self.running, f"it ended at its start:\n{self.log}"
-            for line in self.logged(self.STARTED)[self._told :]:
+            for line in self.logged(f"{self.command}{self.told}")[self._told :]:
                 self.port, self.internal_port = line["port"], line["internal_port"]
                 self.health_port = line["health_port"]
                 return self

@@ -45,8 +45,9 @@ def presence_config(nats_url: str, changes: Mapping[str, Any] | None = None) -> 
 class PresenceProcess(HistoryProcess):
     """One presence process; `start` blocks until it listens, `is_ready` says whether it answers."""
 
-    SERVICE = "presence"
-    STARTED = "presence.started"
+    command = "presence"
+    section = "presence_service"
+    told = ".started"
 
     async def is_ready(self) -> bool:
         """Whether it answers."""

@@ -22,6 +22,7 @@ from tests.support.history import HistoryProcess, history_config, migrated
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_ports
 from tests.support.presence import PresenceProcess, presence_config
+from tests.support.ratelimit import RateLimitProcess
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 EDGES = 2
@@ -120,6 +121,30 @@ def seeing_mesh(folder: Path) -> Iterator[PageMesh]:
             changes = {**channel, "presence": {"target": f"ipv4:127.0.0.1:{presence.port}"}}
             with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
                 yield mesh
+
+
+def limited_mesh(folder: Path) -> Iterator[PageMesh]:
+    """Run one whose edges count presses together, as `make run` does."""
+    rule = {
+        "name": "presses",
+        "command": "publish",
+        "key": ["user"],
+        "namespaces": ["press"],
+        "limit": 1,
+        "burst": 5,
+    }
+    namespaces = [{"name": "chat", **OPEN}, {"name": "press", **OPEN}]
+    limits = {"rules": [{**rule, "period": "20s", "close_after": 0}], "connections": [], "envoy": []}
+    with (
+        NatsServer(folder / "nats", config=mapping()) as nats,
+        RateLimitProcess(folder, {"rate_limits": limits}) as service,
+    ):
+        changes = {
+            "channel": {"namespaces": namespaces},
+            "rate_limits": {**limits, "replicas": [service.target]},
+        }
+        with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
+            yield mesh
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tidewire.cli.options import ConfigFailure, config_option, load_config, load_section, read_config
+from tidewire.cli.rate_bounds import bounds
 from tidewire.kernel.config import ConfigError, Problem
 from tidewire.kernel.config_changes import changes
 
@@ -35,9 +36,10 @@ def command(
     reference: bool,
     running: Path | None,
 ) -> None:
-    """Check a configuration as `tidewire edge` and `tidewire history` would, without starting anything.
+    """Check a configuration as `tidewire edge`, `history` and `ratelimit` would, without starting anything.
 
-    Reads the file, the TIDEWIRE_* environment and the secret files. Prints `ok: FILE`; or every problem, one line each
+    Reads the file, the TIDEWIRE_* environment and the secret files. Prints by how much each rate limit may be exceeded, and
+    `ok: FILE`; or every problem, one line each
     with the path of the setting, and exits with 78. Certificates, ports and NATS are for `tidewire doctor` to check.
 
     With --diff, both files are checked and each setting that differs is one line, never with a secret. Exits with 0 where
@@ -61,10 +63,14 @@ def command(
     else:
         from tidewire.history.config import HistoryConfig
         from tidewire.presence.config import PresenceConfig
+        from tidewire.ratelimit.config import ServiceConfig
 
-        load_config(config_file)
+        config = load_config(config_file)
         load_section(HistoryConfig, config_file)
         load_section(PresenceConfig, config_file)
+        load_section(ServiceConfig, config_file)
+        for line in bounds(config.rate_limits):
+            click.echo(line)
         click.echo(f"ok: {config_file or 'defaults and environment (no file)'}")
 
 
@@ -95,5 +101,6 @@ def _reference() -> str:
     from tidewire.edge.config import EdgeConfig
     from tidewire.history.config import HistoryConfig
     from tidewire.presence.config import PresenceConfig
+    from tidewire.ratelimit.config import ServiceConfig
 
-    return reference(EdgeConfig, HistoryConfig, PresenceConfig)
+    return reference(EdgeConfig, HistoryConfig, PresenceConfig, ServiceConfig)

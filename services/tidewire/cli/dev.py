@@ -22,6 +22,8 @@ from tidewire.cli.dev_plan import (
     NATS,
     PRESENCE,
     PRESENCE_TARGET,
+    RATELIMIT,
+    REPLICAS,
     TOKEN_SECONDS,
     TOKEN_USER,
     DevPlan,
@@ -40,10 +42,10 @@ from tidewire.platform.nats_server import find_program
 from tidewire.platform.ports import why_not
 from tidewire.platform.settings import secret_files
 
-ANY_TARGET = dict.fromkeys((HISTORY_TARGET, PRESENCE_TARGET), f"ipv4:{LOOPBACK}:1")
+ANY_TARGET = dict.fromkeys((HISTORY_TARGET, PRESENCE_TARGET, REPLICAS), f"ipv4:{LOOPBACK}:1")
 """For the check that there are such; each edge is told the mesh's own."""
 
-SERVICES = (HISTORY, PRESENCE)
+SERVICES = (HISTORY, PRESENCE, RATELIMIT)
 _COLOURS = ("cyan", "green", "yellow", "blue")
 STREAMS = "streams"
 
@@ -51,9 +53,10 @@ STREAMS = "streams"
 @click.command("dev")
 @config_option
 def command(config_file: Path | None) -> None:
-    """Start the whole mesh on this machine: NATS, the edges of the configuration's `dev` block, history and presence.
+    """Start the whole mesh on this machine: NATS, the edges of the configuration's `dev` block, and services.
 
-    The history process runs where a namespace has history, the presence process where one has presence or join_leave.
+    The history process runs where a namespace has history, the presence process where one has presence or join_leave,
+    the rate-limit process where there are rules.
 
     Prints the URLs and a token that lets you in, and writes the same to dev.json in the data folder (.tidewire) for
     programs; the file is there while the mesh is ready. A missing token.key that the configuration names is created.

@@ -13,9 +13,11 @@ LOOPBACK = "127.0.0.1"
 NATS = "nats"
 HISTORY = "history"
 PRESENCE = "presence"
+RATELIMIT = "ratelimit"
 SERVICE_PORTS = ("port", "health_port", "internal_port")
 HISTORY_TARGET = "TIDEWIRE_HISTORY_TARGET"
 PRESENCE_TARGET = "TIDEWIRE_PRESENCE_TARGET"
+REPLICAS = "TIDEWIRE_RATE_LIMITS_REPLICAS"
 """Say to edges where the services are. The mesh knows, so that no configuration file needs to."""
 TOKEN_USER = "dev"  # noqa: S105 - a user's name
 TOKEN_SECONDS = 24 * 3600
@@ -24,6 +26,8 @@ TOKEN_HOURS = TOKEN_SECONDS // 3600
 STOP_MARGIN = 5.0
 LISTENING_TIME = "1s"
 """Of the presence process: all edges are on this machine, and answer at once."""
+_SECTIONS = {HISTORY: "HISTORY_SERVICE", PRESENCE: "PRESENCE_SERVICE", RATELIMIT: "RATE_LIMIT_SERVICE"}
+"""What services' sections are called in the environment."""
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -53,7 +57,7 @@ class ServicePlan(msgspec.Struct, frozen=True):
 
 
 class DevPlan(msgspec.Struct, frozen=True):
-    """The whole mesh. `stop_seconds` is how long an edge may take to drain; `services` are those that namespaces need."""
+    """The whole mesh. `stop_seconds` is how long an edge may take to drain; `services` are those that something needs."""
 
     edges: tuple[EdgePlan, ...]
     listens: tuple[Listen, ...]
@@ -90,6 +94,8 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
         }
         if announced(config.channel):
             env[PRESENCE_TARGET] = f"ipv4:{LOOPBACK}:{dev.presence.port}"
+        if _is_limited(config):
+            env[REPLICAS] = f"ipv4:{LOOPBACK}:{dev.ratelimit.port}"
         if terminal and config.log.format == "auto":
             env["TIDEWIRE_LOG_FORMAT"] = "console"
         setting = f"dev.edges[{index}]"
@@ -111,16 +117,21 @@ def plan(config: EdgeConfig, *, terminal: bool) -> DevPlan:
 
 
 def _needed(config: EdgeConfig) -> list[str]:
-    """The services that some namespace needs."""
+    """The services that something needs."""
     return [
         *([HISTORY] if stored(config) else []),
         *([PRESENCE] if announced(config.channel) else []),
+        *([RATELIMIT] if _is_limited(config) else []),
     ]
+
+
+def _is_limited(config: EdgeConfig) -> bool:
+    return bool(config.rate_limits.rules or config.rate_limits.connections or config.rate_limits.envoy)
 
 
 def _service(name: str, config: EdgeConfig, nats_url: str, *, terminal: bool) -> ServicePlan:
     """Its ports are those of the `dev` block, on the loopback interface."""
-    ports, own = getattr(config.dev, name), f"TIDEWIRE_{name.upper()}_SERVICE"
+    ports, own = getattr(config.dev, name), f"TIDEWIRE_{_SECTIONS[name]}"
     env = {
         "TIDEWIRE_NATS_URLS": nats_url,
         f"{own}_NODE_NAME": name,
@@ -132,6 +143,8 @@ def _service(name: str, config: EdgeConfig, nats_url: str, *, terminal: bool) ->
         f"{own}_RPC_HEALTH_PORT": str(ports.health_port),
         **({f"{own}_LISTENING_TIME": LISTENING_TIME} if name == PRESENCE else {}),
     }
+    if name == RATELIMIT:
+        env[REPLICAS] = f"ipv4:{LOOPBACK}:{ports.port}"
     if terminal and config.log.format == "auto":
         env["TIDEWIRE_LOG_FORMAT"] = "console"
     return ServicePlan(name, _url("http", LOOPBACK, ports.internal_port), env)

@@ -26,6 +26,9 @@ COMMANDS: Final = {
     "presence": Entry(
         "tidewire.cli.presence:command", "Run one presence process: who is in channels and online."
     ),
+    "ratelimit": Entry(
+        "tidewire.cli.ratelimit:command", "Run one rate-limit process: limits over all edges."
+    ),
     "migrate": Entry(
         "tidewire.cli.migrate:command", "Make the streams of channels with history as configured."
     ),

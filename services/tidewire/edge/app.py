@@ -37,6 +37,7 @@ from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.positions import Positions
 from tidewire.edge.presence_telemetry import PresenceTelemetry
+from tidewire.edge.rate_limiting import RateLimiting
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.socket_telemetry import SocketTelemetry
@@ -117,6 +118,7 @@ class Edge:
             else None
         )
         self._who = parts.presence_service(config, self._rpc_metrics, self._log, clock, self._tracing)
+        self._rate_limits = self._create_rate_limits(config, clock)
         self._positions: Positions | None = None
         if self._history is not None:
             self._positions = Positions(self._history, self._hub, self._rules, self._telemetry, random.random)
@@ -159,6 +161,7 @@ class Edge:
                 self._keys.tick,
                 self._presence.tick,
                 *([self._positions.tick] if self._positions is not None else ()),
+                *([self._rate_limits.tick] if self._rate_limits is not None else ()),
             ],
             [self._telemetry.loop_lag, self._gate.shedder.lag.note],
             self._nats,
@@ -175,6 +178,8 @@ class Edge:
         """Put a configuration in force that differs in reloadable settings only."""
         config = self._seat.portion(whole)
         self._rules.configure(config)
+        if self._rate_limits is not None:
+            self._rate_limits.configure(config.rate_limits, self._rules)
         client = config.client
         origins = OriginPolicy(client.allowed_origins)
         self._gate.configure(limits_of(config, self._log), origins, client.token.cookie)
@@ -202,9 +207,20 @@ class Edge:
                 self._history.reload()
             if self._who is not None:
                 self._who.reload()
+            if self._rate_limits is not None:
+                self._rate_limits.service.reload()
             return renew()
 
         return put_in_force
+
+    def _create_rate_limits(self, config: EdgeConfig, clock: SystemClock) -> RateLimiting | None:
+        if not config.rate_limits.replicas:
+            return None
+        made = parts.rate_limits(
+            config, self._node, self._rpc_metrics, self._log, clock, self._tracing, _later
+        )
+        made.configure(config.rate_limits, self._rules)
+        return made
 
     def _create_gate(self) -> Gate:
         config, http = self._config, self._config.http
@@ -221,6 +237,8 @@ class Edge:
             http_protocol(public_app(pages, self._node, http.scheme, ports, issue)) if pages else None,
         )
         gate.proxies = parts.proxies(config)
+        if self._rate_limits is not None:
+            gate.is_full = self._rate_limits.is_full
         return gate
 
     def _issue_token(self, user: str) -> str:
@@ -246,7 +264,9 @@ class Edge:
             registry.add([self._tracing.spans])
         if self._positions is not None:
             registry.add(self._positions.gauges())
-        if self._history is not None or self._who is not None:
+        if self._rate_limits is not None:
+            registry.add(self._rate_limits.metrics())
+        if any(each is not None for each in (self._history, self._who, self._rate_limits)):
             registry.add(self._rpc_metrics.all())
         registry.add(self._presence_telemetry.all(self._presence.lobby))
         try:
@@ -255,6 +275,8 @@ class Edge:
                 await self._history.start()
             if self._who is not None:
                 await self._who.start()
+            if self._rate_limits is not None:
+                await self._rate_limits.service.start()
             await self._link.start()
             await self._node_check.prove(needed_payload(self._config))
             await self._agreement.start()
@@ -313,6 +335,8 @@ class Edge:
             await self._history.close()
         if self._who is not None:
             await self._who.close()
+        if self._rate_limits is not None:
+            await self._rate_limits.close()
         await self._link.close()
         if self._tracing is not None:
             await self._tracing.close(self._log)

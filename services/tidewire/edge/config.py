@@ -25,6 +25,7 @@ from tidewire.options import centrifugo_names
 from tidewire.options.channel_options import ChannelConfig, ChannelOptions, Namespace
 from tidewire.options.log_options import LogConfig
 from tidewire.options.nats_options import NatsConfig, NatsTls
+from tidewire.options.rate_limit_options import RateLimitsConfig
 from tidewire.options.storage_options import StorageConfig
 from tidewire.options.stored import histories_fit, stored
 from tidewire.platform.tracing_options import TracingConfig
@@ -63,7 +64,7 @@ __all__ = [
 HEADER_ROOM: Final = 4096
 """Bytes of a NATS message beside data and connection info."""
 _RESERVED_METHODS: Final = "tw."
-OTHERS: Final = frozenset({"history_service", "presence_service"})
+OTHERS: Final = frozenset({"history_service", "presence_service", "rate_limit_service"})
 """Settings of other processes in the same file."""
 
 
@@ -285,6 +286,10 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     presence: Annotated[PresenceConfig, Meta(description="The way to the presence service.")] = field(
         default_factory=PresenceConfig
     )
+    rate_limits: Annotated[
+        RateLimitsConfig,
+        Meta(description="Limits over all edges together, which the rate-limit service counts."),
+    ] = field(default_factory=RateLimitsConfig)
     websocket: Annotated[WebsocketConfig, Meta(description="The WebSocket transport.")] = field(
         default_factory=WebsocketConfig
     )

@@ -13,7 +13,11 @@ from tidewire.kernel.config import PATH, Problem, Section
 def dev_ports_differ(dev: DevConfig) -> Iterator[Problem]:
     """Every process of the dev mesh has its own ports."""
     taken = {dev.nats_port: "nats_port"}
-    for service, ports in (("history", dev.history), ("presence", dev.presence)):
+    for service, ports in (
+        ("history", dev.history),
+        ("presence", dev.presence),
+        ("ratelimit", dev.ratelimit),
+    ):
         for name in ("port", "health_port", "internal_port"):
             port, path = getattr(ports, name), f"{service}.{name}"
             if port in taken:
@@ -68,6 +72,22 @@ class DevPresence(Section, frozen=True, kw_only=True):
     ] = 9110
 
 
+class DevRateLimit(Section, frozen=True, kw_only=True):
+    """Ports of the rate-limit process of the dev mesh, which runs where `rate_limits` has rules."""
+
+    port: Annotated[
+        int, Meta(ge=1, le=65535, description="Its gRPC port, instead of `rate_limit_service.rpc.port`.")
+    ] = 9643
+    health_port: Annotated[
+        int,
+        Meta(ge=1, le=65535, description="Its health port, instead of `rate_limit_service.rpc.health_port`."),
+    ] = 9644
+    internal_port: Annotated[
+        int,
+        Meta(ge=1, le=65535, description="Its internal port, instead of `rate_limit_service.internal_port`."),
+    ] = 9120
+
+
 class DevConfig(Section, frozen=True, kw_only=True):
     """The mesh that `tidewire dev` (and `make run`) starts on one machine; nothing else reads it."""
 
@@ -82,6 +102,9 @@ class DevConfig(Section, frozen=True, kw_only=True):
     )
     presence: Annotated[DevPresence, Meta(description="The presence process.")] = field(
         default_factory=DevPresence
+    )
+    ratelimit: Annotated[DevRateLimit, Meta(description="The rate-limit process.")] = field(
+        default_factory=DevRateLimit
     )
     nats_port: Annotated[
         int,

@@ -7,11 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tidewire.edge.connection import Connection
+from tidewire.edge.connection_limits import leave
 from tidewire.edge.deadlines import Deadlines
 from tidewire.edge.effects import (
     Answer,
     AskOthers,
     AskPresence,
+    AwaitTokens,
     Call,
     Close,
     Dropped,
@@ -93,6 +95,7 @@ class Dispatcher:
             Leave: memberships.leave,
             ReadHistory: memberships.read,
             FetchKeys: self._fetch,
+            AwaitTokens: self._await,
             Yield: self._yield,
             Identified: self._identify,
             Call: upstream.call,
@@ -165,6 +168,7 @@ class Dispatcher:
         session.close(errors.CONNECTION_CLOSED)
         self._timers.clear(connection)
         self.users.discard(session.party.user, connection)
+        leave(session.party)
         for effect in session.subscriptions.abandon():
             self._memberships.leave(connection, effect)
         if connection.announced and self._presence is not None:
@@ -236,6 +240,14 @@ class Dispatcher:
 
     def _fetch(self, connection: Connection, effect: FetchKeys) -> Iterable[Effect]:
         self._keys.fetch(effect.source, partial(self._go_on_soon, connection))
+        return ()
+
+    def _await(self, connection: Connection, effect: AwaitTokens) -> Iterable[Effect]:
+        limits = self._rules.limits
+        if limits is None:  # they are gone since the command was judged
+            self._go_on_soon(connection)
+        else:
+            limits.waiters.add(effect.wanted, partial(self._go_on_soon, connection))
         return ()
 
     def _yield(self, connection: Connection, _effect: Yield) -> Iterable[Effect]:

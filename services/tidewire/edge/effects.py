@@ -11,6 +11,7 @@ from tidewire.edge.pending import Demands
 from tidewire.edge.policies.filters import TagsFilter
 from tidewire.edge.ports import Query
 from tidewire.edge.presence_ports import PresenceQuery
+from tidewire.edge.waiting import TokensWanted
 from tidewire.edge.wire.commands import StreamPosition
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel.errors import Disconnect
@@ -73,6 +74,12 @@ class FetchKeys(Effect, frozen=True):
     """Fetch the keys of `source`; `Session.go_on` wants to know when that is over, however it ended."""
 
     source: str
+
+
+class AwaitTokens(Effect, frozen=True):
+    """Wait until rate limits know more; `Session.go_on` wants to know when they do, or the time is over."""
+
+    wanted: TokensWanted
 
 
 class Yield(Effect, frozen=True):

@@ -157,6 +157,8 @@ class Gate:
         self.transports: dict[Socket, None] = {}
         """Handshakes and connections."""
         self.shedder = LoadShedder()
+        self.is_full: Callable[[str], bool] = _never
+        """Whether an address is known to have all the connections that it may have, over all edges."""
         self._broker_available = broker_available
         self._deadlines: Wheel[Socket] = Wheel()
         self._guests: dict[asyncio.Transport, tuple[int, str]] = {}
@@ -227,7 +229,7 @@ class Gate:
 
     def refusal(self, address: str) -> Refuse | None:
         """Return the answer to a handshake that comes at a bad time, whatever it says, or of an address that has enough."""
-        return self.shedder.refusal(address, self.limits)
+        return self.shedder.refusal(address, self.limits, full_elsewhere=self.is_full(address))
 
     def readiness(self) -> Readiness:
         """Return what decides about a handshake that was read."""
@@ -262,3 +264,8 @@ class Gate:
                 self._guests[tcp] = left - 1, address
         for socket in self._deadlines.advance():
             socket.overdue()
+
+
+def _never(_address: str) -> bool:
+    """Stand in where nothing limits addresses over all edges."""
+    return False

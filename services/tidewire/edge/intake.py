@@ -1,7 +1,7 @@
 """How a client's commands come in: in order, no faster than they may, and in line behind one that has to wait.
 
-Three things make all that follows wait in line (`Backlog`): a connect command whose subscriptions are not complete, a
-token whose key has to be fetched, and many tokens in one frame. Pure.
+Four things make all that follows wait in line (`Backlog`): a connect command whose subscriptions are not complete, a
+token whose key has to be fetched, many tokens in one frame, and a rate limit of which nothing is known yet. Pure.
 """
 
 from __future__ import annotations
@@ -13,12 +13,23 @@ from typing import TYPE_CHECKING
 
 from tidewire.edge import requests
 from tidewire.edge.backlog import Backlog
-from tidewire.edge.effects import Answer, Dropped, Effect, FetchKeys, Ping, Publish, Throttled, Yield
+from tidewire.edge.effects import (
+    Answer,
+    AwaitTokens,
+    Dropped,
+    Effect,
+    FetchKeys,
+    Ping,
+    Publish,
+    Throttled,
+    Yield,
+)
 from tidewire.edge.party import Party
 from tidewire.edge.routing import method_of
 from tidewire.edge.session_state import TAKING_COMMANDS, THROTTLED, SessionState
 from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.throttle import PONG, Throttle, has_token
+from tidewire.edge.waiting import TokensWanted
 from tidewire.edge.wire.commands import Command
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel import errors
@@ -90,8 +101,14 @@ class Intake(ABC):
             return None
         self.party.started = self._rules.clock.monotonic()
         effects = requests.publish_all(commands, self.party, self.subscriptions)
-        if effects is None or not self._affords(len(commands)):
+        if effects is None:
             return None
+        limits = self._rules.limits
+        plan = limits.plan(self.party, effects) if limits is not None else {}
+        if plan is None or not self._affords(len(commands)):
+            return None
+        if limits is not None:
+            limits.carry_out(plan)
         self.party.owed += len(commands)
         return effects
 
@@ -144,14 +161,16 @@ class Intake(ABC):
             effects += outcome if isinstance(outcome, list) else self._unfinished(command, outcome)
         return effects
 
-    def _unfinished(self, command: Command, outcome: Disconnect | KeyWanted) -> list[Effect]:
-        """Close the connection for a command, or let the command wait for the key without which it cannot be judged."""
+    def _unfinished(self, command: Command, outcome: Disconnect | KeyWanted | TokensWanted) -> list[Effect]:
+        """Close the connection for a command, or let the command wait for that without which it cannot be judged."""
         if isinstance(outcome, Disconnect):
             return self.close(outcome)
         backlog = Backlog(self._rules.inflight_limit)
         if backlog.add([command], 0):
             return [self._turn_away(command)]
         self._backlog = backlog
+        if isinstance(outcome, TokensWanted):
+            return [AwaitTokens(outcome)]
         return [FetchKeys(outcome.source)]
 
     def _hold(self, commands: Sequence[Command], size: int) -> list[Effect]:
@@ -173,7 +192,7 @@ class Intake(ABC):
         return Answer(method, reply, self._rules.clock.monotonic())
 
     def go_on(self) -> list[Effect]:
-        """Take the end of `FetchKeys` or `Yield`: what waited is worked off, the command at whose token it stopped first."""
+        """Take the end of `FetchKeys`, `AwaitTokens` or `Yield`: what waited is worked off, the command at which it stopped first."""
         if self._backlog is None:
             return []
         waiting, size = self._backlog.take()

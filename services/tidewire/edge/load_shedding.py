@@ -32,8 +32,10 @@ class LoadShedder:
         self._uniform = uniform
         self._rate = FairRate()
 
-    def refusal(self, address: str, limits: Limits) -> Refuse | None:
-        """Return the answer to a handshake that is refused."""
+    def refusal(self, address: str, limits: Limits, *, full_elsewhere: bool = False) -> Refuse | None:
+        """Return the answer to a handshake that is refused; `full_elsewhere`: the address has enough over all edges."""
+        if full_elsewhere:
+            return self._later(429, "address_limit", "Your address has all the connections it may have.")
         if limits.address_connections and self.addresses.connections(address) >= limits.address_connections:
             return self._later(429, "address_limit", "Your address has all the connections it may have.")
         if limits.max_loop_lag and self.lag.seconds > limits.max_loop_lag:

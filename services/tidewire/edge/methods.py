@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidewire.edge.effects import Effect
     from tidewire.edge.party import Party
     from tidewire.edge.subscriptions import Subscriptions
+    from tidewire.edge.waiting import TokensWanted
     from tidewire.edge.wire.commands import RpcRequest
     from tidewire.kernel.errors import Disconnect
 
@@ -58,7 +59,7 @@ _ARGUMENTS = msgspec.json.Decoder(Arguments)
 
 def call(
     number: int, request: RpcRequest, party: Party, subscriptions: Subscriptions
-) -> list[Effect] | Disconnect:
+) -> list[Effect] | Disconnect | TokensWanted:
     """Carry out an rpc command, of ours or of the application's."""
     if request.method == presence_command.USER_STATUS:
         return presence_command.status(number, bytes(request.data), party)

@@ -12,14 +12,18 @@ from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.adapters.stored_messages import StoredMessages
 from tidewire.edge.adapters.stream_publisher import StreamPublisher, terms_of
 from tidewire.edge.announcer import Announcer
+from tidewire.edge.connection_limits import ConnectionLimits
 from tidewire.edge.lane import LaneLimits
+from tidewire.edge.limits import Limits
 from tidewire.edge.lobby import Lobby
 from tidewire.edge.policies.client_address import TrustedProxies
 from tidewire.edge.presence import Presence, is_here
 from tidewire.edge.public_tls import PublicTls
+from tidewire.edge.rate_limiting import RateLimiting
 from tidewire.edge.snapshots import Snapshots
 from tidewire.edge.stream_upstream import StreamUpstream
 from tidewire.edge.timers import TICK, Timing
+from tidewire.edge.waiting import Waiters
 from tidewire.kernel.config import ConfigError
 from tidewire.kernel.nats_config import inbox_prefix
 from tidewire.options.nats_options import ANONYMOUS, link_options
@@ -146,6 +150,25 @@ def presence_service(
 
     client = grpc_presence.client_of(config.presence, metrics, log, clock, tracer)
     return grpc_presence.GrpcPresence(client, log, clock.monotonic)
+
+
+def rate_limits(
+    config: EdgeConfig,
+    node: str,
+    metrics: RpcClientMetrics,
+    log: FilteringBoundLogger,
+    clock: Clock,
+    tracer: Tracer | None,
+    later: Callable[[float, Callable[[], None]], object],
+) -> RateLimiting:
+    """Return the way to the rate-limit service, not connected yet, and what decides by it."""
+    from tidewire.edge.adapters.grpc_ratelimit import GrpcRateLimit  # noqa: PLC0415 - as above
+
+    service = GrpcRateLimit(config.rate_limits, node, metrics, log, clock, tracer)
+    waiters = Waiters(clock.monotonic, later)
+    places = ConnectionLimits(service.ask_place, waiters)
+    service.all_slots = places.slots
+    return RateLimiting(service, Limits(service, waiters), places, clock.monotonic)
 
 
 def streams(

@@ -13,6 +13,7 @@ from tidewire.edge.wire.replies import ClientInfo, Reply
 if TYPE_CHECKING:
     from tidewire.edge.policies.claims import ConnectionClaims
     from tidewire.edge.rules import Rules
+    from tidewire.edge.waiting import Standing
     from tidewire.kernel.errors import ReplyError
     from tidewire.kernel.ids import ConnectionId
 
@@ -29,6 +30,7 @@ class Party:
 
     __slots__ = (
         "_sender",
+        "address",
         "capabilities",
         "client",
         "detail",
@@ -38,6 +40,7 @@ class Party:
         "owed",
         "rules",
         "since",
+        "standing",
         "started",
         "token_id",
         "user",
@@ -48,6 +51,10 @@ class Party:
         self.rules = rules
         self.is_json = is_json
         self.user = ""
+        self.address = ""
+        """Its IP address, "" where only a proxy's is known."""
+        self.standing: Standing | None = None
+        """What rate limits remember of it; None: nothing."""
         self.name = ""
         """What the client calls itself, for the log."""
         self.token_id = ""

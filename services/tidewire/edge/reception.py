@@ -189,7 +189,7 @@ class Reception(asyncio.Protocol):
         self._state = ReceptionState.ANSWERED
         self._gate.metrics.handshake(answer.outcome)
         transport = WebSocketTransport(self._gate, tcp, accept, answer.window_bits)
-        transport.counted, transport.peer = self.counted, self.peer
+        transport.came_from(self.counted, self.peer)
         self._gate.upgrade(self, transport)
         tcp.set_protocol(transport)
         transport.open(answer.response, rest)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidewire.edge.pending import Demands
     from tidewire.edge.subscription import Subscription
     from tidewire.edge.subscriptions import Subscriptions
+    from tidewire.edge.waiting import TokensWanted
     from tidewire.edge.wire.commands import Command, PublishRequest, RpcRequest, SendRequest
 
 DONE = RpcResult(data=Raw(b"{}"))
@@ -40,7 +41,7 @@ def publish(
     key: str = "",
     method: str = "publish",
     demands: Demands | None = None,
-) -> list[Effect] | Disconnect:
+) -> list[Effect] | Disconnect | TokensWanted:
     """Carry out a publish command; its answer comes from `published`, unless it is refused.
 
     `key` is one that `policies.publication_keys` passes; with the `method` rpc a call is answered.
@@ -58,6 +59,10 @@ def publish(
         problem = errors.TOO_MANY_REQUESTS
     if problem is not None:
         return [party.refuse(method, number, problem)]
+    limits = party.rules.limits
+    verdict = limits.judge("publish", party, channel) if limits is not None else None
+    if verdict is not None:
+        return _not_now(verdict, method, number, party)
     party.owed += 1
     sender, profile = _sender(party, subscription), namespace.profile
     return [Publish((number,), channel, (data,), sender, party.started, key, method, profile, demands)]
@@ -117,15 +122,26 @@ def published(
     return [Published(numbers, started)]
 
 
-def call(number: int, request: RpcRequest, party: Party) -> list[Effect]:
+def call(number: int, request: RpcRequest, party: Party) -> list[Effect] | Disconnect | TokensWanted:
     """Carry out an rpc command; its answer comes from `called`, unless it is refused."""
     problem = party.rules.rpc.may_call(request.method, party.user)
     if problem is None and party.crowded:
         problem = errors.TOO_MANY_REQUESTS
     if problem is not None:
         return [party.refuse("rpc", number, problem)]
+    limits = party.rules.limits
+    verdict = limits.judge("rpc", party, method=request.method) if limits is not None else None
+    if verdict is not None:
+        return _not_now(verdict, "rpc", number, party)
     party.owed += 1
     return [Call(number, request.method, bytes(request.data), party.started)]
+
+
+def _not_now(
+    verdict: ReplyError | Disconnect | TokensWanted, method: str, number: int, party: Party
+) -> list[Effect] | Disconnect | TokensWanted:
+    """Answer a command that rate limits refuse, or close the connection for it, or let it wait."""
+    return [party.refuse(method, number, verdict)] if isinstance(verdict, ReplyError) else verdict
 
 
 def called(party: Party, number: int, started: float, answer: bytes | ReplyError) -> Answer:

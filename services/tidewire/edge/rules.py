@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tidewire.edge.client_options import ClientConfig
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.conflation import Delivery
+    from tidewire.edge.connection_limits import ConnectionLimits
+    from tidewire.edge.limits import Limits
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
 
@@ -36,8 +38,10 @@ class Rules:
         "expired_close_delay",
         "expired_sub_close_delay",
         "inflight_limit",
+        "limits",
         "namespaces",
         "ping_seconds",
+        "places",
         "rpc",
         "single_connection",
         "tokens",
@@ -50,6 +54,9 @@ class Rules:
         self.clock = clock
         self.version = version
         self._keys = keys or KeyCache()
+        self.limits: Limits | None = None
+        """Limits over all edges; None without a rate-limit service. `places`: those of connections at the same time."""
+        self.places: ConnectionLimits | None = None
         self.configure(config)
 
     def configure(self, config: EdgeConfig) -> None:
@@ -57,7 +64,7 @@ class Rules:
         client = config.client
         namespaces = Namespaces(config.channel, config.storage)
         rpc = RpcPolicy(config.rpc)
-        self.tokens = TokenVerifier(client, self.clock, self._keys)
+        self.tokens = TokenVerifier(client, self.clock, self._keys, config.rate_limits.claims)
         self.namespaces = namespaces
         self.rpc = rpc
         self.allow_anonymous = client.allow_anonymous_connect_without_token

@@ -26,6 +26,7 @@ from tidewire.edge.intake import Intake
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.routing import carry_out, method_of
 from tidewire.edge.session_state import AUTHENTICATED, SessionState
+from tidewire.edge.waiting import TokensWanted, standing_of
 from tidewire.edge.wire.commands import Command, ConnectRequest
 from tidewire.edge.wire.replies import Reply
 from tidewire.kernel import errors
@@ -34,6 +35,7 @@ from tidewire.kernel.errors import Disconnect, ReplyError
 if TYPE_CHECKING:
     from tidewire.edge.connect_command import Others
     from tidewire.edge.effects import AskPresence, ReadHistory
+    from tidewire.edge.limits import Verdict
     from tidewire.edge.places import Place
     from tidewire.edge.ports import Page
     from tidewire.edge.presence_ports import PresenceAnswer
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 class Session(Intake):
     """One client's conversation, from its connect command to its close."""
 
-    __slots__ = ("_closing", "_connect", "_credentials", "_others", "_vouched", "refused_connect")
+    __slots__ = ("_closing", "_connect", "_credentials", "_judged", "_others", "_vouched", "refused_connect")
 
     def __init__(
         self, client: ConnectionId, rules: Rules, others: Others, *, json: bool, bearer: str = ""
@@ -62,6 +64,8 @@ class Session(Intake):
         self._closing: Disconnect | None = None
         self._vouched = True
         """False while it is asked whether the user is connected elsewhere."""
+        self._judged: ConnectionClaims | None = None
+        """What the token says with which the client waits to be let in."""
 
     def _handle(self, command: Command) -> Outcome:
         method = method_of(command)
@@ -78,7 +82,8 @@ class Session(Intake):
     # The connect command.
 
     def _begin(self, number: int, request: ConnectRequest) -> Outcome:
-        claims = self._credentials.judge(request.token)
+        claims = self._judged or self._credentials.judge(request.token)
+        self._judged = None
         if isinstance(claims, ReplyError):
             return self._refuse(number, claims)
         if not isinstance(claims, ConnectionClaims):
@@ -87,6 +92,11 @@ class Session(Intake):
         if problem is not None:
             self.party.identify(claims)  # the log says whose it was
             return problem
+        limited = self._limited(claims)
+        if isinstance(limited, ReplyError):
+            return self._refuse(number, limited)
+        if limited is not None:
+            return limited
         expiry = self._credentials.accept(request.token, claims)
         self.party.name = request.name[:16]
         self._become(SessionState.JOINING)
@@ -105,6 +115,21 @@ class Session(Intake):
             return []
         self._vouched = True
         return self.close(CONNECTED_ALREADY) if elsewhere else self._greet_when_complete()
+
+    def _limited(self, claims: ConnectionClaims) -> Verdict:
+        """Judge whether rate limits let the client in; where they do not know yet, its token is not checked again."""
+        rules, party = self._rules, self.party
+        if rules.limits is None or rules.places is None:
+            return None
+        party.identify(claims)
+        if claims.custom:
+            standing_of(party).claims = claims.custom
+        verdict = rules.places.judge(party) or rules.limits.judge("connect", party)
+        if verdict is None:
+            rules.places.enter(party)
+        elif isinstance(verdict, TokensWanted):
+            self._judged = claims
+        return verdict
 
     def _greet_when_complete(self) -> list[Effect]:
         if self.state is not SessionState.JOINING or not (self.subscriptions.complete and self._vouched):

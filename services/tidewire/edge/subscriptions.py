@@ -26,6 +26,7 @@ from tidewire.edge.policies.filters import MAX_NODES_OF_CONNECTION
 from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.policies.tokens import KeyWanted
 from tidewire.edge.subscription import PLAIN, Subscription, SubscriptionState, traits_of
+from tidewire.edge.waiting import TokensWanted
 from tidewire.edge.wire import replies
 from tidewire.edge.wire.replies import Reply, SubRefreshResult, SubscribeResult, UnsubscribeResult
 from tidewire.kernel import errors
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from tidewire.edge.wire.commands import Held, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
     from tidewire.kernel.errors import Unsubscribe
 
-Outcome = list[Effect] | Disconnect | KeyWanted
-"""What a command brings about, or why the connection is to be closed, or the key without which it cannot be judged."""
+Outcome = list[Effect] | Disconnect | KeyWanted | TokensWanted
+"""What a command brings about, or why the connection is to be closed, or without what it cannot be judged."""
 
 
 class Subscriptions(Mapping[str, Subscription]):
@@ -76,6 +77,12 @@ class Subscriptions(Mapping[str, Subscription]):
             return [self._party.refuse("subscribe", number, verdict)]
         if not isinstance(verdict, tuple):
             return verdict
+        limits = self._party.rules.limits
+        limited = limits.judge("subscribe", self._party, request.channel) if limits is not None else None
+        if isinstance(limited, ReplyError):
+            return [self._party.refuse("subscribe", number, limited)]
+        if limited is not None:
+            return limited
         self._party.owed += 1
         return [self._begin(number, request.channel, *verdict)]
 

@@ -77,6 +77,11 @@ class WebSocketTransport(asyncio.Protocol):
             _new_client(), self, json=not accept.protobuf, bearer=accept.bearer
         )
 
+    def came_from(self, counted: str, peer: str) -> None:
+        """Take the client's address as far as it is known: `counted` is the one that it counts for."""
+        self.counted, self.peer = counted, peer
+        self._connection.session.party.address = counted
+
     def open(self, response: bytes, rest: bytes) -> None:
         """End the handshake with `response`; `rest` are the bytes that came behind the request."""
         self._write(response)

@@ -26,6 +26,8 @@ OTHERS: Final = frozenset(
         "node_name",
         "presence",
         "presence_service",
+        "rate_limit_service",
+        "rate_limits",
         "rpc",
         "send",
         "websocket",

@@ -134,16 +134,21 @@ class Gauge:
 class Total:
     """A number that only grows and is kept elsewhere: read when somebody asks."""
 
-    __slots__ = ("_help", "_name", "_read")
+    __slots__ = ("_help", "_labels", "_name", "_read")
 
-    def __init__(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+    def __init__(self, name: str, help_text: str, read: Read, labels: Sequence[str] = ()) -> None:
         self._name = name
         self._help = help_text
         self._read = read
+        self._labels = tuple(labels)
 
     def collect(self) -> Metric:
         """Return the Prometheus family."""
-        return CounterMetricFamily(self._name, self._help, value=self._read())
+        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        value = self._read()
+        for labels, number in value.items() if isinstance(value, Mapping) else [((), value)]:
+            family.add_metric(labels, number)
+        return family
 
 
 def metrics_of(owner: object) -> list[Counter | Histogram]:

@@ -29,6 +29,8 @@ class MigrateConfig(Section, frozen=True, kw_only=True):
             "node_name",
             "presence",
             "presence_service",
+            "rate_limit_service",
+            "rate_limits",
             "rpc",
             "send",
             "tracing",

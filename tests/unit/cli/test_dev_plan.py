@@ -122,3 +122,17 @@ def test_summary_of_one_edge() -> None:
 def test_summary_without_a_token() -> None:
     """Where clients are anonymous there is no token to show."""
     assert "token" not in summary(plan(config(), terminal=True), "", "1", "x")
+
+
+def test_the_rate_limit_service_runs_where_there_are_rules() -> None:
+    """Edges and the service are told the mesh's own port, whatever the file says."""
+    rule = {"name": "r", "command": "publish", "key": ["user"], "limit": 1}
+    limits = {"replicas": ["dns:///elsewhere:1"], "rules": [rule]}
+    made = plan(config(rate_limits=limits, dev={"ratelimit": {"port": 7000}}), terminal=False)
+    assert [one.name for one in made.services] == ["ratelimit"]
+    (service,) = made.services
+    assert service.env["TIDEWIRE_RATE_LIMIT_SERVICE_RPC_PORT"] == "7000"
+    for one in made.processes:
+        assert one.env["TIDEWIRE_RATE_LIMITS_REPLICAS"] == "ipv4:127.0.0.1:7000"
+    assert (7000, "dev.ratelimit.port") in {(listen.port, listen.setting) for listen in made.listens}
+    assert plan(config(), terminal=False).services == ()

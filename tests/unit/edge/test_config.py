@@ -110,11 +110,11 @@ def test_the_schema_takes_the_dev_mesh_and_refuses_unknown_keys() -> None:
 
 
 def test_the_dev_mesh_holds_what_it_promises() -> None:
-    """Three open namespaces, both edges' pages allowed, calls on, and no secret in the file."""
+    """Four open namespaces, both edges' pages allowed, calls on, and no secret in the file."""
     content = yaml.safe_load((ROOT / "tidewire.yaml").read_text())
     content["client"]["token"] = KEY["client"]["token"]
     config = decode(EdgeConfig, content)
-    assert [namespace.name for namespace in config.channel.namespaces] == ["chat", "live", "stocks"]
+    assert [namespace.name for namespace in config.channel.namespaces] == ["chat", "live", "press", "stocks"]
     for namespace in config.channel.namespaces:
         assert namespace.allow_subscribe_for_client
         assert namespace.allow_publish_for_client

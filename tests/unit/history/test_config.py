@@ -9,7 +9,8 @@ from tidewire.kernel.config import ConfigError, decode
 
 def test_the_settings_of_edges_pass() -> None:
     """All that the same file may hold, and nothing else."""
-    assert set(EdgeConfig.__struct_fields__) - set(HistoryConfig.__struct_fields__) == OTHERS
+    edges = {*EdgeConfig.__struct_fields__, *EdgeConfig.others}
+    assert edges - set(HistoryConfig.__struct_fields__) == OTHERS
     decode(HistoryConfig, {name: {"anything": 1} for name in OTHERS})
     with pytest.raises(ConfigError, match="unknown setting"):
         decode(HistoryConfig, {"historyservice": {}})

@@ -46,6 +46,8 @@ class ConnectionClaims(msgspec.Struct, frozen=True):
     id: str = ""
     subs: Mapping[str, ServerSubscription] = {}
     capabilities: Capabilities = NONE
+    custom: Mapping[str, str] = {}
+    """Those of the application's own claims that rate limits ask for, as text."""
 
 
 class SubscriptionClaims(msgspec.Struct, frozen=True):

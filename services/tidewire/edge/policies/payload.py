@@ -107,6 +107,16 @@ def connection_claims(payload: Payload, leeway: float) -> ConnectionClaims:
     )
 
 
+def custom_claims(text: bytes, names: frozenset[str]) -> dict[str, str]:
+    """Return the claims of these names that are a text, a number or a truth value, as text; of a token that was read before."""
+    claims: dict[str, Any] = msgspec.json.decode(text)
+    found = {name: claims[name] for name in names if isinstance(claims.get(name), str | int | float)}
+    return {
+        name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in found.items()
+    }
+
+
 def subscription_claims(payload: Payload, leeway: float) -> SubscriptionClaims:
     """Return what a subscription token says; raises Refused.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 from msgspec import UNSET
 
 from tidewire.edge.key_material import VERIFIERS
@@ -16,7 +17,13 @@ from tidewire.edge.policies.claims import ConnectionClaims, SubscriptionClaims
 from tidewire.edge.policies.jws import Jws, take_apart
 from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.keys import Key, KeyRing
-from tidewire.edge.policies.payload import Payload, connection_claims, read_payload, subscription_claims
+from tidewire.edge.policies.payload import (
+    Payload,
+    connection_claims,
+    custom_claims,
+    read_payload,
+    subscription_claims,
+)
 from tidewire.edge.policies.verdicts import KeyWanted, Refused, TokenProblem
 
 if TYPE_CHECKING:
@@ -34,13 +41,17 @@ class TokenVerifier:
     Cheap to make again for another configuration: with the same cache no key has to be fetched again.
     """
 
-    __slots__ = ("_clock", "_connection", "_subscription", "why")
+    __slots__ = ("_clock", "_connection", "_custom", "_subscription", "why")
 
-    def __init__(self, config: ClientConfig, clock: Clock, cache: KeyCache) -> None:
+    def __init__(
+        self, config: ClientConfig, clock: Clock, cache: KeyCache, custom: frozenset[str] = frozenset()
+    ) -> None:
+        """`custom` are the application's own claims that are wanted of connection tokens."""
         own = config.subscription_token.trusts_someone
         subscription = config.subscription_token if own else config.token
         cache.use([*config.token.jwks, *subscription.jwks])
         self._clock = clock
+        self._custom = custom
         self._connection = _Trust(config.token, cache)
         self._subscription = _Trust(subscription, cache)
         self.why = ""
@@ -48,7 +59,11 @@ class TokenVerifier:
 
     def connection(self, token: str) -> ConnectionClaims | TokenProblem | KeyWanted:
         """Judge a connection token."""
-        return self._judge(token, self._connection, connection_claims)
+        claims = self._judge(token, self._connection, connection_claims)
+        if self._custom and isinstance(claims, ConnectionClaims):
+            custom = custom_claims(take_apart(token).payload, self._custom)
+            return msgspec.structs.replace(claims, custom=custom)
+        return claims
 
     def subscription(self, token: str) -> SubscriptionClaims | TokenProblem | KeyWanted:
         """Judge a subscription token; whether it is for this channel and user is the session's question."""

@@ -1,0 +1,133 @@
+"""Places for connections that this edge holds of one rule, by user or address: asked for one by one, and given up again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from tidewire.edge.waiting import DOWN, UNKNOWN, Awaited
+
+if TYPE_CHECKING:
+    from tidewire.options.rate_limit_options import ConnectionRule
+
+FULL: Final = 1.0
+"""For so many seconds a key that has all its places is not asked for again."""
+
+
+class Slot(Awaited):
+    """The places of one key: how many are taken, and how many this edge may have."""
+
+    __slots__ = ("asked", "full_until", "granted", "held", "key", "learning", "slots")
+
+    def __init__(self, slots: Slots, key: str) -> None:
+        super().__init__()
+        self.slots = slots
+        self.key = key
+        self.held = 0
+        self.granted = 0
+        self.full_until = 0.0
+        self.asked = False
+        self.learning = False
+        """Nobody can say yet whether there is a place."""
+
+    @property
+    def wanted(self) -> int:
+        """What to ask for: a place more for each that waits."""
+        self.waiters = [waiter for waiter in self.waiters if not waiter.ended]
+        return self.held + len(self.waiters)
+
+    @property
+    def spare(self) -> bool:
+        """Whether it has places that nobody needs."""
+        return self.granted > self.wanted
+
+    def answered(self, granted: int, now: float, *, learning: bool, over: bool) -> None:
+        """Take what the service said; `over`: more is held here and elsewhere than the rule allows."""
+        self.asked = False
+        if over and self.slots.rule.dry_run:
+            self.slots.would_be_refused += max(0, self.held - self.granted)
+        self.learning = learning
+        self.granted = granted
+        if learning:
+            return
+        if granted < self.wanted:
+            self.full_until = now + FULL
+        self.tell()
+
+    def failed(self) -> None:
+        """No replica answered."""
+        self.asked = False
+        self.tell()
+
+
+class Slots:
+    """The places of one rule: as many keys as there are connections. `ask` says whether anybody can be asked."""
+
+    __slots__ = (
+        "_ask",
+        "_by_key",
+        "allowed",
+        "denied",
+        "limit",
+        "name",
+        "passed",
+        "refused",
+        "rule",
+        "would_be_refused",
+    )
+
+    def __init__(self, rule: ConnectionRule, ask: Callable[[Slot], bool]) -> None:
+        self.rule = rule
+        self.name = rule.name
+        self.limit = rule.limit
+        self._ask = ask
+        self._by_key: dict[str, Slot] = {}
+        self.allowed = self.refused = self.would_be_refused = 0
+        self.passed = self.denied = 0
+        """Connections that were let in, and refused, since nobody could count."""
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def all(self) -> list[Slot]:
+        """Return every slot."""
+        return list(self._by_key.values())
+
+    def peek(self, key: str, now: float) -> float:
+        """Return 0.0 where there is a place; the seconds for which there will be none, UNKNOWN or DOWN."""
+        slot = self._by_key.get(key)
+        if slot is None:
+            slot = self._by_key[key] = Slot(self, key)
+        if slot.granted > slot.held:
+            return 0.0
+        if now < slot.full_until:
+            return slot.full_until - now
+        if not slot.asked:
+            slot.asked = self._ask(slot)
+        return UNKNOWN if slot.asked else DOWN
+
+    def find(self, key: str) -> Slot:
+        """Return the slot of a key that `peek` has seen."""
+        return self._by_key[key]
+
+    def is_full(self, key: str, now: float) -> bool:
+        """Return whether it is known that there is no place."""
+        slot = self._by_key.get(key)
+        return slot is not None and slot.held >= slot.granted and now < slot.full_until
+
+    def take(self, slot: Slot) -> None:
+        """A connection takes a place, also where it was let in without one."""
+        slot.held += 1
+        if slot.held > slot.granted and not slot.asked:
+            slot.asked = self._ask(slot)
+
+    def leave(self, slot: Slot) -> None:
+        """A connection is gone: its place is given up soon."""
+        slot.held -= 1
+        if not slot.asked:
+            slot.asked = self._ask(slot)
+
+    def forget(self, slot: Slot) -> None:
+        """Drop a slot of which nothing is held, wanted or granted."""
+        if not (slot.held or slot.granted or slot.waiters or slot.asked):
+            self._by_key.pop(slot.key, None)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fakes.limits import Limited
+from tidewire.edge.connection_limits import leave
+from tidewire.edge.limits import AWAY
+from tidewire.edge.waiting import TokensWanted
+
+USERS: dict[str, Any] = {"name": "users", "key": "user", "limit": 2}
+ADDRESSES: dict[str, Any] = {"name": "addresses", "key": "ip", "limit": 2}
+
+
+def test_a_connection_waits_for_its_place_and_takes_it() -> None:
+    """The next one asks for another."""
+    limited = Limited(connections=[USERS])
+    first, second = limited.party(), limited.party()
+    verdict = limited.places.judge(first)
+    assert isinstance(verdict, TokensWanted)
+    limited.waiters.add(verdict, lambda: None)
+    assert limited.service.slots[0].wanted == 1
+    limited.service.place(1)
+    assert limited.places.judge(first) is None
+    limited.places.enter(first)
+    assert isinstance(limited.places.judge(second), TokensWanted)
+
+
+def test_one_too_many_is_told_at_once_for_a_second() -> None:
+    """By user for good, by address to come again; and then handshakes are refused."""
+    limited = Limited(connections=[USERS, ADDRESSES])
+    party = limited.party()
+    verdict = limited.places.judge(party)
+    assert isinstance(verdict, TokensWanted)
+    limited.waiters.add(verdict, lambda: None)
+    limited.service.place(0)
+    refused = limited.places.judge(party)
+    assert getattr(refused, "code", 0) == 3504
+    assert "2 over all edges" in getattr(refused, "reason", "")
+    nobody = limited.party("")
+    refused = limited.places.judge(nobody)
+    assert getattr(refused, "code", 0) == 3013
+    assert limited.places.address_is_full("10.0.0.1", limited.clock.now)
+    assert not limited.places.address_is_full("10.0.0.2", limited.clock.now)
+    limited.passes(1.1, party)
+    assert not limited.places.address_is_full("10.0.0.1", limited.clock.now)
+    assert isinstance(limited.places.judge(party), TokensWanted)
+
+
+def test_a_place_that_is_free_here_needs_no_call() -> None:
+    """A client that comes back at once finds its own place."""
+    limited = Limited(connections=[USERS])
+    party = limited.party()
+    limited.places.judge(party)
+    limited.service.place(1)
+    limited.places.enter(party)
+    leave(party)
+    assert [slot.held for slot in limited.service.slots] == [0]
+    again = limited.party()
+    assert limited.places.judge(again) is None
+    leave(again)
+    leave(again)
+    assert limited.service.slots[0].held == 0, "leaving twice, or without a place, frees nothing"
+
+
+@pytest.mark.parametrize("when_down", ["allow", "deny"])
+def test_while_nobody_can_count_the_rule_says(when_down: str) -> None:
+    """Who is let in is counted as soon as somebody can."""
+    limited = Limited(connections=[{**USERS, "when_down": when_down}])
+    limited.service.reachable = False
+    party = limited.party()
+    assert limited.places.judge(party) == (None if when_down == "allow" else AWAY)
+    if when_down == "allow":
+        limited.places.enter(party)
+        (slots,) = limited.places.rules()
+        assert (slots.passed, slots.allowed) == (1, 0)
+        assert [slot.held for slot in limited.places.slots()] == [1]
+
+
+def test_who_waits_for_a_replica_that_learns_waits_no_longer_than_others() -> None:
+    """Then it is as if nobody could count."""
+    limited = Limited(connections=[{**USERS, "when_down": "deny"}], wait="1s")
+    party = limited.party()
+    verdict = limited.places.judge(party)
+    assert isinstance(verdict, TokensWanted)
+    gone_on: list[bool] = []
+    limited.waiters.add(verdict, lambda: gone_on.append(True))
+    limited.service.place(0, learning=True)
+    assert gone_on == []
+    limited.passes(1.0, party)
+    limited.run_timers()
+    assert gone_on == [True]
+    assert limited.places.judge(party) == AWAY
+    assert limited.service.slots[0].wanted == 0, "nobody waits any more"
+
+
+def test_a_dry_run_lets_in_and_counts_what_is_over() -> None:
+    """Of each that came since the last answer."""
+    limited = Limited(connections=[{**USERS, "dry_run": True}])
+    for _ in range(3):
+        party = limited.party()
+        assert limited.places.judge(party) is None
+        limited.places.enter(party)
+    limited.service.place(3, over=True)
+    (slots,) = limited.places.rules()
+    assert slots.would_be_refused == 3
+
+
+def test_slots_are_as_many_as_connections() -> None:
+    """One of which nothing is held, wanted or granted is forgotten."""
+    limited = Limited(connections=[USERS])
+    party = limited.party()
+    limited.places.judge(party)
+    limited.service.place(1)
+    limited.places.enter(party)
+    leave(party)
+    (slot,) = limited.service.slots
+    slot.slots.forget(slot)
+    assert len(slot.slots) == 1
+    limited.service.place(0)
+    slot.slots.forget(slot)
+    assert len(slot.slots) == 0
+
+
+def test_a_reload_keeps_what_counts_the_same() -> None:
+    """Another limit is the service's; another key begins anew."""
+    limited = Limited(connections=[USERS])
+    party = limited.party()
+    limited.places.judge(party)
+    limited.service.place(1)
+    limited.places.enter(party)
+    limited.configure(connections=[{**USERS, "limit": 5}])
+    assert [slot.held for slot in limited.places.slots()] == [1]
+    limited.configure(connections=[{**USERS, "key": "ip"}])
+    assert list(limited.places.slots()) == []
+    leave(party)
