@@ -159,13 +159,18 @@ class Lanes:
             each.alone = True
             each.sent_at = flight.first.sent_at
         flight.lane.waiting.extendleft(reversed(flight.publications))
-        return self._launch(flight.lane)
+        return self._go_on(flight.lane)
 
     # In the air.
 
+    def _go_on(self, lane: Lane) -> list[Settled]:
+        """Send what waits next, but for what has waited too long."""
+        late = self._pass_over(lane)
+        return late + self._launch(lane)
+
     def _launch(self, lane: Lane) -> list[Settled]:
         """Send what waits next on a lane whose air is free; a lane on which nothing waits is forgotten."""
-        settled = self._pass_over(lane) if lane.waiting else []
+        settled: list[Settled] = []
         while lane.waiting:
             flight = lane.flight = Flight(lane, lane.next_group(self.limits))
             problem = self._try(flight)
@@ -189,7 +194,7 @@ class Lanes:
     def _try(self, flight: Flight) -> Result | None:
         """Send it. A result says that it is not in the air, and was never stored; one in doubt is tried again instead."""
         first = flight.first
-        flight.asks = first.versioned and first.expected is None
+        flight.asks = first.demands is not None and first.versioned and first.expected is None
         problem = self._port.ask(flight) if flight.asks else self._port.send(flight)
         now = self._monotonic()
         if problem is None:
@@ -227,7 +232,7 @@ class Lanes:
         self._land(flight)
         settled = self._settle(lane, flight.publications, result)
         if lane.waiting:
-            return settled + self._launch(lane)
+            return settled + self._go_on(lane)
         self._forget(lane)
         return settled
 
@@ -290,7 +295,7 @@ class Lanes:
         self._land(flight)
         settled = self._settle(lane, [*flight.publications, *lane.waiting], pending.UNCERTAIN)
         lane.waiting.clear()
-        return settled + self._launch(lane)
+        return settled + self._go_on(lane)
 
     def _repeat(self, flight: Flight) -> list[Settled]:
         """Try again. What had no answer may have been stored, and may be stored yet."""

@@ -26,6 +26,8 @@ class StreamUpstream:
     """Acts on `Publish` where there is history; `perform` takes what sessions make of what is settled later."""
 
     __slots__ = (
+        "_asked",
+        "_fields",
         "_metrics",
         "_pacer",
         "_perform",
@@ -58,6 +60,9 @@ class StreamUpstream:
         self.moving: frozenset[str] = frozenset()
         """Subject tokens of the namespaces that move between profiles: nothing is published there."""
         self._secret = b""
+        self._asked: tuple[object, ...] = ()
+        """What the lines of a header block were made of last; those are `_fields`."""
+        self._fields = b""
         self._settled: dict[Connection, list[Settled]] = {}
         """What the answers of one read from NATS have settled, by whom it is to be told."""
 
@@ -73,6 +78,8 @@ class StreamUpstream:
             self._metrics.ended(pending.MOVING.outcome, len(publications))
             return _effects(connection, publications, pending.MOVING)
         settled = self.lanes.add(connection, effect.channel, place, publications)
+        if not settled:
+            return []
         return [each for _, part, result in settled for each in _effects(connection, part, result)]
 
     def _publications(self, connection: Connection, effect: Publish) -> list[Pending]:
@@ -89,8 +96,12 @@ class StreamUpstream:
         return found
 
     def _traced(self, effect: Publish) -> tuple[Span, bytes]:
-        span = self._tracer.publish(effect.channel, effect.started)
-        return span, self._port.fields(effect.info, effect.key, span.header, effect.demands)
+        """Return the span of a publication and the lines of its header block, which are the same for what came at one time."""
+        span = self._tracer.publish(effect.channel, effect.started) if self._traces else NO_SPAN
+        asked = effect.info, effect.key, span.header, effect.demands
+        if (effect.started, *asked) != self._asked:
+            self._asked, self._fields = (effect.started, *asked), self._port.fields(*asked)
+        return span, self._fields
 
     def answered(self, flight: Flight, verdict: Verdict) -> None:
         """Take JetStream's answer to a publication; `flush` tells."""
