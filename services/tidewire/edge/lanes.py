@@ -11,7 +11,6 @@ time that nobody knows; until it is known, the lane takes nothing more.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -156,9 +155,9 @@ class Lanes:
         self._metrics.split()
         self._land(flight)
         for each in flight.publications:
-            each.alone = True
+            each.apart = True
             each.sent_at = flight.first.sent_at
-        flight.lane.waiting.extendleft(reversed(flight.publications))
+        flight.lane.waiting[:0] = flight.publications
         return self._go_on(flight.lane)
 
     # In the air.
@@ -188,7 +187,7 @@ class Lanes:
         began = self._monotonic() - self.limits.answer_within
         late = []
         while lane.waiting and lane.waiting[0].started <= began and not lane.waiting[0].doubtful:
-            late.append(lane.waiting.popleft())
+            late.append(lane.waiting.pop(0))
         return self._settle(lane, late, pending.LATE) if late else []
 
     def _try(self, flight: Flight) -> Result | None:
@@ -241,7 +240,8 @@ class Lanes:
 
     def _settle(self, lane: Lane, publications: Sequence[Pending], result: Result) -> list[Settled]:
         """Let go of publications, and have those clients told that wait to hear it."""
-        size = publications[0].size if len(publications) == 1 else sum(each.size for each in publications)
+        idle = lane.flight is None and not lane.waiting
+        size = lane.size if idle else sum(each.size for each in publications)
         lane.size -= size
         self.size -= size
         self.publications -= len(publications)
@@ -283,7 +283,7 @@ class Lanes:
         lane.blocked = True
         unknown = [*flight.publications, *(each for each in lane.waiting if each.doubtful)]
         unsent = [each for each in lane.waiting if not each.doubtful]
-        lane.waiting = deque(unknown[len(flight.publications) :])
+        lane.waiting = unknown[len(flight.publications) :]
         settled = [self._tell(lane, unknown, pending.UNCERTAIN), *self._settle(lane, unsent, pending.BLOCKED)]
         for each in unknown:
             each.told = True
