@@ -93,11 +93,12 @@ class Lanes:
 
     def answered(self, flight: Flight, verdict: Verdict) -> list[Settled]:
         """Take the answer to what was published."""
-        several = len(flight.publications) > 1
-        if verdict is Verdict.STORED or (verdict is Verdict.DUPLICATE and not several):
-            return self._stored(flight, verdict)
-        if several:
+        if verdict is Verdict.STORED:
+            return self._stored(flight, pending.STORED)
+        if len(flight.publications) > 1:
             return self._one_by_one(flight)
+        if verdict is Verdict.DUPLICATE:
+            return self._known(flight)
         return self._not_stored(flight, verdict)
 
     def found(self, flight: Flight, last: Last | None) -> list[Settled]:
@@ -106,7 +107,7 @@ class Lanes:
             return self._rest(flight)
         first, demands = flight.first, flight.first.demands
         if last.id and last.id == first.id:  # an attempt without an answer has got there
-            return self._stored(flight, Verdict.DUPLICATE)
+            return self._known(flight)
         if (
             demands is not None
             and demands.version_epoch == last.version_epoch
@@ -118,13 +119,16 @@ class Lanes:
         flight.attempts = 0
         return self._fly(flight)
 
-    def _stored(self, flight: Flight, verdict: Verdict) -> list[Settled]:
-        first = flight.first
-        again = verdict is Verdict.DUPLICATE
-        if again and not (first.keyed or first.doubtful):
-            return self._renew(flight)
+    def _stored(self, flight: Flight, result: Result) -> list[Settled]:
         self._metrics.acknowledged(len(flight.publications), self._monotonic() - flight.sent_at)
-        return self._end(flight, pending.DUPLICATE if again and first.keyed else pending.STORED)
+        return self._end(flight, result)
+
+    def _known(self, flight: Flight) -> list[Settled]:
+        """Take that the id of a publication is there already."""
+        first = flight.first
+        if not (first.keyed or first.doubtful):
+            return self._renew(flight)
+        return self._stored(flight, pending.DUPLICATE if first.keyed else pending.STORED)
 
     def _renew(self, flight: Flight) -> list[Settled]:
         """Use another id: this one was made for the publication, and yet somebody else has used it before."""

@@ -76,7 +76,7 @@ class NatsLink:
     @property
     def max_payload(self) -> int:
         """Bytes of header and payload that the server accepts in one message."""
-        return self._keeper.client.max_payload
+        return int(self._keeper.client.max_payload)
 
     @property
     def server_name(self) -> str:
