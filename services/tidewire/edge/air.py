@@ -36,12 +36,12 @@ class Air:
         """An attempt is on its way."""
         flight.attempts += 1
         flight.sent_at = now
-        flight.due = now + (_pause(PAUSES, flight.attempts) if flight.attempts > 1 else PAUSES[0])
-        soon = flight.due >= flight.first.started + self._answer_within
-        if flight.attempts == 1 and not soon and flight not in self._troubled:
-            self._fresh[flight] = None
-        else:
+        flight.due = due = now + _pause(PAUSES, flight.attempts)
+        soon = due >= flight.publications[0].started + self._answer_within
+        if flight.attempts > 1 or soon or flight in self._troubled:
             self._watch(flight)
+        else:
+            self._fresh[flight] = None
 
     def rest(self, flight: Flight, now: float, pauses: Sequence[float] = SHORT_PAUSES) -> None:
         """Nothing is on its way: the next attempt comes after a pause."""

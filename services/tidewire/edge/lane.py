@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,34 +30,31 @@ class Settled(NamedTuple):
     result: Result
 
 
-class Lane:
+class Lane(msgspec.Struct, eq=False):
     """One connection's publications on one channel."""
 
-    __slots__ = ("blocked", "channel", "flight", "owner", "place", "size", "waiting")
-
-    def __init__(self, owner: Hashable, channel: str, place: Place) -> None:
-        self.owner = owner
-        self.channel = channel
-        self.place = place
-        self.flight: Flight | None = None
-        self.waiting: deque[Pending] = deque()
-        self.size = 0
-        """Bytes of what waits and flies."""
-        self.blocked = False
-        """The client was told that nobody knows what became of what flies."""
+    owner: Hashable
+    channel: str
+    place: Place
+    flight: Flight | None = None
+    waiting: list[Pending] = []
+    """Short, and mostly empty: then a list is the least that it can be."""
+    size: int = 0
+    """Bytes of what waits and flies."""
+    blocked: bool = False
+    """The client was told that nobody knows what became of what flies."""
 
     def next_group(self, limits: LaneLimits) -> list[Pending]:
         """Take what goes out next: one publication, or as many as may be one batch where there are enough to be worth it."""
         waiting = self.waiting
-        worthwhile = len(waiting) >= self.place.least_batch
-        first = waiting.popleft()
-        group = [first]
-        if first.alone or not worthwhile:
-            return group
-        size = first.size
-        while waiting and len(group) < limits.batch and not waiting[0].alone:
-            size += waiting[0].size
-            if size > limits.batch_size:
-                break
-            group.append(waiting.popleft())
+        count = 1
+        if len(waiting) >= self.place.least_batch and not waiting[0].alone:
+            size = waiting[0].size
+            for each in waiting[1 : limits.batch]:
+                size += each.size
+                if each.alone or size > limits.batch_size:
+                    break
+                count += 1
+        group = waiting[:count]
+        del waiting[:count]
         return group

@@ -11,7 +11,6 @@ time that nobody knows; until it is known, the lane takes nothing more.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -94,11 +93,12 @@ class Lanes:
 
     def answered(self, flight: Flight, verdict: Verdict) -> list[Settled]:
         """Take the answer to what was published."""
-        several = len(flight.publications) > 1
-        if verdict is Verdict.STORED or (verdict is Verdict.DUPLICATE and not several):
-            return self._stored(flight, verdict)
-        if several:
+        if verdict is Verdict.STORED:
+            return self._stored(flight, pending.STORED)
+        if len(flight.publications) > 1:
             return self._one_by_one(flight)
+        if verdict is Verdict.DUPLICATE:
+            return self._known(flight)
         return self._not_stored(flight, verdict)
 
     def found(self, flight: Flight, last: Last | None) -> list[Settled]:
@@ -107,7 +107,7 @@ class Lanes:
             return self._rest(flight)
         first, demands = flight.first, flight.first.demands
         if last.id and last.id == first.id:  # an attempt without an answer has got there
-            return self._stored(flight, Verdict.DUPLICATE)
+            return self._known(flight)
         if (
             demands is not None
             and demands.version_epoch == last.version_epoch
@@ -119,13 +119,16 @@ class Lanes:
         flight.attempts = 0
         return self._fly(flight)
 
-    def _stored(self, flight: Flight, verdict: Verdict) -> list[Settled]:
-        first = flight.first
-        again = verdict is Verdict.DUPLICATE
-        if again and not (first.keyed or first.doubtful):
-            return self._renew(flight)
+    def _stored(self, flight: Flight, result: Result) -> list[Settled]:
         self._metrics.acknowledged(len(flight.publications), self._monotonic() - flight.sent_at)
-        return self._end(flight, pending.DUPLICATE if again and first.keyed else pending.STORED)
+        return self._end(flight, result)
+
+    def _known(self, flight: Flight) -> list[Settled]:
+        """Take that the id of a publication is there already."""
+        first = flight.first
+        if not (first.keyed or first.doubtful):
+            return self._renew(flight)
+        return self._stored(flight, pending.DUPLICATE if first.keyed else pending.STORED)
 
     def _renew(self, flight: Flight) -> list[Settled]:
         """Use another id: this one was made for the publication, and yet somebody else has used it before."""
@@ -156,16 +159,21 @@ class Lanes:
         self._metrics.split()
         self._land(flight)
         for each in flight.publications:
-            each.alone = True
+            each.apart = True
             each.sent_at = flight.first.sent_at
-        flight.lane.waiting.extendleft(reversed(flight.publications))
-        return self._launch(flight.lane)
+        flight.lane.waiting[:0] = flight.publications
+        return self._go_on(flight.lane)
 
     # In the air.
 
+    def _go_on(self, lane: Lane) -> list[Settled]:
+        """Send what waits next, but for what has waited too long."""
+        late = self._pass_over(lane)
+        return late + self._launch(lane)
+
     def _launch(self, lane: Lane) -> list[Settled]:
         """Send what waits next on a lane whose air is free; a lane on which nothing waits is forgotten."""
-        settled = self._pass_over(lane) if lane.waiting else []
+        settled: list[Settled] = []
         while lane.waiting:
             flight = lane.flight = Flight(lane, lane.next_group(self.limits))
             problem = self._try(flight)
@@ -183,13 +191,13 @@ class Lanes:
         began = self._monotonic() - self.limits.answer_within
         late = []
         while lane.waiting and lane.waiting[0].started <= began and not lane.waiting[0].doubtful:
-            late.append(lane.waiting.popleft())
+            late.append(lane.waiting.pop(0))
         return self._settle(lane, late, pending.LATE) if late else []
 
     def _try(self, flight: Flight) -> Result | None:
         """Send it. A result says that it is not in the air, and was never stored; one in doubt is tried again instead."""
         first = flight.first
-        flight.asks = first.versioned and first.expected is None
+        flight.asks = first.demands is not None and first.versioned and first.expected is None
         problem = self._port.ask(flight) if flight.asks else self._port.send(flight)
         now = self._monotonic()
         if problem is None:
@@ -227,7 +235,7 @@ class Lanes:
         self._land(flight)
         settled = self._settle(lane, flight.publications, result)
         if lane.waiting:
-            return settled + self._launch(lane)
+            return settled + self._go_on(lane)
         self._forget(lane)
         return settled
 
@@ -236,7 +244,8 @@ class Lanes:
 
     def _settle(self, lane: Lane, publications: Sequence[Pending], result: Result) -> list[Settled]:
         """Let go of publications, and have those clients told that wait to hear it."""
-        size = publications[0].size if len(publications) == 1 else sum(each.size for each in publications)
+        idle = lane.flight is None and not lane.waiting
+        size = lane.size if idle else sum(each.size for each in publications)
         lane.size -= size
         self.size -= size
         self.publications -= len(publications)
@@ -278,7 +287,7 @@ class Lanes:
         lane.blocked = True
         unknown = [*flight.publications, *(each for each in lane.waiting if each.doubtful)]
         unsent = [each for each in lane.waiting if not each.doubtful]
-        lane.waiting = deque(unknown[len(flight.publications) :])
+        lane.waiting = unknown[len(flight.publications) :]
         settled = [self._tell(lane, unknown, pending.UNCERTAIN), *self._settle(lane, unsent, pending.BLOCKED)]
         for each in unknown:
             each.told = True
@@ -290,7 +299,7 @@ class Lanes:
         self._land(flight)
         settled = self._settle(lane, [*flight.publications, *lane.waiting], pending.UNCERTAIN)
         lane.waiting.clear()
-        return settled + self._launch(lane)
+        return settled + self._go_on(lane)
 
     def _repeat(self, flight: Flight) -> list[Settled]:
         """Try again. What had no answer may have been stored, and may be stored yet."""

@@ -113,59 +113,39 @@ class Demands(msgspec.Struct, frozen=True):
     ttl: int = 0
 
 
-class Pending:
+class Pending(msgspec.Struct, eq=False, gc=False):
     """One publication of a client. `fields` are the lines of its NATS header block but those by which JetStream acts."""
 
-    __slots__ = (
-        "alone",
-        "command",
-        "data",
-        "demands",
-        "doubtful",
-        "expected",
-        "fields",
-        "id",
-        "method",
-        "sent_at",
-        "setbacks",
-        "size",
-        "span",
-        "started",
-        "told",
-    )
+    command: int
+    started: float
+    """When the command came, monotonic seconds; `sent_at` when it was first sent, 0.0 before."""
+    method: str
+    span: Span
+    data: bytes
+    fields: bytes
+    demands: Demands | None = None
+    id: str = ""
+    """Its `Nats-Msg-Id`, the same in every attempt; the port mints it with the first."""
+    apart: bool = False
+    """It was part of a batch, and goes by itself now."""
+    expected: int | None = None
+    """The sequence of the channel's last publication, against which the version was compared."""
+    setbacks: int = 0
+    sent_at: float = 0.0
+    doubtful: bool = False
+    """An attempt went without an answer: it may be stored, or be stored yet."""
+    told: bool = False
+    """The client has its answer."""
 
-    def __init__(
-        self,
-        command: int,
-        started: float,
-        method: str,
-        span: Span,
-        data: bytes,
-        fields: bytes,
-        demands: Demands | None = None,
-    ) -> None:
-        self.command = command
-        self.started = started
-        """When the command came, monotonic seconds; `sent_at` when it was first sent, 0.0 before."""
-        self.method = method
-        self.span = span
-        self.data = data
-        self.fields = fields
-        self.size = len(data) + len(fields)
+    @property
+    def size(self) -> int:
         """Bytes that it holds."""
-        self.demands = demands
-        self.id = ""
-        """Its `Nats-Msg-Id`, the same in every attempt; the port mints it with the first."""
-        self.alone = demands is not None
-        """It may not be part of a batch."""
-        self.expected: int | None = None
-        """The sequence of the channel's last publication, against which the version was compared."""
-        self.setbacks = 0
-        self.sent_at = 0.0
-        self.doubtful = False
-        """An attempt went without an answer: it may be stored, or be stored yet."""
-        self.told = False
-        """The client has its answer."""
+        return len(self.data) + len(self.fields)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it may not be part of a batch."""
+        return self.apart or self.demands is not None
 
     @property
     def keyed(self) -> bool:
@@ -178,26 +158,26 @@ class Pending:
         return self.demands is not None and self.demands.version > 0
 
 
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """What one lane has in the air: one publication, or an atomic batch of them; or the question what is held."""
 
-    __slots__ = ("asks", "attempts", "due", "first", "heard", "lane", "publications", "sent_at", "token")
+    lane: Lane
+    publications: list[Pending]
+    token: bytes = b""
+    """The port's: what the answer is known by."""
+    asks: bool = False
+    """It asks for the last publication of the channel; nothing is published yet."""
+    heard: bool = True
+    """No attempt goes without an answer at this moment."""
+    attempts: int = 0
+    sent_at: float = 0.0
+    due: float = 0.0
+    """When to try again, monotonic seconds."""
 
-    def __init__(self, lane: Lane, publications: list[Pending]) -> None:
-        self.lane = lane
-        self.publications = publications
-        self.first = publications[0]
+    @property
+    def first(self) -> Pending:
         """The publication at its head."""
-        self.token = b""
-        """The port's: what the answer is known by."""
-        self.asks = False
-        """It asks for the last publication of the channel; nothing is published yet."""
-        self.heard = True
-        """No attempt goes without an answer at this moment."""
-        self.attempts = 0
-        self.sent_at = 0.0
-        self.due = 0.0
-        """When to try again, monotonic seconds."""
+        return self.publications[0]
 
     @property
     def doubtful(self) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from tidewire.edge import pending
+from tidewire.edge.lane import Settled
 from tidewire.edge.lanes import Lanes
 from tidewire.edge.pending import Pending
 from tidewire.edge.untraced import NO_SPAN, OFF
@@ -15,9 +15,9 @@ from tidewire.kernel.publication_ids import keyed_id
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.effects import Effect, Publish
-    from tidewire.edge.lane import LaneLimits, Settled
+    from tidewire.edge.lane import LaneLimits
     from tidewire.edge.pacer import Pacer
-    from tidewire.edge.pending import Flight, Last, Verdict
+    from tidewire.edge.pending import Flight, Last, Result, Verdict
     from tidewire.edge.ports import Span, StreamMetrics, StreamPort, Tracer
     from tidewire.kernel.clock import Clock
 
@@ -26,6 +26,8 @@ class StreamUpstream:
     """Acts on `Publish` where there is history; `perform` takes what sessions make of what is settled later."""
 
     __slots__ = (
+        "_asked",
+        "_fields",
         "_metrics",
         "_pacer",
         "_perform",
@@ -58,7 +60,10 @@ class StreamUpstream:
         self.moving: frozenset[str] = frozenset()
         """Subject tokens of the namespaces that move between profiles: nothing is published there."""
         self._secret = b""
-        self._settled: dict[Connection, list[Settled]] = {}
+        self._asked: tuple[object, ...] = ()
+        """What the lines of a header block were made of last; those are `_fields`."""
+        self._fields = b""
+        self._settled: dict[Hashable, list[Settled]] = {}
         """What the answers of one read from NATS have settled, by whom it is to be told."""
 
     def trust(self, secret: bytes) -> None:
@@ -71,9 +76,9 @@ class StreamUpstream:
         publications = self._publications(connection, effect)
         if place.namespace in self.moving:
             self._metrics.ended(pending.MOVING.outcome, len(publications))
-            return _effects(connection, publications, pending.MOVING)
+            return _effects(connection, [Settled(connection, publications, pending.MOVING)])
         settled = self.lanes.add(connection, effect.channel, place, publications)
-        return [each for _, part, result in settled for each in _effects(connection, part, result)]
+        return _effects(connection, settled) if settled else []
 
     def _publications(self, connection: Connection, effect: Publish) -> list[Pending]:
         span, fields = self._traced(effect)
@@ -89,8 +94,12 @@ class StreamUpstream:
         return found
 
     def _traced(self, effect: Publish) -> tuple[Span, bytes]:
-        span = self._tracer.publish(effect.channel, effect.started)
-        return span, self._port.fields(effect.info, effect.key, span.header, effect.demands)
+        """Return the span of a publication and the lines of its header block, which are the same for what came at one time."""
+        span = self._tracer.publish(effect.channel, effect.started) if self._traces else NO_SPAN
+        asked = effect.info, effect.key, span.header, effect.demands
+        if (effect.started, *asked) != self._asked:
+            self._asked, self._fields = (effect.started, *asked), self._port.fields(*asked)
+        return span, self._fields
 
     def answered(self, flight: Flight, verdict: Verdict) -> None:
         """Take JetStream's answer to a publication; `flush` tells."""
@@ -102,59 +111,51 @@ class StreamUpstream:
 
     def _keep(self, settled: Iterable[Settled]) -> None:
         for each in settled:
-            self._settled.setdefault(cast("Connection", each.owner), []).append(each)
+            kept = self._settled.get(each.owner)
+            if kept is None:
+                self._settled[each.owner] = [each]
+            else:
+                kept.append(each)
 
     def flush(self) -> None:
         """Tell clients what the answers of one read have settled, each of them all of it in one frame."""
         if self._settled:
             told, self._settled = self._settled, {}
-            self._tell_each(iter(told.items()))
+            self._tell_each(iter(told.values()))
 
-    def _tell_each(self, told: Iterator[tuple[Connection, list[Settled]]]) -> None:
+    def _tell_each(self, told: Iterator[Sequence[Settled]]) -> None:
         try:
-            for connection, settled in told:
-                effects: list[Effect] = []
-                for result, group in groupby(settled, _result):
-                    publications = [publication for each in group for publication in each.publications]
-                    effects += _effects(connection, publications, result)
-                self._perform(connection, effects)
+            for settled in told:
+                self._tell(settled)
         except BaseException:
             self._tell_each(told)  # what goes wrong for one costs no other the answer
             raise
+
+    def _tell(self, settled: Sequence[Settled]) -> None:
+        """Tell one client."""
+        connection = cast("Connection", settled[0].owner)
+        self._perform(connection, _effects(connection, settled))
 
     def tick(self) -> None:
         """Let time pass. With a stream that does not answer, thousands are to be told so at once."""
         settled = self.lanes.tick()
         if settled:
-            self._pacer.add(map(self._tell, settled))
-
-    def _tell(self, settled: Settled) -> None:
-        owner, publications, result = settled
-        connection = cast("Connection", owner)
-        self._perform(connection, _effects(connection, publications, result))
+            self._pacer.add(map(self._tell, ([each] for each in settled)))
 
 
-def _result(settled: Settled) -> pending.Result:
-    return settled.result
-
-
-def _effects(connection: Connection, publications: Sequence[Pending], result: pending.Result) -> list[Effect]:
-    """Return what the session makes of it: those of one read are answered together."""
-    if len(publications) == 1:
-        return _effects_of(connection, publications, result)
+def _effects(connection: Connection, settled: Iterable[Settled]) -> list[Effect]:
+    """Return what the session makes of it: commands that came at one time, and ended alike, are answered together."""
+    runs: list[tuple[list[int], float, str, Result]] = []
+    kind = None
+    for _, publications, result in settled:
+        for each in publications:
+            if each.span is not NO_SPAN:
+                each.span.end(result.error.code if result.error is not None else 0)
+            if kind != (each.started, each.method, result):
+                kind = each.started, each.method, result
+                runs.append(([], *kind))
+            runs[-1][0].append(each.command)
     effects: list[Effect] = []
-    for _, group in groupby(publications, lambda each: (each.started, each.method)):
-        effects += _effects_of(connection, list(group), result)
+    for numbers, started, method, result in runs:
+        effects += connection.session.published(numbers, started, result.error, method, result.outcome)
     return effects
-
-
-def _effects_of(
-    connection: Connection, publications: Sequence[Pending], result: pending.Result
-) -> list[Effect]:
-    """Return the same for some that came at one time, by one method."""
-    first, error = publications[0], result.error
-    for each in publications:
-        if each.span is not NO_SPAN:
-            each.span.end(error.code if error is not None else 0)
-    numbers = [each.command for each in publications]
-    return connection.session.published(numbers, first.started, error, first.method, result.outcome)

@@ -15,6 +15,7 @@ ID_HEX: Final = 32
 RANDOM_HEX: Final = 16
 """Letters of an id that are random: 64 bits, to be guessed within the duplicate window, online."""
 _POOL: Final = 256
+"""Texts that are made at once."""
 
 
 def keyed_id(secret: bytes, channel: str, user: str, key: str) -> str:
@@ -27,17 +28,23 @@ def keyed_id(secret: bytes, channel: str, user: str, key: str) -> str:
 class Minter:
     """Makes texts of letters, digits and `-` that nobody can guess and that never come again."""
 
-    __slots__ = ("_count", "_pool")
+    __slots__ = ("_count", "_minted")
 
     def __init__(self) -> None:
         self._count = 0
-        self._pool = ""
+        self._minted: list[str] = []
 
     def mint(self) -> str:
-        """Return 16 random letters, and behind a `-` a number that grows."""
+        """Return 16 random letters, and behind a `-` a number that no other has."""
+        if not self._minted:
+            self._mint_more()
+        return self._minted.pop()
+
+    def _mint_more(self) -> None:
+        pool = secrets.token_hex(_POOL * RANDOM_HEX // 2)
         count = self._count
-        at = count % _POOL * RANDOM_HEX
-        if not at:
-            self._pool = secrets.token_hex(_POOL * RANDOM_HEX // 2)
-        self._count = count + 1
-        return f"{self._pool[at : at + RANDOM_HEX]}-{count:x}"
+        self._count += _POOL
+        self._minted = [
+            f"{pool[number * RANDOM_HEX : (number + 1) * RANDOM_HEX]}-{count + number:x}"
+            for number in range(_POOL)
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_NOT_IN_A_SUBJECT = b" \t\r\n\x0b\x0c\x00"
+_SUBJECT = "a NATS subject is not empty and holds no white space"
 
 
 def check_subject(subject: bytes) -> None:
@@ -11,8 +11,8 @@ def check_subject(subject: bytes) -> None:
     Raises:
         ValueError: The subject, reply subject or queue group is empty, or holds white space.
     """
-    if not subject or subject.translate(None, _NOT_IN_A_SUBJECT) != subject:
-        raise ValueError("a NATS subject is not empty and holds no white space")
+    if subject.split() != [subject] or b"\0" in subject:
+        raise ValueError(_SUBJECT)
 
 
 def check_header(header: bytes) -> None:
@@ -23,3 +23,23 @@ def check_header(header: bytes) -> None:
     """
     if header[-4:] != b"\r\n\r\n":
         raise ValueError("a header block ends with an empty line")
+
+
+def publication(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> bytes:
+    """Return what publishes one message; `reply` and `header` may be b"".
+
+    Raises:
+        ValueError: As `check_subject`, for subject or reply, or as `check_header`.
+    """
+    if reply:
+        to = b"%b %b" % (subject, reply)
+        if to.split() != [subject, reply] or b"\0" in to:
+            raise ValueError(_SUBJECT)
+    else:
+        check_subject(subject)
+        to = subject
+    if not header:
+        return b"PUB %b %d\r\n%b\r\n" % (to, len(payload), payload)
+    check_header(header)
+    head = len(header)
+    return b"HPUB %b %d %d\r\n%b%b\r\n" % (to, head, head + len(payload), header, payload)

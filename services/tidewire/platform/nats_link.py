@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tidewire.platform.nats_calls import WaitingCalls
 from tidewire.platform.nats_client import LinkClient
 from tidewire.platform.nats_files import readable
-from tidewire.platform.nats_grammar import check_header, check_subject
+from tidewire.platform.nats_grammar import check_subject, publication
 from tidewire.platform.nats_keeper import Keeper, KeeperHooks
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import (
@@ -76,7 +76,7 @@ class NatsLink:
     @property
     def max_payload(self) -> int:
         """Bytes of header and payload that the server accepts in one message."""
-        return self._keeper.client.max_payload
+        return int(self._keeper.client.max_payload)
 
     @property
     def server_name(self) -> str:
@@ -161,42 +161,38 @@ class NatsLink:
             ValueError: Subject or reply could not stand on a protocol line, or the header block does not end.
         """
         size = len(header) + len(payload)
-        self._check(subject, size)
-        if header:
-            check_header(header)
-        if reply:
-            check_subject(reply)
-        self._outgoing.message(subject, reply, header, payload)
+        self._check(size)
+        self._outgoing.message(publication(subject, reply, header, payload))
         self._out_msgs += 1
         self._out_bytes += size
 
     def publish_all(self, subject: bytes, payloads: Sequence[bytes], header: bytes) -> None:
-        """Send messages with the same header block, never b"", to a subject, in order: all, or none where it raises.
+        """Send messages with the same header block to a subject, in order: all, or none where it raises.
 
         Raises:
             LinkAway, LinkFull, PayloadTooLarge, ValueError: As `publish`, for any of them.
         """
-        self._check(subject, len(header) + max(map(len, payloads)))
-        check_header(header)
-        self._out_bytes += self._outgoing.messages(subject, header, payloads)
+        sizes = [len(header) + len(payload) for payload in payloads]
+        self._check(max(sizes))
+        self._outgoing.messages([publication(subject, b"", header, payload) for payload in payloads])
+        self._out_bytes += sum(sizes)
         self._out_msgs += len(payloads)
 
     def publish_batch(self, subject: bytes, messages: Sequence[Message]) -> None:
         """Send messages that belong together; as `publish_all`."""
-        for header, payload, reply in messages:
-            self._check(subject, len(header) + len(payload))
-            check_header(header)
-            if reply:
-                check_subject(reply)
-        self._out_bytes += self._outgoing.batch(subject, messages)
+        sizes = [len(header) + len(payload) for header, payload, _ in messages]
+        self._check(max(sizes))
+        self._outgoing.messages(
+            [publication(subject, reply, header, payload) for header, payload, reply in messages]
+        )
+        self._out_bytes += sum(sizes)
         self._out_msgs += len(messages)
 
-    def _check(self, subject: bytes, size: int) -> None:
+    def _check(self, size: int) -> None:
         if self._state is not LinkState.CONNECTED:
             raise LinkAway("NATS is away")
         if size > self._keeper.client.max_payload:
             raise PayloadTooLarge(size, self._keeper.client.max_payload)
-        check_subject(subject)
 
     @property
     def turn(self) -> int:

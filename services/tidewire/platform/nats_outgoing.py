@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from tidewire.platform.nats_client import PING, LinkClient
-from tidewire.platform.nats_types import LinkFull, Message
+from tidewire.platform.nats_types import LinkFull
 
 Answered = tuple[list[int], bool]
 """The barriers of one PING, and whether the server took all that was written before it."""
@@ -78,58 +78,30 @@ class Outgoing:
         self.answered.clear()
         self._size = self._unsent = 0
 
-    def message(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        """Send one publication.
+    def message(self, message: bytes) -> None:
+        """Send one publication (`nats_grammar.publication`).
 
         Raises:
             LinkFull: More than the limit waits already.
         """
-        self._refuse_when_full()
-        self._put(subject, reply, header, payload)
+        if self._size + self._unsent > self._limit:
+            self._refuse_when_full()
+        self._parts.append(message)
+        self._size += len(message)
+        if not self._scheduled:
+            self._schedule()
 
-    def batch(self, subject: bytes, messages: Sequence[Message]) -> int:
-        """Send publications that belong together, which have headers; return the bytes of headers and payloads.
+    def messages(self, messages: Sequence[bytes]) -> None:
+        """Send publications, at least one, in order.
 
         Raises:
             LinkFull: More than the limit waits already: all are refused.
         """
         self._refuse_when_full()
-        for header, payload, reply in messages:
-            self._put(subject, reply, header, payload)
-        return sum(len(header) + len(payload) for header, payload, _ in messages)
-
-    def _put(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        size = len(payload)
-        to = b"%b %b" % (subject, reply) if reply else subject
-        if header:
-            head = len(header)
-            line = b"HPUB %b %d %d\r\n" % (to, head, head + size)
-            self._parts += (line, header, payload, b"\r\n")
-            self._size += len(line) + head + size + 2
-        else:
-            line = b"PUB %b %d\r\n" % (to, size)
-            self._parts += (line, payload, b"\r\n")
-            self._size += len(line) + size + 2
+        self._parts += messages
+        self._size += sum(map(len, messages))
         if not self._scheduled:
             self._schedule()
-
-    def messages(self, subject: bytes, header: bytes, payloads: Sequence[bytes]) -> int:
-        """Send publications with the same header block, which is not empty; return the bytes of headers and payloads.
-
-        Raises:
-            LinkFull: More than the limit waits already: all are refused.
-        """
-        self._refuse_when_full()
-        head, size = len(header), 0
-        for payload in payloads:
-            total = head + len(payload)
-            message = b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, head, total, header, payload)
-            self._parts.append(message)
-            self._size += len(message)
-            size += total
-        if not self._scheduled:
-            self._schedule()
-        return size
 
     def _refuse_when_full(self) -> None:
         # What waited in the socket is measured once a turn: it can only have become less since.

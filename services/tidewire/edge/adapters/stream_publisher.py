@@ -103,6 +103,7 @@ class StreamPublisher:
         """Whether the node behind the link maps subjects; one that does not counts as away."""
         self.place = lru_cache(SUBJECT_CACHE)(self._place)
         self._inbox = f"{inbox_prefix}.{self._minter.mint()}.".encode()
+        self._inbox_size = len(self._inbox)
         link.subscribe(self._inbox + b"*", self._receive)
 
     def _place(self, channel: str, profile: str) -> Place:
@@ -132,10 +133,10 @@ class StreamPublisher:
         if not flight.token:
             self._expect(flight)
         try:
-            if len(flight.publications) == 1:
-                self._send_one(flight, flight.first)
-            else:
+            if len(flight.publications) > 1:
                 self._send_batch(flight)
+            else:
+                self._send_one(flight, flight.publications[0])
         except LinkError as error:
             return pending.TOO_LARGE if isinstance(error, PayloadTooLarge) else pending.AWAY
         return None
@@ -143,15 +144,13 @@ class StreamPublisher:
     def _send_one(self, flight: Flight, publication: Pending) -> None:
         if not publication.id:
             publication.id = self._minter.mint()
+        expected = publication.expected
         header = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n%b%b\r\n" % (
             publication.id.encode(),
-            b""
-            if publication.expected is None
-            else b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % publication.expected,
+            b"" if expected is None else b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % expected,
             publication.fields,
         )
-        reply = self._inbox + flight.token
-        self._link.publish(flight.lane.place.subject, publication.data, header, reply)
+        self._link.publish(flight.lane.place.subject, publication.data, header, self._inbox + flight.token)
 
     def _send_batch(self, flight: Flight) -> None:
         """Only the last message is answered. All are sent or none: a batch that does not end is one of the stream's 50 for 10 s."""
@@ -198,7 +197,7 @@ class StreamPublisher:
     # From JetStream.
 
     def _receive(self, subject: bytes, _reply: bytes, header: bytes, payload: bytes) -> None:
-        flight = self._flights.get(subject[len(self._inbox) :])
+        flight = self._flights.get(subject[self._inbox_size :])
         if flight is None:
             self._metrics.ignored("unexpected")
         elif flight.asks:
