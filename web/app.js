@@ -1,6 +1,7 @@
 // The start page: a small client of the mesh, on the official SDK. Read mesh.js for the connection, view.js for the page.
 
 import { Cable, Link, discover, edgeInfo, issueToken } from "./mesh.js";
+import { People } from "./people.js";
 import * as view from "./view.js";
 
 const { $ } = view;
@@ -15,6 +16,7 @@ const tokens = new Map(); // user -> the last token, so that changing the edge n
 const latencies = new view.Samples();
 const acks = new view.Samples();
 const cable = new Cable();
+const people = new People((list) => view.showPeople(list, link?.id));
 const counts = { received: 0, sent: 0, reconnects: 0 };
 
 let mesh; // what discover() found
@@ -66,7 +68,9 @@ function open() {
   const { user, edge } = chosen;
   view.showNode(names.get(edge), edge);
   const getToken = () => tokenFor(user);
-  const events = { state, subscription, publication, problem };
+  const join = (info) => people.join(info);
+  const leave = (info) => people.leave(info);
+  const events = { state, subscription, publication, join, leave, problem };
   link = new Link(edge, tokens.get(user) ?? "", getToken, events, cable.Socket);
 }
 
@@ -132,7 +136,12 @@ function lost({ state, code, reason }) {
 
 function subscription(change) {
   view.showSubscription(chosen.channel, change);
-  if (change.state === "subscribed") placed(change);
+  if (change.state === "subscribed") {
+    placed(change);
+    people.ask(() => link.who());
+  } else {
+    people.forget();
+  }
   if (change.state === "unsubscribed" && change.code) {
     view.addEvent(`${chosen.channel}: ${change.code} ${change.reason}`, "bad");
   }

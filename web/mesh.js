@@ -59,8 +59,8 @@ export class Cable {
  * One connection of one user to one edge, with one subscription.
  *
  * `events` has state({state, code, reason}), subscription({state, code, reason, ...}), which for `subscribed` says where it
- * stands (streamPosition) and whether what was missed has come (wasRecovering, recovered), publication(context) and
- * problem(sentence); what the SDK repeats by itself (reconnect, resubscribe, token refresh) comes as states.
+ * stands (streamPosition) and whether what was missed has come (wasRecovering, recovered), publication(context), join(info)
+ * and leave(info) of {client, user}, and problem(sentence); what the SDK repeats by itself (reconnect, resubscribe, token refresh) comes as states.
  */
 export class Link {
   #client;
@@ -111,7 +111,7 @@ export class Link {
       this.#client.removeSubscription(this.#subscription);
     }
     const events = this.#events;
-    const subscription = this.#client.newSubscription(channel);
+    const subscription = this.#client.newSubscription(channel, { joinLeave: true }); // where the namespace tells them
     subscription.on("subscribing", (context) => events.subscription({ state: "subscribing", ...context }));
     subscription.on("subscribed", (context) =>
       events.subscription({ state: "subscribed", code: 0, reason: "", ...context }),
@@ -119,8 +119,15 @@ export class Link {
     subscription.on("unsubscribed", (context) => events.subscription({ state: "unsubscribed", ...context }));
     subscription.on("error", ({ type, error }) => events.problem(type, error));
     subscription.on("publication", (context) => events.publication(context));
+    subscription.on("join", ({ info }) => events.join(info));
+    subscription.on("leave", ({ info }) => events.leave(info));
     this.#subscription = subscription;
     subscription.subscribe();
+  }
+
+  /** Resolves to {clients}, who is in the channel by client id; rejects where one may not know. */
+  who() {
+    return this.#subscription.presence();
   }
 
   /** Publish; resolves to the milliseconds until the edge acknowledged it, rejects with the SDK's {code, message}. */

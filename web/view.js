@@ -66,6 +66,29 @@ export function showPosition({ offset, epoch }) {
   $("epoch").textContent = epoch ? `epoch ${epoch}` : "no history";
 }
 
+/** Show who is in the channel, users with several clients once and one's `own` first; null: nothing is known. */
+export function showPeople(list, own) {
+  $("who").hidden = list === null;
+  if (list === null) return;
+  const users = new Map(); // user -> how many clients
+  for (const { user } of list) users.set(user, (users.get(user) ?? 0) + 1);
+  const me = list.find(({ client }) => client === own)?.user;
+  const sorted = [...users].sort(([a], [b]) => (b === me) - (a === me) || a.localeCompare(b));
+  $("who-count").textContent = `${users.size} ${users.size === 1 ? "user" : "users"}, ${list.length} here`;
+  $("people").replaceChildren(...sorted.slice(0, SHOWN).map(([user, count]) => person(user, count, user === me)));
+}
+
+function person(user, count, own) {
+  const item = element("li", own ? "person own" : "person");
+  const avatar = element("span", "avatar", [...user][0]?.toUpperCase() ?? "?");
+  avatar.ariaHidden = "true";
+  avatar.style.setProperty("--hue", String(hue(user)));
+  item.append(avatar, element("span", "name", user || "no name"));
+  if (own) item.append(element("small", "", "you"));
+  if (count > 1) item.append(element("small", "times", `× ${count}`));
+  return item;
+}
+
 /** Show a problem above everything, or take it away with an empty sentence. */
 export function showProblem(sentence) {
   $("problem").textContent = sentence;

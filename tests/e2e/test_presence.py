@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,6 @@ from tests.support.present import Guest, Present, present_mesh
 from tests.support.protocol import protocol
 from tests.support.raw_client import Clients
 from tests.support.wait import eventually
-
-TWO_HERE = "two clients in the list"
-CROWD = 40
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ async def test_everybody_on_all_edges_is_listed_and_users_are_counted_once(
     assert await alice.stats("room:a") == (1, 1)
 
 
-@protocol("command.presence", "error.106", "error.108", "error.103")
+@protocol("command.presence", "option.presence_max_clients", "option.allow_presence_for_client", "token.caps")
 async def test_who_may_not_ask_and_what_is_off_is_an_error_and_never_an_empty_list(
     mesh: Present, clients: Clients
 ) -> None:
@@ -82,7 +81,7 @@ async def test_who_may_not_ask_and_what_is_off_is_an_error_and_never_an_empty_li
     assert await bob.stats("few:a") == (3, 3)
 
 
-@protocol("subscribe.join_leave", "option.join_leave", "push.join", "push.leave")
+@protocol("subscribe.join_leave", "option.join_leave")
 async def test_joins_and_leaves_reach_those_who_asked_and_may_know(mesh: Present, clients: Clients) -> None:
     """The own join, too, behind the reply; nobody who did not ask, or may not ask who is there."""
     one, two = mesh.edges
@@ -93,15 +92,14 @@ async def test_joins_and_leaves_reach_those_who_asked_and_may_know(mesh: Present
         "room:j", token=token("bob", channel="room:j", info={"seat": 3})
     )
     await (await Guest.open(clients, two, "bob")).subscribe("shy:j")
+    await eventually(lambda: ("join", bob.id) in alice.events("room:j"))
     await bob.unsubscribe("room:j")
     await eventually(lambda: len(alice.events("room:j")) == 4)
-    assert alice.events("room:j") == [
-        ("join", alice.id),
-        ("join", deaf.id),
-        ("join", bob.id),
-        ("leave", bob.id),
-    ]
-    assert alice.pushes[2]["join"]["info"] == {
+    events = alice.events("room:j")
+    assert {client for change, client in events if change == "join"} == {alice.id, deaf.id, bob.id}
+    assert events[-1] == ("leave", bob.id)
+    (push,) = [each for each in alice.pushes if each.get("join", {}).get("info", {}).get("client") == bob.id]
+    assert push["join"]["info"] == {
         "user": "bob",
         "client": bob.id,
         "conn_info": [1],
@@ -110,7 +108,7 @@ async def test_joins_and_leaves_reach_those_who_asked_and_may_know(mesh: Present
     assert deaf.pushes == bob.pushes == shy.pushes == []
 
 
-@protocol("option.force_push_join_leave", "override.join_leave")
+@protocol("option.force_push_join_leave", "token.subs")
 async def test_they_are_forced_on_who_did_not_ask_and_tokens_decide_otherwise(
     mesh: Present, clients: Clients
 ) -> None:
@@ -119,6 +117,7 @@ async def test_they_are_forced_on_who_did_not_ask_and_tokens_decide_otherwise(
     hidden = {"presence": {"value": False}, "join_leave": {"value": False}}
     spared = {"force_push_join_leave": {"value": False}}
     alice = await Guest.open(clients, one, channels=["loud:s"])
+    await eventually(lambda: alice.events("loud:s"))
     ghost = await Guest.open(clients, two, "ghost", subs={"loud:s": {"override": hidden}})
     quiet = await Guest.open(clients, two, "quiet", subs={"loud:s": {"override": spared}})
     await eventually(lambda: len(alice.events("loud:s")) == 2)
@@ -130,3 +129,61 @@ async def test_they_are_forced_on_who_did_not_ask_and_tokens_decide_otherwise(
     quiet.client.abort()
     await eventually(lambda: len(alice.events("loud:s")) == 3)
     assert alice.events("loud:s")[-1] == ("leave", quiet.id)
+
+
+@protocol("rpc.tw_user_status")
+async def test_users_are_known_over_all_edges(mesh: Present, clients: Clients) -> None:
+    """Online, since when, and when last seen; not for everybody."""
+    one, _ = mesh.edges
+    telling = mesh.edge("telling", {"client": {"allow_user_status_for_client": True}})
+    bob = await Guest.open(clients, one, "status-bob")
+    carol = await Guest.open(clients, telling, "status-carol")
+    question = {"method": "tw.user_status", "data": {"users": ["status-bob", "status-nobody"]}}
+    assert (await bob.client.command(rpc=question))["error"]["code"] == 103
+
+    async def told() -> dict[str, Any]:
+        return dict((await carol.client.command(rpc=question))["rpc"]["data"]["users"])
+
+    async def online() -> bool:
+        return bool((await told())["status-bob"]["online"])
+
+    await eventually(online)
+    found = await told()
+    assert abs(found["status-bob"]["since"] / 1000 - time.time()) < 60
+    assert found["status-nobody"] == {"online": False, "connections": 0, "since": 0, "last_seen": 0}
+    bob.client.abort()
+
+    async def seen() -> bool:
+        status = (await told())["status-bob"]
+        return not status["online"] and abs(status["last_seen"] / 1000 - time.time()) < 60
+
+    await eventually(seen)
+    telling.kill()
+
+
+@protocol("connect.single", "disconnect.3504")
+async def test_user_who_may_have_one_connection_is_refused_another_on_any_edge(
+    mesh: Present, clients: Clients
+) -> None:
+    """And of two that come at the same time on two edges one stays, the first."""
+    refuse = {"client": {"single_connection": "refuse"}}
+    edges = [mesh.edge(name, refuse) for name in ("strict-1", "strict-2")]
+    first = await Guest.open(clients, edges[0], "only")
+
+    async def known() -> bool:
+        second = await clients.open(edges[1].ws_url)
+        second.begin(connect={"token": token("only")})
+        await second.gone.wait()
+        return second.close_code == 3504
+
+    await eventually(known)
+    assert not first.client.gone.is_set()
+    for round_ in range(10):
+        raw = [await clients.open(edge.ws_url) for edge in edges]
+        for each in raw:
+            each.begin(connect={"token": token(f"both-{round_}")})
+        await eventually(lambda raw=raw: sum(each.gone.is_set() for each in raw) == 1)
+        (gone,) = [each for each in raw if each.gone.is_set()]
+        assert gone.close_code == 3504
+    for edge in edges:
+        edge.kill()

@@ -135,6 +135,15 @@ class DriverClient:
         """See SdkClient."""
         await self.ask("disconnect")
 
+    async def who(self, channel: str) -> dict[str, Json]:
+        """See SdkClient."""
+        return dict(await self.ask("who", channel=channel))
+
+    async def how_many(self, channel: str) -> tuple[int, int]:
+        """See SdkClient."""
+        clients, users = await self.ask("how_many", channel=channel)
+        return clients, users
+
     async def close(self) -> None:
         """See SdkClient; the rest goes with the process."""
         await self.disconnect()
@@ -149,6 +158,7 @@ class DriverClient:
         delta: bool = False,
         quiet: bool = False,
         recoverable: bool = False,
+        join_leave: bool = False,
     ) -> None:
         """See SdkClient."""
         wanted = {
@@ -158,6 +168,7 @@ class DriverClient:
             "delta": delta,
             "quiet": quiet,
             "recoverable": recoverable,
+            "join_leave": join_leave,
         }
         await self.ask("subscribe", channel=channel, **wanted)
 

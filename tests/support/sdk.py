@@ -95,11 +95,13 @@ class SdkClient(Protocol):
         delta: bool = False,
         quiet: bool = False,
         recoverable: bool = False,
+        join_leave: bool = False,
     ) -> None:
         """Begin to subscribe, or begin again; the outcome is an event. `quiet`: publications are no events.
 
         With `tags` the edge is to deliver only publications that have all of them, where the SDK has filters; `delta`
         asks for deltas, where it has those; `recoverable`: miss nothing, and be told where that is not certain.
+        `join_leave` asks for joins and leaves, which are events then.
         """
 
     async def unsubscribe(self, channel: str) -> None:
@@ -110,6 +112,12 @@ class SdkClient(Protocol):
 
     async def rpc(self, method: str, data: object) -> Json:
         """Call, and return the answer's data."""
+
+    async def who(self, channel: str) -> dict[str, Json]:
+        """Return who is in a channel, by client id, each as an event's `info`."""
+
+    async def how_many(self, channel: str) -> tuple[int, int]:
+        """Return how many clients and users are in a channel."""
 
     async def call(self, name: str, channel: str) -> None:
         """Ask for `history`, `presence` or `presence_stats` of a channel; what they hold is not looked at."""

@@ -70,6 +70,7 @@ class PythonClient:
         delta: bool = False,
         quiet: bool = False,
         recoverable: bool = False,
+        join_leave: bool = False,
     ) -> None:
         """See SdkClient."""
         subscription = self._subscriptions.get(channel)
@@ -84,6 +85,7 @@ class PythonClient:
                 delta=centrifuge.DeltaType.FOSSIL if delta else None,
                 positioned=recoverable,
                 recoverable=recoverable,
+                join_leave=join_leave,
                 tags_filter=tags and centrifuge.Filter.all(*starmap(centrifuge.Filter.eq, tags.items())),
             )
             self._subscriptions[channel] = subscription
@@ -107,6 +109,22 @@ class PythonClient:
         except centrifuge.CentrifugeError as error:
             raise sdk_error(error) from error
 
+    async def who(self, channel: str) -> dict[str, Json]:
+        """See SdkClient."""
+        try:
+            found = await self._sdk.presence(channel)
+        except centrifuge.CentrifugeError as error:
+            raise sdk_error(error) from error
+        return {client: self.person(info) for client, info in found.clients.items()}
+
+    async def how_many(self, channel: str) -> tuple[int, int]:
+        """See SdkClient."""
+        try:
+            found = await self._sdk.presence_stats(channel)
+        except centrifuge.CentrifugeError as error:
+            raise sdk_error(error) from error
+        return found.num_clients, found.num_users
+
     async def call(self, name: str, channel: str) -> None:
         """See SdkClient."""
         try:
@@ -124,17 +142,20 @@ class PythonClient:
 
     def publication(self, pub: centrifuge.Publication) -> dict[str, Json]:
         """Return what an event tells of a publication."""
-        info = pub.info and {
-            "user": pub.info.user,
-            "client": pub.info.client,
-            "conn_info": self.decode(pub.info.conn_info),
-            "chan_info": self.decode(pub.info.chan_info),
-        }
         return {
             "data": self.decode(pub.data),
-            "info": info or None,
+            "info": self.person(pub.info) if pub.info else None,
             "tags": dict(pub.tags or {}),
             "offset": pub.offset,
+        }
+
+    def person(self, info: centrifuge.ClientInfo) -> dict[str, Json]:
+        """Return what an event tells of somebody."""
+        return {
+            "user": info.user,
+            "client": info.client,
+            "conn_info": self.decode(info.conn_info),
+            "chan_info": self.decode(info.chan_info),
         }
 
     def note(self, event: str, **fields: Json) -> None:
@@ -207,6 +228,12 @@ class _ClientEvents(centrifuge.ClientEventHandler):
     async def on_publication(self, ctx: centrifuge.ServerPublicationContext) -> None:
         self._client.note("server_publication", channel=ctx.channel, **self._client.publication(ctx.pub))
 
+    async def on_join(self, ctx: centrifuge.ServerJoinContext) -> None:
+        self._client.note("server_join", channel=ctx.channel, info=self._client.person(ctx.info))
+
+    async def on_leave(self, ctx: centrifuge.ServerLeaveContext) -> None:
+        self._client.note("server_leave", channel=ctx.channel, info=self._client.person(ctx.info))
+
 
 class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):
     def __init__(self, client: PythonClient, channel: str, *, quiet: bool) -> None:
@@ -226,6 +253,12 @@ class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):
     async def on_publication(self, ctx: centrifuge.PublicationContext) -> None:
         if not self._quiet:
             self._client.note("publication", channel=self._channel, **self._client.publication(ctx.pub))
+
+    async def on_join(self, ctx: centrifuge.JoinContext) -> None:
+        self._client.note("join", channel=self._channel, info=self._client.person(ctx.info))
+
+    async def on_leave(self, ctx: centrifuge.LeaveContext) -> None:
+        self._client.note("leave", channel=self._channel, info=self._client.person(ctx.info))
 
     async def on_error(self, ctx: centrifuge.SubscriptionErrorContext) -> None:
         error = sdk_error(ctx.error)

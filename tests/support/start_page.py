@@ -21,6 +21,7 @@ from tests.support.edges import (
 from tests.support.history import HistoryProcess, history_config, migrated
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_ports
+from tests.support.presence import PresenceProcess, presence_config
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 EDGES = 2
@@ -94,6 +95,29 @@ def keeping_mesh(folder: Path) -> Iterator[PageMesh]:
         asyncio.run(migrated(settings))
         with HistoryProcess(folder, settings) as history:
             changes = {**kept, "history": {"target": f"ipv4:127.0.0.1:{history.port}"}}
+            with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
+                yield mesh
+
+
+@contextlib.contextmanager
+def seeing_mesh(folder: Path) -> Iterator[PageMesh]:
+    """Run one in which `chat` keeps presence, as `make run` does."""
+    namespaces = [
+        {
+            "name": "chat",
+            **OPEN,
+            "presence": True,
+            "join_leave": True,
+            "join_leave_debounce": "1s",
+            "allow_presence_for_subscriber": True,
+        }
+    ]
+    channel = {"channel": {"namespaces": namespaces}}
+    with NatsServer(folder / "nats", config=mapping()) as nats:
+        settings = presence_config(nats.url, {**channel, "nats": {"partitions": PARTITIONS}})
+        with PresenceProcess(folder, settings, "presence") as presence:
+            asyncio.run(presence.until_ready())
+            changes = {**channel, "presence": {"target": f"ipv4:127.0.0.1:{presence.port}"}}
             with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
                 yield mesh
 

@@ -80,6 +80,10 @@ function watchClient(id, client) {
   );
   client.sdk.on('unsubscribed', ({ channel }) => report('server_unsubscribed', { channel }));
   client.sdk.on('publication', (ctx) => report('server_publication', plainPublication(client, ctx)));
+  for (const change of ['join', 'leave'])
+    client.sdk.on(change, ({ channel, info }) =>
+      report(`server_${change}`, { channel, info: plainInfo(client, info) }),
+    );
 }
 
 const equals = ([key, val]) => ({ key, cmp: 'eq', val });
@@ -97,6 +101,8 @@ function watchSubscription(id, client, subscription, channel, quiet) {
   );
   subscription.on('unsubscribed', (ctx) => report('unsubscribed', { code: ctx.code, reason: ctx.reason }));
   subscription.on('error', (ctx) => report('subscription_error', { type: ctx.type, ...plainError(ctx.error) }));
+  for (const change of ['join', 'leave'])
+    subscription.on(change, ({ info }) => report(change, { info: plainInfo(client, info) }));
   if (quiet) return;
   subscription.on('publication', (ctx) => report('publication', plainPublication(client, ctx)));
 }
@@ -140,7 +146,7 @@ const operations = {
   },
   connect: ({ client }) => clients.get(client).sdk.connect(),
   disconnect: ({ client }) => clients.get(client).sdk.disconnect(),
-  subscribe({ client: id, channel, token, tokens, tags, delta, quiet, recoverable }) {
+  subscribe({ client: id, channel, token, tokens, tags, delta, quiet, recoverable, join_leave }) {
     const client = clients.get(id);
     let subscription = client.subscriptions.get(channel);
     if (subscription === undefined) {
@@ -148,6 +154,7 @@ const operations = {
       if (tags) settings.tagsFilter = { op: 'and', nodes: Object.entries(tags).map(equals) };
       if (delta) settings.delta = 'fossil';
       if (recoverable) settings.recoverable = settings.positioned = true;
+      if (join_leave) settings.joinLeave = true;
       if (token) settings.token = token;
       if (tokens) settings.getToken = provider(id, client.format, 'subscription_token_wanted', tokens, { channel });
       subscription = client.sdk.newSubscription(channel, settings);
@@ -175,6 +182,15 @@ const operations = {
     const { epoch, offset, publications } = await client.sdk.history(channel, { since, limit });
     const shown = publications.map((each) => plainPublication(client, { ...each, channel }));
     return { epoch, offset: Number(String(offset ?? 0)), publications: shown };
+  },
+  async who({ client: id, channel }) {
+    const client = clients.get(id);
+    const { clients: found } = await client.sdk.presence(channel);
+    return Object.fromEntries(Object.entries(found).map(([key, info]) => [key, plainInfo(client, info)]));
+  },
+  async how_many({ client, channel }) {
+    const { numClients, numUsers } = await clients.get(client).sdk.presenceStats(channel);
+    return [numClients, numUsers];
   },
   presence: async ({ client, channel }) => void (await clients.get(client).sdk.presence(channel)),
   presence_stats: async ({ client, channel }) => void (await clients.get(client).sdk.presenceStats(channel)),

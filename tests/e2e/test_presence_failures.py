@@ -1,0 +1,120 @@
+"""Presence when edges and replicas die: leaves come once, nobody is dropped by mistake, and no answer is an error."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.present import Guest, Present, present_mesh
+from tests.support.protocol import protocol
+from tests.support.raw_client import Clients
+from tests.support.wait import eventually
+
+CROWD = 60
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Present]:
+    """Two replicas, of which a test may kill any."""
+    with present_mesh(tmp_path, replicas=2) as running:
+        asyncio.run(running.until_ready())
+        yield running
+
+
+async def listed(guest: Guest, channel: str, *here: Guest) -> None:
+    """Wait until these are listed, and nobody else."""
+
+    async def found() -> bool:
+        return set(await guest.presence(channel)) == {each.id for each in here}
+
+    await eventually(found)
+
+
+async def test_edge_that_is_killed_takes_its_members_along_once(mesh: Present, clients: Clients) -> None:
+    """Within 8 s, by one leave for each; who has come back elsewhere stays."""
+    dying, other = mesh.edge("dying"), mesh.edge("other")
+    watcher = await (await Guest.open(clients, other, "watcher")).subscribe("room:k", join_leave=True)
+    crowd = [
+        await (await Guest.open(clients, dying, f"user-{number}")).subscribe("room:k")
+        for number in range(CROWD)
+    ]
+    await listed(watcher, "room:k", watcher, *crowd)
+    dying.kill()
+    killed = time.monotonic()
+    back = await (await Guest.open(clients, other, "user-0")).subscribe("room:k")
+    assert set(await watcher.presence("room:k")) >= {each.id for each in crowd}, "nobody is gone yet"
+    await eventually(
+        lambda: len([each for each in watcher.events("room:k") if each[0] == "leave"]) >= CROWD, 20
+    )
+    print(f"{CROWD} leaves {time.monotonic() - killed:.1f} s after the kill")
+    assert time.monotonic() - killed < 10
+    await listed(watcher, "room:k", watcher, back)
+    await asyncio.sleep(2)  # a second replica's leaves would come now
+    leaves = Counter(client for change, client in watcher.events("room:k") if change == "leave")
+    assert leaves == Counter(each.id for each in crowd)
+
+
+async def test_edge_that_drains_says_goodbye(mesh: Present, clients: Clients) -> None:
+    """Its members are gone at once, each by its own leave."""
+    going, other = mesh.edge("going"), mesh.edge("other")
+    watcher = await (await Guest.open(clients, other, "watcher")).subscribe("room:d", join_leave=True)
+    crowd = [await (await Guest.open(clients, going)).subscribe("room:d") for _ in range(10)]
+    await listed(watcher, "room:d", watcher, *crowd)
+    going.terminate()
+    assert await going.exit_code() == 0
+    ended = time.monotonic()
+    await listed(watcher, "room:d", watcher)
+    assert time.monotonic() - ended < 4
+    leaves = [client for change, client in watcher.events("room:d") if change == "leave"]
+    assert sorted(leaves) == sorted(each.id for each in crowd)
+
+
+@protocol("command.presence", "error.100")
+async def test_without_any_replica_there_is_an_error_and_afterwards_the_truth(
+    mesh: Present, clients: Clients
+) -> None:
+    """One replica is enough; with none the error is temporary; replicas that begin anew know all again."""
+    edge = mesh.edge("one")
+    alice = await (await Guest.open(clients, edge)).subscribe("room:r", join_leave=True)
+    await listed(alice, "room:r", alice)
+    mesh.replicas[0].kill()
+    for _ in range(5):
+        assert set(await alice.presence("room:r")) == {alice.id}
+    mesh.replicas[1].kill()
+    began = time.monotonic()
+    error = await alice.presence("room:r")
+    assert (error["code"], error["temporary"]) == (100, True)
+    assert time.monotonic() - began < 4
+    bob = await (await Guest.open(clients, edge, "bob")).subscribe("room:r")
+    await eventually(lambda: ("join", bob.id) in alice.events("room:r"))
+    mesh.replicas[0] = mesh.replica(0)
+
+    async def answers() -> bool:
+        found = await alice.presence("room:r")
+        assert "code" in found or set(found) == {alice.id, bob.id}, "a part of the truth"
+        return "code" not in found
+
+    await eventually(answers)
+
+
+async def test_edge_that_stood_still_is_believed_again(mesh: Present, clients: Clients) -> None:
+    """It was taken for dead; its members are listed again, and whoever heard their leaves hears their joins."""
+    frozen, other = mesh.edge("frozen"), mesh.edge("other")
+    watcher = await (await Guest.open(clients, other, "watcher")).subscribe("room:f", join_leave=True)
+    member = await (await Guest.open(clients, frozen, "member")).subscribe("room:f", join_leave=True)
+    await listed(watcher, "room:f", watcher, member)
+    os.kill(frozen.pid, signal.SIGSTOP)
+    try:
+        await eventually(lambda: ("leave", member.id) in watcher.events("room:f"), 20)
+    finally:
+        os.kill(frozen.pid, signal.SIGCONT)
+    await listed(watcher, "room:f", watcher, member)
+    await eventually(lambda: watcher.events("room:f")[-1] == ("join", member.id))
+    assert ("leave", member.id) not in member.events("room:f")
