@@ -1,0 +1,122 @@
+"""The process: its start and what keeps it from starting, probes, reload, end; the doctor's question."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.fakes.edge import KEY
+from tests.support.nats_server import NatsServer
+from tests.support.presence import PresenceProcess, client_of, presence_config
+from tests.support.presence_edge import ScriptedEdge
+from tests.support.wait import eventually
+from tidewire.doctor.presence_facts import read_presence
+from tidewire.edge.config import EdgeConfig
+from tidewire.kernel.call_errors import CallError
+from tidewire.kernel.config import decode
+
+NAME = "tidewire.rpc.presence.v1.Presence"
+
+
+async def health(process: PresenceProcess) -> int:
+    """What the health port says."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{process.health_port}") as channel:
+        asked = health_pb2.HealthCheckRequest(service=NAME)
+        reply = await health_pb2_grpc.HealthStub(channel).Check(asked, timeout=5)
+        return int(reply.status)
+
+
+async def test_a_life(server: NatsServer, edge: ScriptedEdge, tmp_path: Path) -> None:
+    """Not ready while it listens, then ready and healthy by gRPC; an orderly end."""
+    config = presence_config(server.url, {"presence_service": {"listening_time": "3s"}})
+    with PresenceProcess(tmp_path, config) as process:
+        assert (await process.ready()).status == 503
+        assert b"listening for edges" in (await process.ready()).body
+        assert await health(process) == health_pb2.HealthCheckResponse.NOT_SERVING
+        await process.until_ready()
+        await eventually(lambda: _serves(process))
+        metrics = await process.metrics()
+        assert metrics.value("tidewire_presence_rebuild_seconds_count") == 1
+        process.send_signal(signal.SIGTERM)
+        assert await process.exit_code() == 0
+        assert len(process.logged("presence.drained")) == 1
+
+
+async def test_what_is_not_there(server: NatsServer, tmp_path: Path) -> None:
+    """One line that says what to do."""
+    config = presence_config(server.url, {"nats": {"connect_timeout": "1s"}})
+    server.kill()
+    process = PresenceProcess(tmp_path, config).launch()
+    try:
+        assert await process.exit_code() == 69
+    finally:
+        process.kill()
+    (line,) = process.logged("process.refused")
+    assert "nothing answers" in line["problem"]
+
+
+async def test_a_user_without_the_rights_is_told_which_to_take(tmp_path: Path) -> None:
+    """An empty mesh would be the answer to whoever asks, otherwise."""
+    users = 'authorization { users: [{ user: a, password: a, permissions: { subscribe: { deny: "tw.pres.>" } } }] }'
+    with NatsServer(tmp_path / "nats", config=users) as server:
+        config = presence_config(server.url, {"nats": {"user": "a", "password": "a"}})
+        process = PresenceProcess(tmp_path, config).launch()
+        try:
+            assert await process.exit_code() == 69
+        finally:
+            process.kill()
+        (line,) = process.logged("process.refused")
+        assert "Permissions Violation" in line["problem"]
+        assert "tidewire nats-config --presence-user" in line["problem"]
+
+
+async def test_a_reload_takes_what_can_be_reloaded(presence: PresenceProcess, edge: ScriptedEdge) -> None:
+    """Bounds, and whose joins and leaves are told."""
+    presence.configure({"presence_service": {"max_entries": 1_000}})
+    presence.send_signal(signal.SIGHUP)
+    await eventually(lambda: presence.logged("config.reloaded"))
+    await edge.join("room:a", *map(str, range(1_100)))
+    async with client_of(presence) as client:
+        await eventually(lambda: _counted(presence, "full"))
+        del client
+    presence.configure({"presence_service": {"max_entries": 10_000}})
+    presence.send_signal(signal.SIGHUP)
+    await edge.join("room:a", "last")
+    async with client_of(presence) as client:
+
+        async def whole() -> bool:
+            return bool((await client.stats("room:a")) == [(1_101, 1_101)])
+
+        await eventually(lambda: _calm(whole))
+
+
+async def test_the_doctor_asks_it(presence: PresenceProcess, edge: ScriptedEdge) -> None:
+    """Over the connection that an edge would make."""
+    base = {"client": {"token": {"hmac_secret_key": KEY}}}
+
+    def edge_config(target: str) -> EdgeConfig:
+        return decode(EdgeConfig, {**base, "presence": {"target": target, "timeout": "2s", "attempts": 1}})
+
+    await eventually(lambda: _serves(presence))
+    assert await read_presence(edge_config(f"ipv4:127.0.0.1:{presence.port}")) == ""
+    assert await read_presence(edge_config("")) is None
+    presence.kill()
+    assert "unavailable" in str(await read_presence(edge_config(f"ipv4:127.0.0.1:{presence.port}"))).lower()
+
+
+async def _serves(process: PresenceProcess) -> bool:
+    return await health(process) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def _counted(process: PresenceProcess, reason: str) -> bool:
+    return (await process.metrics()).value("tidewire_presence_lacking_total", reason=reason) > 0
+
+
+async def _calm(check: object) -> bool:
+    try:
+        return bool(await check())  # type: ignore[operator]
+    except CallError:
+        return False
