@@ -24,6 +24,8 @@ OTHERS: Final = frozenset(
         "http",
         "node_name",
         "presence",
+        "rate_limit_service",
+        "rate_limits",
         "rpc",
         "send",
         "storage",

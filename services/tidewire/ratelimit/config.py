@@ -23,6 +23,8 @@ OTHERS: Final = frozenset(
         "http",
         "nats",
         "node_name",
+        "presence",
+        "presence_service",
         "rpc",
         "send",
         "storage",
