@@ -76,12 +76,13 @@ class Lanes:
         limits = self.limits
         for index, each in enumerate(publications):
             size = each.size
-            full = self.publications >= limits.publications or self.size + size > limits.size
-            if full or (lane.size and lane.size + size > limits.queue_size):
+            queued, held = lane.size + size, self.size + size
+            if self.publications >= limits.publications or held > limits.size:
+                return index
+            if queued > limits.queue_size and lane.size:
                 return index
             lane.waiting.append(each)
-            lane.size += size
-            self.size += size
+            lane.size, self.size = queued, held
             self.publications += 1
         return len(publications)
 
@@ -196,7 +197,7 @@ class Lanes:
 
     def _try(self, flight: Flight) -> Result | None:
         """Send it. A result says that it is not in the air, and was never stored; one in doubt is tried again instead."""
-        first = flight.first
+        first = flight.publications[0]
         flight.asks = first.demands is not None and first.versioned and first.expected is None
         problem = self._port.ask(flight) if flight.asks else self._port.send(flight)
         now = self._monotonic()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidewire.edge.effects import Effect, Publish
     from tidewire.edge.lane import LaneLimits
     from tidewire.edge.pacer import Pacer
-    from tidewire.edge.pending import Flight, Last, Result, Verdict
+    from tidewire.edge.pending import Demands, Flight, Last, Result, Verdict
     from tidewire.edge.ports import Span, StreamMetrics, StreamPort, Tracer
     from tidewire.kernel.clock import Clock
 
@@ -60,8 +60,8 @@ class StreamUpstream:
         self.moving: frozenset[str] = frozenset()
         """Subject tokens of the namespaces that move between profiles: nothing is published there."""
         self._secret = b""
-        self._asked: tuple[object, ...] = ()
-        """What the lines of a header block were made of last; those are `_fields`."""
+        self._asked: tuple[float, bytes, str, bytes, Demands | None] | None = None
+        """When the lines of a header block were made last, and of what; those are `_fields`."""
         self._fields = b""
         self._settled: dict[Hashable, list[Settled]] = {}
         """What the answers of one read from NATS have settled, by whom it is to be told."""
@@ -96,9 +96,10 @@ class StreamUpstream:
     def _traced(self, effect: Publish) -> tuple[Span, bytes]:
         """Return the span of a publication and the lines of its header block, which are the same for what came at one time."""
         span = self._tracer.publish(effect.channel, effect.started) if self._traces else NO_SPAN
-        asked = effect.info, effect.key, span.header, effect.demands
-        if (effect.started, *asked) != self._asked:
-            self._asked, self._fields = (effect.started, *asked), self._port.fields(*asked)
+        asked = effect.started, effect.info, effect.key, span.header, effect.demands
+        if asked != self._asked:
+            self._fields = self._port.fields(*asked[1:])
+            self._asked = asked
         return span, self._fields
 
     def answered(self, flight: Flight, verdict: Verdict) -> None:
