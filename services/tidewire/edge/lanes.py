@@ -88,7 +88,7 @@ class Lanes:
 
     def _tell(self, lane: Lane, publications: Sequence[Pending], result: Result) -> Settled:
         self._metrics.ended(result.outcome, len(publications))
-        return Settled(lane.owner, publications, result)
+        return lane.owner, publications, result
 
     # From JetStream.
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from tidewire.edge import pending
-from tidewire.edge.lane import Settled
 from tidewire.edge.lanes import Lanes
 from tidewire.edge.pending import Pending
 from tidewire.edge.untraced import NO_SPAN, OFF
@@ -15,7 +14,7 @@ from tidewire.kernel.publication_ids import keyed_id
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.effects import Effect, Publish
-    from tidewire.edge.lane import LaneLimits
+    from tidewire.edge.lane import LaneLimits, Settled
     from tidewire.edge.pacer import Pacer
     from tidewire.edge.pending import Demands, Flight, Last, Result, Verdict
     from tidewire.edge.ports import Span, StreamMetrics, StreamPort, Tracer
@@ -76,7 +75,7 @@ class StreamUpstream:
         publications = self._publications(connection, effect)
         if place.namespace in self.moving:
             self._metrics.ended(pending.MOVING.outcome, len(publications))
-            return _effects(connection, [Settled(connection, publications, pending.MOVING)])
+            return _effects(connection, [(connection, publications, pending.MOVING)])
         settled = self.lanes.add(connection, effect.channel, place, publications)
         return _effects(connection, settled) if settled else []
 
@@ -112,9 +111,9 @@ class StreamUpstream:
 
     def _keep(self, settled: Iterable[Settled]) -> None:
         for each in settled:
-            kept = self._settled.get(each.owner)
+            kept = self._settled.get(each[0])
             if kept is None:
-                self._settled[each.owner] = [each]
+                self._settled[each[0]] = [each]
             else:
                 kept.append(each)
 
@@ -134,7 +133,7 @@ class StreamUpstream:
 
     def _tell(self, settled: Sequence[Settled]) -> None:
         """Tell one client."""
-        connection = cast("Connection", settled[0].owner)
+        connection = cast("Connection", settled[0][0])
         self._perform(connection, _effects(connection, settled))
 
     def tick(self) -> None:
