@@ -64,11 +64,11 @@ class Lanes:
         if lane is None:
             lane = self._lanes[owner, channel] = Lane(owner, channel, place)
         elif lane.blocked:
-            return [self._tell(lane, publications, pending.BLOCKED)]
+            return [(lane.owner, publications, pending.BLOCKED)]
         taken = self._admit(lane, publications)
         settled = self._launch(lane) if lane.flight is None else []
         if taken < len(publications):
-            settled.append(self._tell(lane, publications[taken:], pending.FULL))
+            settled.append((lane.owner, publications[taken:], pending.FULL))
         return settled
 
     def _admit(self, lane: Lane, publications: Sequence[Pending]) -> int:
@@ -85,10 +85,6 @@ class Lanes:
             lane.size, self.size = queued, held
             self.publications += 1
         return len(publications)
-
-    def _tell(self, lane: Lane, publications: Sequence[Pending], result: Result) -> Settled:
-        self._metrics.ended(result.outcome, len(publications))
-        return lane.owner, publications, result
 
     # From JetStream.
 
@@ -250,10 +246,11 @@ class Lanes:
         lane.size -= size
         self.size -= size
         self.publications -= len(publications)
-        untold = [each for each in publications if not each.told] if lane.blocked else publications
-        if len(untold) < len(publications):
-            self._metrics.ended_late(result.outcome, len(publications) - len(untold))
-        return [self._tell(lane, untold, result)] if untold else []
+        late = sum(each.told for each in publications) if lane.blocked else 0
+        if late:
+            self._metrics.ended_late(result.outcome, late)
+            publications = [each for each in publications if not each.told]
+        return [(lane.owner, publications, result)] if publications else []
 
     # From the clock.
 
@@ -289,7 +286,7 @@ class Lanes:
         unknown = [*flight.publications, *(each for each in lane.waiting if each.doubtful)]
         unsent = [each for each in lane.waiting if not each.doubtful]
         lane.waiting = unknown[len(flight.publications) :]
-        settled = [self._tell(lane, unknown, pending.UNCERTAIN), *self._settle(lane, unsent, pending.BLOCKED)]
+        settled = [(lane.owner, unknown, pending.UNCERTAIN), *self._settle(lane, unsent, pending.BLOCKED)]
         for each in unknown:
             each.told = True
         return settled

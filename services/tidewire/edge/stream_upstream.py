@@ -74,10 +74,9 @@ class StreamUpstream:
         place = self._port.place(effect.channel, effect.profile)
         publications = self._publications(connection, effect)
         if place.namespace in self.moving:
-            self._metrics.ended(pending.MOVING.outcome, len(publications))
-            return _effects(connection, [(connection, publications, pending.MOVING)])
+            return self._effects(connection, [(connection, publications, pending.MOVING)])
         settled = self.lanes.add(connection, effect.channel, place, publications)
-        return _effects(connection, settled) if settled else []
+        return self._effects(connection, settled) if settled else []
 
     def _publications(self, connection: Connection, effect: Publish) -> list[Pending]:
         span, fields = self._traced(effect)
@@ -134,7 +133,7 @@ class StreamUpstream:
     def _tell(self, settled: Sequence[Settled]) -> None:
         """Tell one client."""
         connection = cast("Connection", settled[0][0])
-        self._perform(connection, _effects(connection, settled))
+        self._perform(connection, self._effects(connection, settled))
 
     def tick(self) -> None:
         """Let time pass. With a stream that does not answer, thousands are to be told so at once."""
@@ -142,20 +141,20 @@ class StreamUpstream:
         if settled:
             self._pacer.add(map(self._tell, ([each] for each in settled)))
 
-
-def _effects(connection: Connection, settled: Iterable[Settled]) -> list[Effect]:
-    """Return what the session makes of it: commands that came at one time, and ended alike, are answered together."""
-    runs: list[tuple[list[int], float, str, Result]] = []
-    kind = None
-    for _, publications, result in settled:
-        for each in publications:
-            if each.span is not NO_SPAN:
-                each.span.end(result.error.code if result.error is not None else 0)
-            if kind != (each.started, each.method, result):
-                kind = each.started, each.method, result
-                runs.append(([], *kind))
-            runs[-1][0].append(each.command)
-    effects: list[Effect] = []
-    for numbers, started, method, result in runs:
-        effects += connection.session.published(numbers, started, result.error, method, result.outcome)
-    return effects
+    def _effects(self, connection: Connection, settled: Iterable[Settled]) -> list[Effect]:
+        """Return what the session makes of it: commands that came at one time, and ended alike, are answered together."""
+        runs: list[tuple[list[int], float, str, Result]] = []
+        kind = None
+        for _, publications, result in settled:
+            for each in publications:
+                if each.span is not NO_SPAN:
+                    each.span.end(result.error.code if result.error is not None else 0)
+                if kind != (each.started, each.method, result):
+                    kind = each.started, each.method, result
+                    runs.append(([], *kind))
+                runs[-1][0].append(each.command)
+        effects: list[Effect] = []
+        for numbers, started, method, result in runs:
+            self._metrics.ended(result.outcome, len(numbers))
+            effects += connection.session.published(numbers, started, result.error, method, result.outcome)
+        return effects
