@@ -2,7 +2,8 @@
 
 A real edge core, real WebSocket transports on sockets that are none, a real nats-server. `publish, n in flight`: 100
 connections that each keep n acknowledged publications under way, on n channels, n in one read as a client sends them that
-waits for all; the same where the channels have history.
+waits for all; the same where the channels have history; and, as `floor`, the same bytes as these with nothing of an edge
+between sockets and streams (`bench/publish_floor.py`).
 `connect`: upgrade and connect command, each with a token of another user. Prints CPU microseconds of the edge's thread
 for each command: the median, the least and the greatest of the rounds. `--profile` prints a profile instead, in which calls
 cost more than they do.
@@ -25,6 +26,7 @@ import structlog
 import uvloop
 from websockets.frames import Frame, Opcode
 
+from bench.publish_floor import Floor, FloorSocket
 from tests.fakes.tcp import FakeTcp
 from tests.support.edges import OPEN, mapping, token
 from tests.support.edges import edge_config as written_config
@@ -70,7 +72,7 @@ class Socket(FakeTcp):
 class Publisher:
     """A client that keeps `window` publications in flight, each on a channel of its own."""
 
-    def __init__(self, socket: Socket, number: int) -> None:
+    def __init__(self, socket: Socket | FloorSocket, number: int) -> None:
         self._socket = socket
         self._number = number
         self._reads: list[bytes] = []
@@ -146,11 +148,18 @@ async def measured(work: Callable[[], Awaitable[int]]) -> float:
     return (time.thread_time() - began) / count * 1e6
 
 
-async def bench(edge: Edge, profile: str) -> None:
+def floor_of(publishers: list[Publisher], window: int) -> Callable[[], Awaitable[int]]:
+    """Return the work of so many in flight on channels with history, where there is no edge."""
+    return lambda: publishes(publishers, NAMESPACES[" with history"], window)
+
+
+async def bench(edge: Edge, floor: Floor, profile: str) -> None:
     """Measure, and print."""
     await edge.start()
+    await floor.link.start()
     bearers = [token(f"user-{number}") for number in range(CONNECTS)]
     publishers = [Publisher(await connected(edge, bearers[number]), number) for number in range(CLIENTS)]
+    bare = [Publisher(FloorSocket(floor), number) for number in range(CLIENTS)]
     cases: dict[str, Callable[[], Awaitable[int]]] = {
         **{
             f"publish{history}, {window} in flight": lambda namespace=namespace, window=window: publishes(
@@ -159,6 +168,7 @@ async def bench(edge: Edge, profile: str) -> None:
             for history, namespace in NAMESPACES.items()
             for window in WINDOWS
         },
+        **{f"floor with history, {window} in flight": floor_of(bare, window) for window in WINDOWS},
         "connect": lambda: connects(edge, bearers),
     }
     if profile:
@@ -169,7 +179,7 @@ async def bench(edge: Edge, profile: str) -> None:
         profiler.disable()
         pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
         print(count, "commands")
-        await edge.stop()
+        await stop(edge, floor)
         return
     spent: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(ROUNDS):
@@ -177,9 +187,15 @@ async def bench(edge: Edge, profile: str) -> None:
             spent[name].append(await measured(work))
     for name, costs in spent.items():
         print(
-            f"{name:22} {statistics.median(costs):7.2f} us  ({min(costs):.2f} to {max(costs):.2f})",
+            f"{name:34} {statistics.median(costs):7.2f} us  ({min(costs):.2f} to {max(costs):.2f})",
             flush=True,
         )
+    await stop(edge, floor)
+
+
+async def stop(edge: Edge, floor: Floor) -> None:
+    """End both."""
+    await floor.link.close()
     await edge.stop()
 
 
@@ -188,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     names = [
         *(f"publish{history}, {window} in flight" for history in NAMESPACES for window in WINDOWS),
+        *(f"floor with history, {window} in flight" for window in WINDOWS),
         "connect",
     ]
     parser.add_argument("--profile", default="", choices=names, help="print where the time of this goes")
@@ -209,7 +226,7 @@ def main() -> None:
         uvloop.run(create_streams(nats.url, written_config(nats.url, unlimited)))
         log = structlog.make_filtering_bound_logger(30)
         edge = Edge(config, structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=log), lambda: config)
-        uvloop.run(bench(edge, options.profile))
+        uvloop.run(bench(edge, Floor(nats.url), options.profile))
 
 
 if __name__ == "__main__":

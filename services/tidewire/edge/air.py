@@ -36,9 +36,10 @@ class Air:
         """An attempt is on its way."""
         flight.attempts += 1
         flight.sent_at = now
-        flight.due = due = now + _pause(PAUSES, flight.attempts)
+        again = flight.attempts > 1
+        flight.due = due = now + (_pause(PAUSES, flight.attempts) if again else PAUSES[0])
         soon = due >= flight.publications[0].started + self._answer_within
-        if flight.attempts > 1 or soon or flight in self._troubled:
+        if again or soon or flight in self._troubled:
             self._watch(flight)
         else:
             self._fresh[flight] = None

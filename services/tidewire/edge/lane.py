@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,12 +22,8 @@ class LaneLimits(msgspec.Struct, frozen=True):
     batch_size: int = 256 * 1024
 
 
-class Settled(NamedTuple):
-    """Publications of one owner that have ended alike: their client is to be told so."""
-
-    owner: Hashable
-    publications: Sequence[Pending]
-    result: Result
+Settled = tuple[Hashable, Sequence["Pending"], "Result"]
+"""Publications of one owner that have ended alike: their client is to be told so."""
 
 
 class Lane(msgspec.Struct, eq=False):

@@ -64,11 +64,11 @@ class Lanes:
         if lane is None:
             lane = self._lanes[owner, channel] = Lane(owner, channel, place)
         elif lane.blocked:
-            return [self._tell(lane, publications, pending.BLOCKED)]
+            return [(lane.owner, publications, pending.BLOCKED)]
         taken = self._admit(lane, publications)
         settled = self._launch(lane) if lane.flight is None else []
         if taken < len(publications):
-            settled.append(self._tell(lane, publications[taken:], pending.FULL))
+            settled.append((lane.owner, publications[taken:], pending.FULL))
         return settled
 
     def _admit(self, lane: Lane, publications: Sequence[Pending]) -> int:
@@ -76,18 +76,15 @@ class Lanes:
         limits = self.limits
         for index, each in enumerate(publications):
             size = each.size
-            full = self.publications >= limits.publications or self.size + size > limits.size
-            if full or (lane.size and lane.size + size > limits.queue_size):
+            queued, held = lane.size + size, self.size + size
+            if self.publications >= limits.publications or held > limits.size:
+                return index
+            if queued > limits.queue_size and lane.size:
                 return index
             lane.waiting.append(each)
-            lane.size += size
-            self.size += size
+            lane.size, self.size = queued, held
             self.publications += 1
         return len(publications)
-
-    def _tell(self, lane: Lane, publications: Sequence[Pending], result: Result) -> Settled:
-        self._metrics.ended(result.outcome, len(publications))
-        return Settled(lane.owner, publications, result)
 
     # From JetStream.
 
@@ -196,7 +193,7 @@ class Lanes:
 
     def _try(self, flight: Flight) -> Result | None:
         """Send it. A result says that it is not in the air, and was never stored; one in doubt is tried again instead."""
-        first = flight.first
+        first = flight.publications[0]
         flight.asks = first.demands is not None and first.versioned and first.expected is None
         problem = self._port.ask(flight) if flight.asks else self._port.send(flight)
         now = self._monotonic()
@@ -249,10 +246,11 @@ class Lanes:
         lane.size -= size
         self.size -= size
         self.publications -= len(publications)
-        untold = [each for each in publications if not each.told] if lane.blocked else publications
-        if len(untold) < len(publications):
-            self._metrics.ended_late(result.outcome, len(publications) - len(untold))
-        return [self._tell(lane, untold, result)] if untold else []
+        late = sum(each.told for each in publications) if lane.blocked else 0
+        if late:
+            self._metrics.ended_late(result.outcome, late)
+            publications = [each for each in publications if not each.told]
+        return [(lane.owner, publications, result)] if publications else []
 
     # From the clock.
 
@@ -288,7 +286,7 @@ class Lanes:
         unknown = [*flight.publications, *(each for each in lane.waiting if each.doubtful)]
         unsent = [each for each in lane.waiting if not each.doubtful]
         lane.waiting = unknown[len(flight.publications) :]
-        settled = [self._tell(lane, unknown, pending.UNCERTAIN), *self._settle(lane, unsent, pending.BLOCKED)]
+        settled = [(lane.owner, unknown, pending.UNCERTAIN), *self._settle(lane, unsent, pending.BLOCKED)]
         for each in unknown:
             each.told = True
         return settled

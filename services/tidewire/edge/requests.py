@@ -93,8 +93,8 @@ def publish_all(
             namespace = _namespace_to_publish_in(channel, party, subscription)
             if isinstance(namespace, ReplyError):
                 return None
-            must_be_json = _must_be_json(namespace, party)
-            sender = _sender(party, subscription)
+            must_be_json = not party.is_json and _must_be_json(namespace, party)
+            sender = party.sender if subscription is None else _sender(party, subscription)
             effects.append(Publish(ids, channel, payloads, sender, party.started, profile=namespace.profile))
         data = bytes(request.data)
         if not data or (must_be_json and clean_json(data) is None):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tidewire.edge.pending import Verdict
 from tidewire.kernel.seldom import Seldom
-from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, metrics_of
+from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total, metrics_of
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -38,9 +38,7 @@ class StreamTelemetry:
             "tidewire_stream_ack_seconds",
             "From the last attempt to JetStream's acknowledgement, for each flight.",
         )
-        self._stored = Counter(
-            "tidewire_stream_acknowledged", "Publications that JetStream has acknowledged to this edge."
-        )
+        self._stored = 0
         self._batched = Counter(
             "tidewire_stream_batches",
             "Atomic batches, by outcome: stored, or split (its publications went one by one).",
@@ -83,13 +81,18 @@ class StreamTelemetry:
                     lambda: float(lanes.publications),
                 ),
                 Gauge("tidewire_stream_held_bytes", "Bytes of those.", lambda: float(lanes.size)),
+                Total(
+                    "tidewire_stream_acknowledged",
+                    "Publications that JetStream has acknowledged to this edge.",
+                    lambda: float(self._stored),
+                ),
             ]
         )
 
     def acknowledged(self, publications: int, seconds: float) -> None:
         """See ports.StreamMetrics."""
         self._acknowledged.observe(seconds)
-        self._stored.inc(publications)
+        self._stored += publications
         if publications > 1:
             self._batched.inc(1, ("stored",))
 

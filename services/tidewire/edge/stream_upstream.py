@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from tidewire.edge import pending
-from tidewire.edge.lane import Settled
 from tidewire.edge.lanes import Lanes
 from tidewire.edge.pending import Pending
 from tidewire.edge.untraced import NO_SPAN, OFF
@@ -15,9 +14,9 @@ from tidewire.kernel.publication_ids import keyed_id
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.effects import Effect, Publish
-    from tidewire.edge.lane import LaneLimits
+    from tidewire.edge.lane import LaneLimits, Settled
     from tidewire.edge.pacer import Pacer
-    from tidewire.edge.pending import Flight, Last, Result, Verdict
+    from tidewire.edge.pending import Demands, Flight, Last, Result, Verdict
     from tidewire.edge.ports import Span, StreamMetrics, StreamPort, Tracer
     from tidewire.kernel.clock import Clock
 
@@ -60,8 +59,8 @@ class StreamUpstream:
         self.moving: frozenset[str] = frozenset()
         """Subject tokens of the namespaces that move between profiles: nothing is published there."""
         self._secret = b""
-        self._asked: tuple[object, ...] = ()
-        """What the lines of a header block were made of last; those are `_fields`."""
+        self._asked: tuple[float, bytes, str, bytes, Demands | None] | None = None
+        """When the lines of a header block were made last, and of what; those are `_fields`."""
         self._fields = b""
         self._settled: dict[Hashable, list[Settled]] = {}
         """What the answers of one read from NATS have settled, by whom it is to be told."""
@@ -75,10 +74,9 @@ class StreamUpstream:
         place = self._port.place(effect.channel, effect.profile)
         publications = self._publications(connection, effect)
         if place.namespace in self.moving:
-            self._metrics.ended(pending.MOVING.outcome, len(publications))
-            return _effects(connection, [Settled(connection, publications, pending.MOVING)])
+            return self._effects(connection, [(connection, publications, pending.MOVING)])
         settled = self.lanes.add(connection, effect.channel, place, publications)
-        return _effects(connection, settled) if settled else []
+        return self._effects(connection, settled) if settled else []
 
     def _publications(self, connection: Connection, effect: Publish) -> list[Pending]:
         span, fields = self._traced(effect)
@@ -96,9 +94,10 @@ class StreamUpstream:
     def _traced(self, effect: Publish) -> tuple[Span, bytes]:
         """Return the span of a publication and the lines of its header block, which are the same for what came at one time."""
         span = self._tracer.publish(effect.channel, effect.started) if self._traces else NO_SPAN
-        asked = effect.info, effect.key, span.header, effect.demands
-        if (effect.started, *asked) != self._asked:
-            self._asked, self._fields = (effect.started, *asked), self._port.fields(*asked)
+        asked = effect.started, effect.info, effect.key, span.header, effect.demands
+        if asked != self._asked:
+            self._fields = self._port.fields(*asked[1:])
+            self._asked = asked
         return span, self._fields
 
     def answered(self, flight: Flight, verdict: Verdict) -> None:
@@ -111,9 +110,9 @@ class StreamUpstream:
 
     def _keep(self, settled: Iterable[Settled]) -> None:
         for each in settled:
-            kept = self._settled.get(each.owner)
+            kept = self._settled.get(each[0])
             if kept is None:
-                self._settled[each.owner] = [each]
+                self._settled[each[0]] = [each]
             else:
                 kept.append(each)
 
@@ -133,8 +132,8 @@ class StreamUpstream:
 
     def _tell(self, settled: Sequence[Settled]) -> None:
         """Tell one client."""
-        connection = cast("Connection", settled[0].owner)
-        self._perform(connection, _effects(connection, settled))
+        connection = cast("Connection", settled[0][0])
+        self._perform(connection, self._effects(connection, settled))
 
     def tick(self) -> None:
         """Let time pass. With a stream that does not answer, thousands are to be told so at once."""
@@ -142,20 +141,20 @@ class StreamUpstream:
         if settled:
             self._pacer.add(map(self._tell, ([each] for each in settled)))
 
-
-def _effects(connection: Connection, settled: Iterable[Settled]) -> list[Effect]:
-    """Return what the session makes of it: commands that came at one time, and ended alike, are answered together."""
-    runs: list[tuple[list[int], float, str, Result]] = []
-    kind = None
-    for _, publications, result in settled:
-        for each in publications:
-            if each.span is not NO_SPAN:
-                each.span.end(result.error.code if result.error is not None else 0)
-            if kind != (each.started, each.method, result):
-                kind = each.started, each.method, result
-                runs.append(([], *kind))
-            runs[-1][0].append(each.command)
-    effects: list[Effect] = []
-    for numbers, started, method, result in runs:
-        effects += connection.session.published(numbers, started, result.error, method, result.outcome)
-    return effects
+    def _effects(self, connection: Connection, settled: Iterable[Settled]) -> list[Effect]:
+        """Return what the session makes of it: commands that came at one time, and ended alike, are answered together."""
+        runs: list[tuple[list[int], float, str, Result]] = []
+        kind = None
+        for _, publications, result in settled:
+            for each in publications:
+                if each.span is not NO_SPAN:
+                    each.span.end(result.error.code if result.error is not None else 0)
+                if kind != (each.started, each.method, result):
+                    kind = each.started, each.method, result
+                    runs.append(([], *kind))
+                runs[-1][0].append(each.command)
+        effects: list[Effect] = []
+        for numbers, started, method, result in runs:
+            self._metrics.ended(result.outcome, len(numbers))
+            effects += connection.session.published(numbers, started, result.error, method, result.outcome)
+        return effects

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _SUBJECT = "a NATS subject is not empty and holds no white space"
 
 
@@ -43,3 +45,14 @@ def publication(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> 
     check_header(header)
     head = len(header)
     return b"HPUB %b %d %d\r\n%b%b\r\n" % (to, head, head + len(payload), header, payload)
+
+
+def publications(subject: bytes, header: bytes, payloads: Sequence[bytes]) -> list[bytes]:
+    """Return the same for messages with one header block, never b"", and without reply subjects."""
+    check_subject(subject)
+    check_header(header)
+    head = len(header)
+    return [
+        b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, head, head + len(payload), header, payload)
+        for payload in payloads
+    ]

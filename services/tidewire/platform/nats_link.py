@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tidewire.platform.nats_calls import WaitingCalls
 from tidewire.platform.nats_client import LinkClient
 from tidewire.platform.nats_files import readable
-from tidewire.platform.nats_grammar import check_subject, publication
+from tidewire.platform.nats_grammar import check_subject, publication, publications
 from tidewire.platform.nats_keeper import Keeper, KeeperHooks
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import (
@@ -161,38 +162,40 @@ class NatsLink:
             ValueError: Subject or reply could not stand on a protocol line, or the header block does not end.
         """
         size = len(header) + len(payload)
-        self._check(size)
+        if self._state is not LinkState.CONNECTED or size > self._keeper.client.max_payload:
+            self._refuse(size)
         self._outgoing.message(publication(subject, reply, header, payload))
         self._out_msgs += 1
         self._out_bytes += size
 
     def publish_all(self, subject: bytes, payloads: Sequence[bytes], header: bytes) -> None:
-        """Send messages with the same header block to a subject, in order: all, or none where it raises.
+        """Send messages with the same header block, never b"", to a subject, in order: all, or none where it raises.
 
         Raises:
             LinkAway, LinkFull, PayloadTooLarge, ValueError: As `publish`, for any of them.
         """
-        sizes = [len(header) + len(payload) for payload in payloads]
-        self._check(max(sizes))
-        self._outgoing.messages([publication(subject, b"", header, payload) for payload in payloads])
-        self._out_bytes += sum(sizes)
+        size = len(header) + max(map(len, payloads))
+        if self._state is not LinkState.CONNECTED or size > self._keeper.client.max_payload:
+            self._refuse(size)
+        self._outgoing.messages(publications(subject, header, payloads))
+        self._out_bytes += len(header) * len(payloads) + sum(map(len, payloads))
         self._out_msgs += len(payloads)
 
     def publish_batch(self, subject: bytes, messages: Sequence[Message]) -> None:
         """Send messages that belong together; as `publish_all`."""
         sizes = [len(header) + len(payload) for header, payload, _ in messages]
-        self._check(max(sizes))
+        if self._state is not LinkState.CONNECTED or max(sizes) > self._keeper.client.max_payload:
+            self._refuse(max(sizes))
         self._outgoing.messages(
             [publication(subject, reply, header, payload) for header, payload, reply in messages]
         )
         self._out_bytes += sum(sizes)
         self._out_msgs += len(messages)
 
-    def _check(self, size: int) -> None:
+    def _refuse(self, size: int) -> NoReturn:
         if self._state is not LinkState.CONNECTED:
             raise LinkAway("NATS is away")
-        if size > self._keeper.client.max_payload:
-            raise PayloadTooLarge(size, self._keeper.client.max_payload)
+        raise PayloadTooLarge(size, self._keeper.client.max_payload)
 
     @property
     def turn(self) -> int:
