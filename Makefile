@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e chaos conformance fuzz bench bench-history bench-storm bench-subjects bench-fsync bench-parts soak-churn flames proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e chaos conformance fuzz bench bench-history bench-presence bench-storm bench-subjects bench-fsync bench-parts soak-churn flames proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: setup ## measure the edge beside a C server (25 minutes with peers); BENC
 
 bench-history: setup ## measure channels with history: publishing, latency, reads, memory (15 minutes); BENCH="--quick" only tries it
 	@.venv/bin/python -m bench.history $(BENCH)
+
+bench-presence: setup ## measure the presence service: joins, leaves, memory, rebuilding a million members, questions; BENCH="--quick" only tries it
+	@PYTHONPATH=services:. .venv/bin/python -m bench.presence $(BENCH)
 
 bench-storm: setup ## let 10,000 connections come back at once, each to recover 50 publications
 	@.venv/bin/python -m bench.history.storm $(BENCH)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice, takewhile
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tidewire.kernel.presence_wire import user_partition
 from tidewire.kernel.subjects import InvalidChannelError, encode_channel, partition_of
 from tidewire.presence.compact import EMPTY, Compact, items, size, values
-from tidewire.presence.content import Member
+from tidewire.presence.content import Member, Person
+from tidewire.presence.packed import packed
 
 if TYPE_CHECKING:
     from tidewire.presence.replica import Replica
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 MOST_MEMBERS: Final = 20_000
 MOST_BYTES: Final = 2 << 20
 """Of all lists of one reply; beyond, lists are cut off like by their limit."""
-MEMBER_BYTES: Final = 16
-"""What a member takes beside its texts."""
 MOST_CONNECTIONS: Final = 100
 
 Problem = str
@@ -28,9 +27,9 @@ _T = TypeVar("_T")
 
 
 class Members(NamedTuple):
-    """Some members of a channel, and how many there are."""
+    """Some members of a channel as `packed` writes them, and how many there are."""
 
-    shown: Sequence[Member]
+    shown: Sequence[bytes]
     clients: int
 
 
@@ -115,18 +114,17 @@ class _Budget:
         self.members = MOST_MEMBERS
         self.bytes = MOST_BYTES
 
-    def takes(self, member: Member) -> bool:
-        """Return whether a member goes in, and count it."""
-        person = member.person
-        self.members -= 1
-        self.bytes -= (
-            len(person.client)
-            + len(person.user)
-            + len(person.info or b"")
-            + len(member.chan_info)
-            + MEMBER_BYTES
-        )
-        return self.members >= 0 and self.bytes >= 0
+    def take(self, members: Iterable[Member]) -> list[bytes]:
+        """Return those that go in, written, and count them."""
+        taken = []
+        for member in islice(members, self.members):
+            body = packed(member)
+            self.bytes -= len(body)
+            if self.bytes < 0:
+                break
+            taken.append(body)
+        self.members -= len(taken)
+        return taken
 
 
 def _together(edges: list[Compact]) -> Compact:
@@ -138,14 +136,17 @@ def _together(edges: list[Compact]) -> Compact:
 
 def _shown(limit: int, budget: _Budget, edges: list[Compact]) -> Members:
     together = _together(edges)
-    wanted = islice(values(together), limit)
-    return Members(list(takewhile(budget.takes, wanted)), size(together))
+    return Members(budget.take(islice(values(together), limit)), size(together))
 
 
 def _counts(edges: list[Compact]) -> Counts:
     together = _together(edges)
-    users = {member.person.user for member in values(together)}
+    users = {_user(member) for member in values(together)}
     if "" not in users:
         return Counts(size(together), len(users))
-    anonymous = sum(not member.person.user for member in values(together))
+    anonymous = sum(not _user(member) for member in values(together))
     return Counts(size(together), len(users) - 1 + anonymous)
+
+
+def _user(member: Member) -> str:
+    return member.user if isinstance(member, Person) else member.person.user

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tidewire.kernel import errors
 from tidewire.kernel.call_errors import BAD_REQUEST, ELSEWHERE, NOT_SYNCED, UNAVAILABLE, CallError, refusal
 from tidewire.platform import rpc_library as _grpc_first  # noqa: F401 - before the generated code, which imports gRPC
 from tidewire.platform.rpc_server import Service
 from tidewire.presence.answers import Answers, Counts, Members, Problem, Status
+from tidewire.presence.packed import wrapped
 from tidewire.rpc.presence.v1 import presence_pb2 as pb
 from tidewire.rpc.presence.v1 import presence_pb2_grpc as generated
-
-if TYPE_CHECKING:
-    from tidewire.presence.content import Member
 
 NAME: Final = "tidewire.rpc.presence.v1.Presence"
 MOST_ITEMS: Final = 1_000
@@ -42,11 +40,11 @@ class PresenceServicer:
     def _add(self, server: Any) -> None:  # noqa: ANN401 - gRPC's server
         generated.add_PresenceServicer_to_server(self, server)  # type: ignore[no-untyped-call] # generated
 
-    async def Members(self, request: pb.MembersRequest, _context: object) -> pb.MembersReply:  # noqa: N802 - the method's name
-        """The members of channels."""
+    async def Members(self, request: pb.MembersRequest, _context: object) -> bytes:  # noqa: N802 - the method's name
+        """The members of channels: a `MembersReply`."""
         limit = min(request.limit or MOST_MEMBERS, MOST_MEMBERS)
         found = self._answers.members(_bounded(request.channels), limit)
-        return pb.MembersReply(channels=map(_members, self._checked("members", found)))
+        return b"".join(map(_members, self._checked("members", found)))
 
     async def Stats(self, request: pb.StatsRequest, _context: object) -> pb.StatsReply:  # noqa: N802 - as above
         """How many members channels have."""
@@ -85,17 +83,12 @@ def _bounded(items: Sequence[str]) -> Sequence[str]:
     return items
 
 
-def _members(found: Members | Problem) -> pb.ChannelMembers:
+def _members(found: Members | Problem) -> bytes:
+    """One of `MembersReply.channels`: fields of a message may be written one after the other."""
     if isinstance(found, str):
-        return pb.ChannelMembers(problem=found)
-    return pb.ChannelMembers(members=map(_member, found.shown), clients=found.clients)
-
-
-def _member(member: Member) -> pb.Member:
-    person = member.person
-    return pb.Member(
-        client=person.client, user=person.user, conn_info=person.info or b"", chan_info=member.chan_info
-    )
+        return pb.MembersReply(channels=[pb.ChannelMembers(problem=found)]).SerializeToString()
+    rest = pb.ChannelMembers(clients=found.clients).SerializeToString()
+    return wrapped([*found.shown, rest])
 
 
 def _stats(found: Counts | Problem) -> pb.ChannelStats:

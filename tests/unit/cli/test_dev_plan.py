@@ -62,6 +62,33 @@ def test_every_port_names_its_setting() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, []),
+        ({"history_size": 1, "history_ttl": "1m"}, ["history"]),
+        ({"presence": True}, ["presence"]),
+        ({"join_leave": True}, ["presence"]),
+        ({"presence": True, "history_size": 1, "history_ttl": "1m"}, ["history", "presence"]),
+    ],
+)
+def test_services_run_where_a_namespace_needs_them(options: dict[str, object], names: list[str]) -> None:
+    """On ports of their own, which edges are told."""
+    targets = {"presence": {"target": "ipv4:127.0.0.1:1"}, "history": {"target": "ipv4:127.0.0.1:1"}}
+    made = plan(config(channel={"without_namespace": options}, **targets), terminal=False)
+    assert [one.name for one in made.services] == names
+    ports = {"history": ("9443", "9444", "9100"), "presence": ("9543", "9544", "9110")}
+    for one in made.services:
+        own = f"TIDEWIRE_{one.name.upper()}_SERVICE"
+        settings = ("RPC_PORT", "RPC_HEALTH_PORT", "INTERNAL_PORT")
+        assert tuple(one.env[f"{own}_{setting}"] for setting in settings) == ports[one.name]
+        assert {(f"dev.{one.name}.port", int(ports[one.name][0]))} <= {
+            (listen.setting, listen.port) for listen in made.listens
+        }
+    told = made.edges[0].env.get("TIDEWIRE_PRESENCE_TARGET")
+    assert told == ("ipv4:127.0.0.1:9543" if "presence" in names else None)
+
+
+@pytest.mark.parametrize(
     ("terminal", "chosen", "expected"),
     [(True, "auto", "console"), (False, "auto", None), (True, "json", None)],
 )
