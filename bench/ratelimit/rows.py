@@ -36,9 +36,9 @@ class Row(msgspec.Struct, frozen=True):
 class Sizes(msgspec.Struct, frozen=True):
     """How much each run does."""
 
-    decisions: int = 2_000_000
-    batches: int = 400
-    singles: int = 10_000
+    decisions: int = 500_000
+    batches: int = 200
+    singles: int = 3_000
 
 
 # The edge.

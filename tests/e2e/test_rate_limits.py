@@ -39,7 +39,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """Two edges, and one who counts."""
     folder = tmp_path_factory.mktemp("limited")
     with RateLimitProcess(folder, {"rate_limits": LIMITS}) as service:
-        limits = {"rate_limits": {**LIMITS, "replicas": [service.target], "wait": "3s"}}
+        limits = {"rate_limits": {**LIMITS, "replicas": [service.target], "timeout": "2s", "wait": "3s"}}
         with running_mesh(folder, limits, edges=2) as running:
             yield running
 
@@ -92,8 +92,9 @@ async def test_a_third_device_is_turned_away_for_good(
     await connected(first)
     await connected(await make(limited.edges[1].ws_url, token=token(user)))
     third = await make(limited.edges[0].ws_url, token=token(user))
+    await third.connect()
     turned = await event(third, "disconnected", code=3504)
-    assert "2 over all edges" in str(turned.fields["reason"])
+    assert "2 over all edges" in turned.reason
     await first.disconnect()
 
     async def comes_in() -> bool:
