@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e chaos conformance fuzz bench bench-history bench-presence bench-storm bench-subjects bench-fsync bench-parts soak-churn flames proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e chaos conformance fuzz bench bench-history bench-presence bench-ratelimit bench-storm bench-subjects bench-fsync bench-parts soak-churn flames proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-subjects: setup ## fill streams with up to a million channels: start times
 
 bench-fsync: setup ## show nats-server's system calls: is what was acknowledged on the disk? (strace)
 	@.venv/bin/python -m bench.history.fsync $(BENCH)
+
+bench-ratelimit: setup ## measure decisions of rate limits, at the edge and in the service (2 minutes); BENCH="--quick" only tries it
+	@PYTHONPATH=services:. .venv/bin/python -m bench.ratelimit $(BENCH)
 
 soak-churn: setup ## let clients come and go for an hour and judge whether memory stays flat; SOAK="--minutes 5" is shorter
 	@.venv/bin/python -m bench.soak $(SOAK)

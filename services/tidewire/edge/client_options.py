@@ -152,7 +152,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
             ge=0,
             description="Most connections of one user on one edge; 0: any number. A further one is closed with 3504, after "
             "which SDKs do not try again. Users without an id do not count. Each worker counts its own: with several "
-            "workers or edges a user may have as many on each.",
+            "workers or edges a user may have as many on each. Over all of them: `rate_limits.connections`.",
         ),
     ] = 0
     address_connection_limit: Annotated[
@@ -162,7 +162,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
             description="Most connections of one client address on one edge; 0: any number. A further handshake gets HTTP "
             "429. Of IPv6 a /64 network counts as one address. Leave it at 0 where all clients come from the address of a "
             "balancer, and remember that a company or a mobile network may be one address. Each worker counts its own: the "
-            "kernel spreads an address's connections over all of them.",
+            "kernel spreads an address's connections over all of them. Over all edges: `rate_limits.connections`.",
         ),
     ] = 0
     connection_rate_limit: Annotated[

@@ -203,7 +203,7 @@ class Leases:
     def _ask_for_more(self, lease: Lease) -> None:
         """Ask for the next block while there are tokens left."""
         lease.mark = NEVER
-        if not lease.asked and not lease.next_left:
+        if not lease.asked:
             self._begin(lease)
 
     def _begin(self, lease: Lease) -> bool:

@@ -262,7 +262,7 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
             description="How long a replica may take to answer before its keys go to the next one.",
             extra={"at_least": "10ms", "at_most": "2s", **RESTART},
         ),
-    ] = duration("300ms")
+    ] = duration("500ms")
     wait: Annotated[
         Duration,
         Meta(

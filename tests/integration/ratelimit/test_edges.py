@@ -67,7 +67,10 @@ class Mesh:
     def edge(self, changes: dict[str, Any] | None = None, **limits: Any) -> EdgeProcess:
         """Return another edge, which does not run yet."""
         targets = [replica.target for replica in self.replicas] or [NOBODY]
-        config = {"rate_limits": {"replicas": targets, **self._limits, **limits}, "rpc": {"enabled": True}}
+        config = {
+            "rate_limits": {"replicas": targets, "timeout": "2s", "wait": "3s", **self._limits, **limits},
+            "rpc": {"enabled": True},
+        }
         name = f"edge-{len(self.edges)}"
         made = EdgeProcess(
             self._folder, merged(edge_config(self._nats.url, config), changes or {}), name=name

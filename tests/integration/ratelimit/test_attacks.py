@@ -1,0 +1,160 @@
+"""Tried as somebody would who wants more than the rules give: keys by the thousand, many connections, forged addresses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.ratelimit.test_edges import Mesh, Rules, codes, connect, decisions, mesh, publish
+from tests.support.edges import mapping, token
+from tests.support.nats_server import NatsServer
+from tests.support.ratelimit import RateLimitProcess, client_of
+from tests.support.raw_client import RawClient, joined
+from tests.support.wait import eventually
+from tidewire.kernel.call_errors import CallError
+from tidewire.rpc.ratelimit.v1 import ratelimit_pb2 as pb
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server with the mapping."""
+    with NatsServer(tmp_path_factory.mktemp("nats"), config=mapping()) as server:
+        yield server
+
+
+SMALL: Rules = [
+    {"name": "r", "command": "publish", "key": ["user"], "limit": 10, "period": "1h", "close_after": 0}
+]
+
+
+async def test_coming_back_refills_nothing(nats: NatsServer, tmp_path: Path) -> None:
+    """Ten publications a user, however many connections it makes one after the other, on whatever edge."""
+    async with mesh(nats, tmp_path, edges=2, rules=SMALL) as run:
+        taken = 0
+        for number in range(12):
+            client = await joined(run.edges[number % 2].ws_url, token("alice"))
+            taken += codes(await publish(client, 3)).count(0)
+            await client.close()
+        assert taken <= 10
+
+
+async def test_an_address_that_nobody_vouches_for_is_not_believed(nats: NatsServer, tmp_path: Path) -> None:
+    """A client that sends X-Forwarded-For itself has the bucket of its own address; behind a trusted proxy it counts."""
+    rules: Rules = [
+        {"name": "r", "command": "publish", "key": ["ip"], "limit": 5, "period": "1h", "close_after": 0}
+    ]
+    made = Mesh(nats, tmp_path, {"rules": rules}, 1)
+    with (
+        made.replicas[0],
+        made.edge() as plain,
+        made.edge({"http": {"trusted_proxies": ["127.0.0.0/8"]}}) as behind,
+    ):
+        for edge, expected in ((plain, 5), (behind, 20)):
+            taken = 0
+            for number in range(4):
+                header = {"X-Forwarded-For": f"203.0.113.{number}"}
+                client = await RawClient(edge.ws_url, headers=header).open()
+                await client.command(connect={"token": token(f"user-{number}")})
+                taken += codes(await publish(client, 5)).count(0)
+                await client.close()
+            assert taken == expected
+
+
+async def test_channel_names_by_the_thousand_blow_no_map(nats: NatsServer, tmp_path: Path) -> None:
+    """Neither at the edge nor in the service, which counts what it forgets; and nobody is let pass for it."""
+    rules: Rules = [
+        {
+            "name": "r",
+            "command": "publish",
+            "key": ["channel"],
+            "limit": 100,
+            "period": "1h",
+            "lease_time": "1m",
+        }
+    ]
+    limits = {"rules": rules, "connections": [], "envoy": []}
+    made = Mesh(nats, tmp_path, {"rules": rules}, 0)
+    made.replicas.append(
+        RateLimitProcess(tmp_path, {"rate_limits": limits, "rate_limit_service": {"max_keys": 300}})
+    )
+    with made.replicas[0], made.edge({"client": {"command_rate_limit": 0}}, max_keys=200) as edge:
+        client = await joined(edge.ws_url, token("mallory"))
+        for start in range(0, 1000, 50):
+            names = [f"live:{'x' * 200}{number}" for number in range(start, start + 50)]
+            calls = (client.command(publish={"channel": name, "data": 1}) for name in names)
+            assert set(codes(await asyncio.gather(*calls))) == {0}
+        assert 0 < (await edge.metrics()).value("tidewire_rate_limit_keys") <= 200
+        counts = await made.replicas[0].metrics()
+        assert 0 < counts.value("tidewire_ratelimit_keys") <= 300
+        assert counts.value("tidewire_ratelimit_forgotten_keys_total") > 0
+        assert await decisions(edge, "r", "passed") == 0
+
+
+async def test_what_is_not_permitted_makes_no_key_and_costs_nothing(nats: NatsServer, tmp_path: Path) -> None:
+    """Unknown channels, data that is none, calls of methods that are not there."""
+    rules: Rules = [
+        {"name": "p", "command": "publish", "key": ["channel"], "limit": 1000},
+        {"name": "s", "command": "subscribe", "key": ["channel"], "limit": 1000},
+        {"name": "c", "command": "rpc", "key": ["method"], "limit": 1000},
+    ]
+    async with mesh(nats, tmp_path, rules=rules) as run:
+        client = await joined(run.edges[0].ws_url, token("mallory"))
+        for number in range(20):
+            await client.command(publish={"channel": f"nowhere:{number}", "data": 1})
+            await client.command(publish={"channel": f"live:{number}"})
+            await client.command(subscribe={"channel": f"nowhere:{number}"})
+            await client.command(rpc={"method": f"m{number}"})
+        metrics = await run.edges[0].metrics()
+        assert metrics.value("tidewire_rate_limit_keys") == 0
+
+
+async def test_places_are_not_gained_by_coming_all_at_once(nats: NatsServer, tmp_path: Path) -> None:
+    """Twenty connections of a user to two edges at the same moment: two are let in."""
+    places: Rules = [{"name": "p", "key": "user", "limit": 2, "when_down": "deny"}]
+    async with mesh(nats, tmp_path, edges=2, connections=places) as run:
+
+        async def learned() -> bool:
+            return not (await run.replicas[0].metrics()).value("tidewire_ratelimit_learning")
+
+        await eventually(learned)
+        found = await asyncio.gather(
+            *(connect(run.edges[number % 2].ws_url, "alice") for number in range(20))
+        )
+        assert sum(isinstance(each, RawClient) for each in found) <= 2
+        assert {each for each in found if isinstance(each, int)} <= {3504, 100}
+
+
+async def test_a_call_that_is_forged_takes_no_more_than_there_is(tmp_path: Path) -> None:
+    """Who reaches the port can use tokens up, but not make any: what it gives back is never more than a full bucket."""
+    with RateLimitProcess(tmp_path) as process:
+        async with client_of(process) as client:
+            assert await client.tokens("user-publish", b"alice", 10) == 10
+            back = [pb.Unspent(rule="user-publish", key=b"alice", tokens=2**32 - 1)] * 100
+            await client.lease("user-publish", unspent=back)
+            assert await client.tokens("user-publish", b"alice", 2**32 - 1) == 10
+
+
+async def test_a_name_that_may_not_call_is_refused(tmp_path: Path) -> None:
+    """With client certificates only those who are named get in: the same server as the other services have."""
+    settings = {"rpc": {"tls": {"client_names": ["edge"]}}}
+    process = RateLimitProcess(tmp_path, {"rate_limit_service": settings})
+    process.launch()
+    try:
+        assert await process.exit_code() == 78, (
+            "names without an authority that signs them would be no protection"
+        )
+    finally:
+        process.kill()
+
+
+async def test_calls_about_places_are_bounded(tmp_path: Path) -> None:
+    """In keys, and in the name of an edge."""
+    with RateLimitProcess(tmp_path) as process:
+        async with client_of(process) as client:
+            with pytest.raises(CallError, match="more than 1000 keys"):
+                await client.hold("edge", *[pb.Held(rule="per-user", key=b"k")] * 1001)
+            with pytest.raises(CallError, match="a name of 1 to 128"):
+                await client.hold("e" * 129)

@@ -1,0 +1,85 @@
+"""Replicas frozen and edges killed under load: what all clients get together stays within the rule plus its bound."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.ratelimit.test_edges import Load, mesh
+from tests.support.edges import mapping, token
+from tests.support.nats_server import NatsServer
+from tests.support.raw_client import joined
+from tests.support.wait import eventually
+from tidewire.kernel.config import decode
+from tidewire.kernel.rate_bound import excess
+from tidewire.options.rate_limit_options import RateLimitRule
+
+RULE: dict[str, Any] = {
+    "name": "r",
+    "command": "publish",
+    "key": ["user"],
+    "limit": 40,
+    "period": "2s",
+    "close_after": 0,
+    "when_down": "deny",
+}
+TERMS = decode(RateLimitRule, RULE).terms
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server with the mapping."""
+    with NatsServer(tmp_path_factory.mktemp("nats"), config=mapping()) as server:
+        yield server
+
+
+async def test_a_replica_that_is_frozen_and_thaws_adds_two_bursts_at_most(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """One for each move of the key; commands that were on their way wait, and none gets another error than 111 or 100."""
+    async with mesh(nats, tmp_path, edges=2, replicas=2, rules=[RULE], timeout="500ms") as run:
+        await eventually(run.all_up)
+        load = Load([await joined(edge.ws_url, token("alice")) for edge in run.edges])
+        await eventually(lambda: len(load.taken) > 20)
+        moved = 0
+        for replica in run.replicas:
+            if not (await replica.metrics()).value("tidewire_ratelimit_decisions_total"):
+                continue
+            replica.send_signal(signal.SIGSTOP)
+            await eventually(run.one_is_away)
+            before = len(load.taken)
+            await eventually(lambda before=before: len(load.taken) > before + 20)
+            replica.send_signal(signal.SIGCONT)
+            await eventually(run.all_up)
+            moved += 2
+        before = len(load.taken)
+        await eventually(lambda: len(load.taken) > before + 20)
+        await load.end()
+        most = load.most_over(TERMS.allowance)
+        print(f"taken {len(load.taken)}, at most {most:.1f} over the rule, B = {excess(TERMS, 2, moved)}")
+        assert load.failed <= {100}
+        assert most <= excess(TERMS, edges=2, anew=moved)
+
+
+async def test_an_edge_that_is_killed_takes_its_tokens_with_it(nats: NatsServer, tmp_path: Path) -> None:
+    """Nobody spends them; others go on, and the bound is that of leases alone."""
+    async with mesh(nats, tmp_path, edges=2, rules=[RULE]) as run:
+        await eventually(run.all_up)
+        dying = Load([await joined(run.edges[1].ws_url, token("alice"))])
+        load = Load([await joined(run.edges[0].ws_url, token("alice"))])
+        await eventually(lambda: len(load.taken) > 5 and len(dying.taken) > 5)
+        run.edges[1].kill()
+        before = len(load.taken)
+        await eventually(lambda: len(load.taken) > before + 60)
+        await load.end()
+        with pytest.raises(ConnectionError):
+            await dying.end()
+        load.taken += dying.taken
+        most = load.most_over(TERMS.allowance)
+        print(f"taken {len(load.taken)}, at most {most:.1f} over the rule, B = {excess(TERMS, 2)}")
+        assert most <= excess(TERMS, edges=2)
+        assert load.failed == set()
