@@ -77,7 +77,7 @@ class NatsLink:
     @property
     def max_payload(self) -> int:
         """Bytes of header and payload that the server accepts in one message."""
-        return int(self._keeper.client.max_payload)
+        return self._keeper.client.max_payload
 
     @property
     def server_name(self) -> str:
