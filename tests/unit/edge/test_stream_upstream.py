@@ -112,6 +112,29 @@ def test_only_namespaces_with_history_go_to_streams(stage: Stage) -> None:
     assert client.connection.session.party.owed == 1
 
 
+def test_lines_of_a_header_block_are_made_once_for_what_comes_at_one_time_and_is_alike(stage: Stage) -> None:
+    """Another moment, client, key or demand has lines of its own."""
+    made: list[Any] = []
+
+    def fields(*asked: Any) -> bytes:
+        made.append((stage.core.clock.now, *asked))
+        return b"%d\r\n" % len(made)
+
+    stage.port.fields = fields  # type: ignore[method-assign]
+    alice, bob = stage.client(), stage.client("bob")
+    alice.say(publish(2), publish(3, channel="kept:b"))
+    assert len(made) == 1
+    bob.say(publish(2))
+    alice.say(publish(4, channel="kept:c"))
+    stage.core.clock.advance(0.01)
+    alice.say(publish(5, channel="kept:d"))
+    alice.say(tw_publish(6, channel="kept:e", key="k"))
+    alice.say(tw_publish(7, channel="kept:f", idempotency_key="i"))
+    assert len(made) == 6
+    flown = [copy.publication.fields for attempt in stage.port.attempts for copy in attempt.copies]
+    assert flown == [b"%d\r\n" % number for number in (1, 1, 2, 3, 4, 5, 6)]
+
+
 def test_publications_of_one_read_are_one_batch_and_one_frame(stage: Stage) -> None:
     """With the same header."""
     client = stage.client()
