@@ -13,7 +13,7 @@ YOUNG = 10_000
 """Objects that are new when these are looked at. With Python's 700, those of a thousand publications that JetStream has not
 acknowledged yet are looked at twice, for nothing: a few per cent of what a publication costs."""
 MIDDLE = 2
-"""Collections of the young before a middle one, which holds the loop for as long as 30,000 objects take: some 3 ms."""
+"""Collections of the young before a middle one, which holds the loop for as long as 30,000 objects take: 1 to 3 ms."""
 FULL_COLLECTION_AFTER = 250
 """Collections of the middle generation, each after 30,000 more objects: some 100,000 connections that come and stay."""
 
