@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
     from tidewire.edge.pending import Flight, Pending, Place, Result
+
+MAX_SETBACKS: Final = 8
+"""How often a version is compared anew because somebody else published in between."""
+TELLING: Final = 0.0001
+"""Seconds in which one client is told, with what others are given meanwhile."""
 
 
 class LaneLimits(msgspec.Struct, frozen=True):

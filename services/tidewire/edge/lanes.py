@@ -12,21 +12,16 @@ time that nobody knows; until it is known, the lane takes nothing more.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tidewire.edge import pending
 from tidewire.edge.air import RACE, SHORT_PAUSES, Air
-from tidewire.edge.lane import Lane, LaneLimits, Settled
+from tidewire.edge.lane import MAX_SETBACKS, TELLING, Lane, LaneLimits, Settled
 from tidewire.edge.pending import Flight, Verdict
 
 if TYPE_CHECKING:
     from tidewire.edge.pending import Last, Pending, Place, Result
     from tidewire.edge.ports import StreamMetrics, StreamPort
-
-MAX_SETBACKS: Final = 8
-"""How often a version is compared anew because somebody else published in between."""
-TELLING: Final = 0.0001
-"""Seconds in which one client is told, with what others are given meanwhile."""
 
 
 class Lanes:
@@ -77,9 +72,8 @@ class Lanes:
         for index, each in enumerate(publications):
             size = each.size
             queued, held = lane.size + size, self.size + size
-            if self.publications >= limits.publications or held > limits.size:
-                return index
-            if queued > limits.queue_size and lane.size:
+            full = self.publications >= limits.publications or held > limits.size
+            if full or (queued > limits.queue_size and lane.size):
                 return index
             lane.waiting.append(each)
             lane.size, self.size = queued, held
@@ -91,7 +85,7 @@ class Lanes:
     def answered(self, flight: Flight, verdict: Verdict) -> list[Settled]:
         """Take the answer to what was published."""
         if verdict is Verdict.STORED:
-            return self._stored(flight, pending.STORED)
+            return self._stored(flight)
         if len(flight.publications) > 1:
             return self._one_by_one(flight)
         if verdict is Verdict.DUPLICATE:
@@ -116,7 +110,7 @@ class Lanes:
         flight.attempts = 0
         return self._fly(flight)
 
-    def _stored(self, flight: Flight, result: Result) -> list[Settled]:
+    def _stored(self, flight: Flight, result: Result = pending.STORED) -> list[Settled]:
         self._metrics.acknowledged(len(flight.publications), self._monotonic() - flight.sent_at)
         return self._end(flight, result)
 
@@ -165,8 +159,7 @@ class Lanes:
 
     def _go_on(self, lane: Lane) -> list[Settled]:
         """Send what waits next, but for what has waited too long."""
-        late = self._pass_over(lane)
-        return late + self._launch(lane)
+        return self._pass_over(lane) + self._launch(lane)
 
     def _launch(self, lane: Lane) -> list[Settled]:
         """Send what waits next on a lane whose air is free; a lane on which nothing waits is forgotten."""
@@ -180,7 +173,7 @@ class Lanes:
                 return settled + self._one_by_one(flight)
             lane.flight = None
             settled += self._settle(lane, flight.publications, problem)
-        self._forget(lane)
+        del self._lanes[lane.owner, lane.channel]
         return settled
 
     def _pass_over(self, lane: Lane) -> list[Settled]:
@@ -233,11 +226,8 @@ class Lanes:
         settled = self._settle(lane, flight.publications, result)
         if lane.waiting:
             return settled + self._go_on(lane)
-        self._forget(lane)
-        return settled
-
-    def _forget(self, lane: Lane) -> None:
         del self._lanes[lane.owner, lane.channel]
+        return settled
 
     def _settle(self, lane: Lane, publications: Sequence[Pending], result: Result) -> list[Settled]:
         """Let go of publications, and have those clients told that wait to hear it."""

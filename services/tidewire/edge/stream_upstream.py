@@ -81,11 +81,12 @@ class StreamUpstream:
     def _publications(self, connection: Connection, effect: Publish) -> list[Pending]:
         span, fields = self._traced(effect)
         found: list[Pending] = []
-        for number, data in zip(effect.ids, effect.data, strict=True):
-            if found and self._traces:  # each may have a trace of its own
-                span, fields = self._traced(effect)
-            found.append(Pending(number, effect.started, effect.method, span, data, fields, effect.demands))
         demands = effect.demands
+        for index, data in enumerate(effect.data):
+            if index and self._traces:  # each may have a trace of its own
+                span, fields = self._traced(effect)
+            number = effect.ids[index]
+            found.append(Pending(number, effect.started, effect.method, span, data, fields, demands))
         if demands is not None and demands.idempotency_key:
             user = connection.session.party.user
             found[0].id = keyed_id(self._secret, effect.channel, user, demands.idempotency_key)

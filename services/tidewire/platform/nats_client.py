@@ -15,7 +15,6 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import ParseResult, urlparse
 
@@ -133,9 +132,6 @@ class LinkClient(Client):
         if self.dropped or not self.is_connected or self._reading_task is None:
             raise LinkError(f"NATS at {server.shown} closed the connection during the handshake")
         self._reading_task.add_done_callback(self._reading_ended)
-
-    max_payload = property(attrgetter("_max_payload"))
-    """Bytes that the server accepts in a message: nats-py's own, without a call of Python's for each publication."""
 
     @property
     def last_sid(self) -> int:

@@ -9,7 +9,7 @@ from typing import NoReturn
 from tidewire.platform.nats_calls import WaitingCalls
 from tidewire.platform.nats_client import LinkClient
 from tidewire.platform.nats_files import readable
-from tidewire.platform.nats_grammar import check_subject, publication, publications
+from tidewire.platform.nats_grammar import check_header, check_subject, publication, publications
 from tidewire.platform.nats_keeper import Keeper, KeeperHooks
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import (
@@ -77,7 +77,7 @@ class NatsLink:
     @property
     def max_payload(self) -> int:
         """Bytes of header and payload that the server accepts in one message."""
-        return int(self._keeper.client.max_payload)
+        return self._keeper.client.max_payload
 
     @property
     def server_name(self) -> str:
@@ -182,7 +182,9 @@ class NatsLink:
         self._out_msgs += len(payloads)
 
     def publish_batch(self, subject: bytes, messages: Sequence[Message]) -> None:
-        """Send messages that belong together; as `publish_all`."""
+        """Send messages that belong together, each with a header block; as `publish_all`."""
+        for header, _, _ in messages:
+            check_header(header)
         sizes = [len(header) + len(payload) for header, payload, _ in messages]
         if self._state is not LinkState.CONNECTED or max(sizes) > self._keeper.client.max_payload:
             self._refuse(max(sizes))

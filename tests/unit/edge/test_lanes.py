@@ -10,8 +10,8 @@ from tests.fakes.edge import CountingMetrics
 from tests.fakes.streams import PLACE, ModelPort
 from tests.support.protocol import protocol
 from tidewire.edge import pending
-from tidewire.edge.lane import LaneLimits, Settled
-from tidewire.edge.lanes import MAX_SETBACKS, Lanes
+from tidewire.edge.lane import MAX_SETBACKS, LaneLimits, Settled
+from tidewire.edge.lanes import Lanes
 from tidewire.edge.pending import Demands, Flight, Pending, Place, Verdict
 from tidewire.edge.timers import TICK
 from tidewire.edge.untraced import NO_SPAN

@@ -162,6 +162,9 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
         )
         assert self.lanes.publications == counts <= LIMITS.publications
         assert self.lanes.size == sum(lane.size for lane in held) <= LIMITS.size
+        for lane in held:
+            inside = [*lane.waiting, *(lane.flight.publications if lane.flight else ())]
+            assert lane.size == sum(each.size for each in inside)
         assert len(held) == self.lanes.flying
 
     def teardown(self) -> None:

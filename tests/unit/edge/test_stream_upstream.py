@@ -14,6 +14,7 @@ from tests.support.protocol import protocol
 from tidewire.edge.connection import Connection
 from tidewire.edge.effects import Effect
 from tidewire.edge.lane import LaneLimits
+from tidewire.edge.pending import Verdict
 from tidewire.edge.ports import Tracer
 from tidewire.edge.stream_upstream import StreamUpstream
 from tidewire.edge.untraced import OFF
@@ -110,6 +111,49 @@ def test_only_namespaces_with_history_go_to_streams(stage: Stage) -> None:
     stage.process()
     assert client.heard() == [{"id": 2, "publish": {}}]
     assert client.connection.session.party.owed == 1
+
+
+def test_lines_of_a_header_block_are_made_once_for_what_comes_at_one_time_and_is_alike(stage: Stage) -> None:
+    """Another moment, client, key or demand has lines of its own."""
+    made: list[Any] = []
+
+    def fields(*asked: Any) -> bytes:
+        made.append((stage.core.clock.now, *asked))
+        return b"%d\r\n" % len(made)
+
+    stage.port.fields = fields  # type: ignore[method-assign]
+    alice, bob = stage.client(), stage.client("bob")
+    alice.say(publish(2), publish(3, channel="kept:b"))
+    assert len(made) == 1
+    bob.say(publish(2))
+    alice.say(publish(4, channel="kept:c"))
+    stage.core.clock.advance(0.01)
+    alice.say(publish(5, channel="kept:d"))
+    alice.say(tw_publish(6, channel="kept:e", key="k"))
+    alice.say(tw_publish(7, channel="kept:f", idempotency_key="i"))
+    alice.say(tw_publish(8, channel="kept:g", idempotency_key="j"))
+    assert [demands.idempotency_key for *_, demands in made if demands] == ["i", "j"]
+    flown = [copy.publication.fields for attempt in stage.port.attempts for copy in attempt.copies]
+    assert flown == [b"%d\r\n" % number for number in (1, 1, 2, 3, 4, 5, 6, 7)]
+
+
+def test_each_command_of_one_frame_of_answers_is_told_its_own(stage: Stage) -> None:
+    """What came at another time or ended otherwise is not mixed up; all are counted as what their client was told."""
+    client = stage.client()
+    client.say(publish(2, channel="kept:a"), publish(3, channel="kept:b"), publish(4, channel="kept:c"))
+    stage.core.clock.advance(0.01)
+    client.say(publish(5, channel="kept:d"))
+    answers = (Verdict.STORED, Verdict.STORED, Verdict.REFUSED, Verdict.STORED)
+    for attempt, verdict in zip(list(stage.port.attempts), answers, strict=True):
+        stage.streams.answered(attempt.flight, verdict)
+    stage.streams.flush()
+    assert [(each["id"], "error" in each) for each in client.heard()] == [
+        (2, False),
+        (3, False),
+        (4, True),
+        (5, False),
+    ]
+    assert stage.core.metrics.of("ended") == [("stored", 2), ("refused", 1), ("stored", 1)]
 
 
 def test_publications_of_one_read_are_one_batch_and_one_frame(stage: Stage) -> None:

@@ -26,6 +26,16 @@ def test_a_growing_number_of_objects_is_not_looked_at_again_and_again() -> None:
     assert len(kept) == 1_000_000
 
 
+def test_objects_in_flight_are_not_looked_at_while_they_are_few() -> None:
+    """As those of a thousand publications that are not acknowledged yet."""
+    settle()
+    gc.collect()
+    young = gc.get_stats()[0]["collections"]
+    kept = [[number] for number in range(8_000)]
+    assert gc.get_stats()[0]["collections"] == young
+    assert len(kept) == 8_000
+
+
 def test_what_was_there_is_never_looked_at() -> None:
     """Modules, classes, the configuration."""
     settle()
