@@ -139,7 +139,7 @@ class HistoryService:
         settle()
         await self._rpc.start()
         self._unready = None
-        await self._rpc.set_serving(serving=True)
+        self._rpc.set_serving(serving=True)
         self._tasks.append(asyncio.create_task(self._tell_whether_serving()))
         self._log.info(
             "history.ready",
@@ -238,6 +238,6 @@ class HistoryService:
         while self._unready is None:
             serving = self._why_unready() is None
             if serving is not told:
-                await self._rpc.set_serving(serving=serving)
+                self._rpc.set_serving(serving=serving)
                 told = serving
             await asyncio.sleep(SERVE_CHECK)
