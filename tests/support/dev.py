@@ -19,7 +19,11 @@ from tests.support.wait import eventually
 
 START_TIMEOUT = 90.0
 STOP_TIMEOUT = 20.0
-NODE_NAMES = (b"TIDEWIRE_NODE_NAME=", b"TIDEWIRE_HISTORY_SERVICE_NODE_NAME=")
+NODE_NAMES = (
+    b"TIDEWIRE_NODE_NAME=",
+    b"TIDEWIRE_HISTORY_SERVICE_NODE_NAME=",
+    b"TIDEWIRE_RATE_LIMIT_SERVICE_NODE_NAME=",
+)
 CONFIG = """
 dev:
   edges:
@@ -27,6 +31,7 @@ dev:
     - {{port: {2}, internal_port: {3}}}
   nats_port: {4}
   history: {{port: {5}, health_port: {6}, internal_port: {7}}}
+  ratelimit: {{port: {8}, health_port: {9}, internal_port: {10}}}
 client:
   token:
     hmac_secret_key_file: .tidewire/token.key
@@ -49,7 +54,7 @@ class Dev:
     def __init__(self, folder: Path, delay: str = "0s") -> None:
         """Write the configuration; `delay` is the edges' `drain.delay`."""
         self.folder = folder
-        self.ports = free_ports(8)
+        self.ports = free_ports(11)
         self.output = folder / "output.txt"
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "tidewire.yaml").write_text(CONFIG.format(*self.ports, delay=delay))

@@ -8,6 +8,7 @@ from tidewire.doctor.findings import Finding
 from tidewire.doctor.host_advice import advise_host
 from tidewire.doctor.nats_advice import advise_nats
 from tidewire.doctor.network_advice import advise_network
+from tidewire.doctor.ratelimit_advice import advise_ratelimit
 from tidewire.doctor.storage_advice import advise_history, advise_storage
 
 
@@ -20,4 +21,5 @@ def advise(facts: Facts, connections: int) -> list[Finding]:
         *advise_nats(facts.nats, facts.edge, facts.now),
         *advise_storage(facts.storage),
         *advise_history(facts.history),
+        *advise_ratelimit(facts.ratelimit),
     ]

@@ -6,6 +6,7 @@ None: the machine does not tell. Sizes are bytes, times seconds.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 import msgspec
 
@@ -170,3 +171,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageFacts = StorageFacts()
     history: str | None = None
     """Why the history service does not answer, "" where it does; None: no namespace needs it."""
+    ratelimit: Mapping[str, str] = {}
+    """The same of each replica of the rate-limit service, where there are rules."""

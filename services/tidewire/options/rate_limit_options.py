@@ -11,7 +11,7 @@ from msgspec import Meta, field
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
 from tidewire.kernel.rate_bound import Terms
 from tidewire.kernel.token_bucket import Allowance
-from tidewire.platform.rpc_client_options import TARGET, RpcClientTls
+from tidewire.platform.rpc_client_options import TARGET, RpcClientConfig, RpcClientTls
 
 CLAIM: Final = "claim:"
 _NAME: Final = Meta(
@@ -309,3 +309,10 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
         """The claims of connection tokens that are part of keys."""
         parts = [part for rule in self.rules for part in rule.key]
         return frozenset(part.removeprefix(CLAIM) for part in parts if part.startswith(CLAIM))
+
+
+def client_config(replica: str, config: RateLimitsConfig) -> RpcClientConfig:
+    """Return how an edge calls one replica: once, since the next one is asked where it does not answer."""
+    return RpcClientConfig(
+        target=replica, tls=config.tls, timeout=config.timeout, attempts=1, close_timeout=Duration(0)
+    )
