@@ -16,7 +16,8 @@ from tidewire.edge.rules import Rules
 from tidewire.edge.waiting import Key, Waiters
 from tidewire.kernel.config import decode
 from tidewire.kernel.ids import ConnectionId
-from tidewire.options.rate_limit_options import RateLimitRule, RateLimitsConfig
+from tidewire.options.rate_limit_options import RateLimitsConfig
+from tidewire.options.rate_limit_rules import RateLimitRule
 
 REPLICAS = ["ipv4:127.0.0.1:9"]
 

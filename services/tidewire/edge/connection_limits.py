@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tidewire.edge.party import Party
     from tidewire.edge.waiting import Waiters
     from tidewire.kernel.errors import Disconnect
-    from tidewire.options.rate_limit_options import ConnectionRule, RateLimitsConfig
+    from tidewire.options.rate_limit_options import RateLimitsConfig
+    from tidewire.options.rate_limit_rules import ConnectionRule
 
     Seen = tuple[Slots, Slot, float]
 

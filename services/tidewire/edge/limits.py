@@ -16,12 +16,13 @@ from tidewire.kernel import errors
 from tidewire.kernel.channels import split_channel
 from tidewire.kernel.errors import Disconnect, ReplyError
 from tidewire.kernel.subjects import NO_NAMESPACE
-from tidewire.options.rate_limit_options import CLAIM
+from tidewire.options.rate_limit_rules import CLAIM
 
 if TYPE_CHECKING:
     from tidewire.edge.effects import Publish
     from tidewire.edge.party import Party
-    from tidewire.options.rate_limit_options import RateLimitRule, RateLimitsConfig
+    from tidewire.options.rate_limit_options import RateLimitsConfig
+    from tidewire.options.rate_limit_rules import RateLimitRule
 
     Part = Callable[["Party", str, str], str]
     """A part of a key, of a client, a channel and a method; what is false is none."""

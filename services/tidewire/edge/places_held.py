@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tidewire.edge.waiting import DOWN, UNKNOWN, Awaited
 
 if TYPE_CHECKING:
-    from tidewire.options.rate_limit_options import ConnectionRule
+    from tidewire.options.rate_limit_rules import ConnectionRule
 
 FULL: Final = 1.0
 """For so many seconds a key that has all its places is not asked for again."""

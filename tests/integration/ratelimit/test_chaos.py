@@ -16,7 +16,7 @@ from tests.support.raw_client import joined
 from tests.support.wait import eventually
 from tidewire.kernel.config import decode
 from tidewire.kernel.rate_bound import excess
-from tidewire.options.rate_limit_options import RateLimitRule
+from tidewire.options.rate_limit_rules import RateLimitRule
 
 RULE: dict[str, Any] = {
     "name": "r",

@@ -21,7 +21,7 @@ from tests.support.wait import eventually
 from tidewire.kernel.config import decode
 from tidewire.kernel.rate_bound import excess, lease_excess
 from tidewire.kernel.token_bucket import Allowance
-from tidewire.options.rate_limit_options import RateLimitRule
+from tidewire.options.rate_limit_rules import RateLimitRule
 
 Rules = list[dict[str, Any]]
 PUBLISH = {"channel": "live:x", "data": 1}
