@@ -151,13 +151,16 @@ def standing_of(party: Party) -> Standing:
     return party.standing
 
 
+def is_crowded_out(party: Party, waiters: Waiters) -> bool:
+    """Return whether a command would have to wait, and cannot since too many do."""
+    return waiters.full and not (party.standing is not None and party.standing.waits_since)
+
+
 def gives_up(party: Party, waiters: Waiters, now: float) -> bool:
-    """Return whether a command has waited long enough, or cannot wait since too many do. Otherwise it waits from now on."""
+    """Return whether a command has waited long enough. Otherwise it waits from now on, unless it did before."""
     standing = standing_of(party)
     if standing.waits_since:
         return now - standing.waits_since >= waiters.patience
-    if waiters.full:
-        return True
     standing.waits_since = now
     return False
 

@@ -86,7 +86,7 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Most connections of one edge that wait for tokens; for others `when_down` counts.",
+            description="Most connections of one edge that wait for tokens; others get error 111.",
         ),
     ] = 10_000
     edges: Annotated[

@@ -132,7 +132,7 @@ class RateLimitRule(RateLimit, frozen=True, kw_only=True):
     when_down: Annotated[
         Literal["allow", "deny"],
         Meta(
-            description="What happens while no replica answers, or too many commands wait for one: `allow` lets commands pass, "
+            description="What happens while no replica answers in time: `allow` lets commands pass, "
             "`deny` refuses them with error 100 (temporary)."
         ),
     ] = "allow"

@@ -137,6 +137,8 @@ class Replica:
 
     async def _lease_some(self, batch: Sequence[Lease]) -> None:
         service, asked_at = self._service, self._service.now()
+        late = asked_at + self.client.timeout
+        """When it is there at the latest: what comes back is worth less by what was refilled until then."""
         unspent = [self.unspent.popleft() for _ in range(min(MOST, len(self.unspent)))]
         request = pb.LeaseRequest(
             asks=[pb.Ask(rule=each.leases.name, key=each.wire, tokens=each.wanted) for each in batch],
@@ -145,7 +147,7 @@ class Replica:
                     rule=each.rule,
                     key=each.key,
                     tokens=each.tokens,
-                    age_ms=round((asked_at - each.asked_at) * _MS),
+                    age_ms=round((late - each.asked_at) * _MS),
                 )
                 for each in unspent
             ],
@@ -218,16 +220,16 @@ class Replica:
         self.anew = self.anew or (bool(self._life) and reply.life != self._life and not anew)
         self._life = reply.life
         for slot, place, said in zip(batch, reply.places, holds, strict=True):
-            self._take(slot, place)
+            self._take(slot, place, said.wanted)
             if slot.held < said.held and not slot.asked:  # somebody left meanwhile
                 service.ask_again(slot)
 
-    def _take(self, slot: Slot, place: pb.Place) -> None:
+    def _take(self, slot: Slot, place: pb.Place, asked: int) -> None:
         if place.unknown:
             self._service.unknown_rule(slot.slots.name)
             slot.failed()
             return
-        slot.answered(place.granted, self._service.now(), learning=place.learning, over=place.over)
+        slot.answered(place.granted, asked, self._service.now(), learning=place.learning, over=place.over)
         if slot.waiters:
             self._service.later(LEARNING_PAUSE, partial(self._ask_again, slot))
         self._watched[slot] = None
