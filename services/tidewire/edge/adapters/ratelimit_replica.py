@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -154,12 +154,15 @@ class Replica:
         )
         try:
             reply = await self._lease(request)
-            if len(reply.grants) != len(batch):
-                raise _misunderstood("grants")
+            _expect(len(batch), reply.grants)
         except CallError as error:
             self.went_away(error)
             service.ask_elsewhere(batch)
             return
+        except BaseException:  # a mistake of ours must not leave them asked for ever
+            for lease in batch:
+                lease.failed(service.now())
+            raise
         now = service.now()
         for lease, grant in zip(batch, reply.grants, strict=True):
             if grant.unknown:
@@ -211,12 +214,15 @@ class Replica:
         request = pb.HoldRequest(edge=service.edge, sequence=self._sequence, holds=holds, anew=anew)
         try:
             reply = await self._hold(request)
-            if len(reply.places) != len(batch):
-                raise _misunderstood("places")
+            _expect(len(batch), reply.places)
         except CallError as error:
             self.went_away(error)
             service.ask_places_elsewhere(batch)
             return
+        except BaseException:  # as above
+            for slot in batch:
+                slot.failed()
+            raise
         self.anew = self.anew or (bool(self._life) and reply.life != self._life and not anew)
         self._life = reply.life
         for slot, place, said in zip(batch, reply.places, holds, strict=True):
@@ -277,5 +283,7 @@ class Replica:
             self._service.replica_back(self)
 
 
-def _misunderstood(what: str) -> CallError:
-    return CallError(INTERNAL, f"an answer with another number of {what} than was asked for")
+def _expect(count: int, answers: Sized) -> None:
+    """Raise CallError unless each key has an answer."""
+    if len(answers) != count:
+        raise CallError(INTERNAL, f"{len(answers)} answers about {count} keys")
