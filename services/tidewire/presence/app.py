@@ -139,7 +139,7 @@ class PresenceService:
         self._tasks.append(asyncio.create_task(self._run()))
         settle()
         await self._rpc.start()
-        await self._rpc.set_serving(serving=False)
+        self._rpc.set_serving(serving=False)
         self._unready = None
         self._tasks.append(asyncio.create_task(self._tell_whether_serving()))
         self._log.info(
@@ -225,7 +225,7 @@ class PresenceService:
             why = self._replica.why_unready
             if (why is None) is not told:
                 told = why is None
-                await self._rpc.set_serving(serving=told)
+                self._rpc.set_serving(serving=told)
                 if told:
                     self._log.info("presence.ready", edges=len(self._replica.mesh.lives))
                 else:
