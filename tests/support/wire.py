@@ -90,6 +90,8 @@ def outgoing(payloads: st.SearchStrategy[Raw]) -> st.SearchStrategy[replies.Repl
         tags=st.dictionaries(texts, texts, max_size=2),
         delta=st.booleans(),
     )
+    people = st.builds(replies.ClientInfo, user=texts, client=texts, conn_info=payloads, chan_info=payloads)
+    counts = st.integers(1, 2**32 - 1)
     several = st.lists(publications, max_size=2).map(tuple)
     subscribed = st.builds(
         replies.SubscribeResult,
@@ -129,10 +131,16 @@ def outgoing(payloads: st.SearchStrategy[Raw]) -> st.SearchStrategy[replies.Repl
         "error": st.builds(ReplyError, code=uint32, message=texts, temporary=st.booleans()),
         "push": st.builds(replies.Push, channel=texts, pub=publications)
         | st.builds(replies.Push, channel=texts, unsubscribe=ended)
-        | st.builds(replies.Push, channel=texts, subscribe=begun),
+        | st.builds(replies.Push, channel=texts, subscribe=begun)
+        | st.builds(replies.Push, channel=texts, join=st.builds(replies.Attendee, info=people))
+        | st.builds(replies.Push, channel=texts, leave=st.builds(replies.Attendee, info=people)),
         "connect": connected,
         "subscribe": subscribed,
         "history": st.builds(replies.HistoryResult, publications=several, epoch=texts, offset=offsets),
+        "presence": st.builds(
+            replies.PresenceResult, presence=st.dictionaries(texts, people, min_size=1, max_size=3)
+        ),
+        "presence_stats": st.builds(replies.PresenceStatsResult, num_clients=counts, num_users=counts),
         "unsubscribe": st.just(replies.UnsubscribeResult()),
         "publish": st.just(replies.PublishResult()),
         "rpc": st.builds(replies.RpcResult, data=payloads),

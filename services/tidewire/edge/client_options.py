@@ -279,8 +279,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             description="Whether a user with an id may have one connection only. `replace`: a new connection closes "
             "the user's others, on all edges, with 3503. `refuse`: while the user has a connection, a new one is closed with "
-            "3504: on all edges where there is a presence service, whose answer is waited for (`presence.timeout`), and by "
-            "what this edge knows where there is none or it does not answer. Of two that come at once the later one is closed."
+            "3504. On all edges: with a presence service before its connect reply, for which that is asked (`presence.timeout` at "
+            "most); where there is none, or it does not answer, and of two that come at once, just after the reply."
         ),
     ] = "off"
     allow_user_status_for_client: Annotated[

@@ -28,8 +28,7 @@ class PresenceConfig(RpcClientConfig, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="The deadline of every call, its retries included: a client then gets a temporary error, and with "
-            "`client.single_connection: refuse` is judged by what this edge knows. Less than 4s, since the SDKs give up on "
-            "a command after 5s.",
+            "`client.single_connection: refuse` its connect reply. Less than 4s, since the SDKs give up on a command after 5s.",
             extra={"at_least": "10ms", "below": "4s"},
         ),
     ] = duration("2s")

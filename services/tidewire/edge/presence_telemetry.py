@@ -75,7 +75,7 @@ class PresenceTelemetry:
         self._others = Counter(
             "tidewire_presence_others_asked",
             "Connects with client.single_connection: refuse, by what the presence service said: alone, elsewhere (closed with "
-            "3504), unknown (it did not answer in time: this edge's own knowledge decided).",
+            "3504), unknown (it did not answer in time: edges tell each other after the reply).",
             ["outcome"],
         )
 

@@ -264,6 +264,41 @@ def test_latest_connection_stays_and_ties_are_broken_by_the_client_id(
         assert "anew" in alice.transport.closed.reason
 
 
+@protocol("connect.single", "disconnect.3504")
+@pytest.mark.parametrize(
+    ("since", "client", "outcome", "closed"),
+    [
+        (1, "a", "refused", 0),
+        (0, "d", "refused", 0),
+        (0, "c0", "nobody", 0),
+        (0, "a", "done", 3504),
+        (-1, "z", "done", 3504),
+    ],
+)
+def test_first_connection_stays_where_later_ones_are_refused(
+    since: int, client: str, outcome: str, closed: int
+) -> None:
+    """Of two that came at once on two edges; the one that stays says so again, and the other's edge closes it."""
+    edge = Commanded(client={"single_connection": "refuse"})
+    alice = edge.core.client()
+    ((_, data),) = edge.core.broker.orders
+    at = alice.connection.session.party.since
+    assert orders.decode(data) == orders.Yield(v=1, user="alice", client="c0", since=at)
+    assert edge.obey(orders.Yield(v=1, user="alice", client=client, since=at + since)) == outcome
+    assert alice.closed == closed
+    assert len(edge.core.broker.orders) == (2 if outcome == "refused" else 1)
+
+
+def test_connection_that_yields_is_told_to_all_and_an_order_that_is_lost_is_counted() -> None:
+    """Anonymous users yield to nobody."""
+    edge = Commanded(client={"single_connection": "refuse"})
+    edge.core.client("")
+    assert edge.core.broker.orders == []
+    edge.core.broker.refuses = errors.INTERNAL
+    edge.core.client()
+    assert edge.core.metrics.of("order_lost") == [()]
+
+
 def test_connection_that_is_not_there_yet_contradicts_nobody() -> None:
     """Its connect command may still fail; when it succeeds it says so itself. One that is on its way out does not."""
     edge = Commanded(

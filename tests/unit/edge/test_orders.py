@@ -28,6 +28,7 @@ EVERY = [
     orders.Disconnect(v=1, user="alice", client="c1", code=4000, reason="bye", spare=("c2", "c3")),
     orders.Disconnect(v=1, user="\u20ac" * LONGEST_USER),
     orders.Replace(v=1, user="alice", client="c1", since=1_800_000_000_000_000),
+    orders.Yield(v=1, user="alice", client="c1", since=1_800_000_000_000_000),
     orders.Subscribe(v=1, user="alice", channel="chat:a"),
     orders.Subscribe(v=1, user="alice", channel="chat:a", info=Raw(b'{"a":1}'), data=Raw(b"[1]")),
     orders.Unsubscribe(v=1, user="alice", channel="chat:a"),

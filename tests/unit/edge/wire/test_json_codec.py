@@ -344,7 +344,7 @@ class TestEncode:
         """The official SDK gets every reply of a frame with every field."""
         frame = JSON.encode(replies)
         assert b"" not in frame.split(b"\n")
-        keep = ("data", "conn_info")
+        keep = ("data", "conn_info", "chan_info")
         received = [without_defaults(reply, keep=keep) for reply in SdkCodec.decode_replies(frame.decode())]
         assert received == [plain(reply) for reply in replies]
 
