@@ -221,13 +221,13 @@ def test_changes_wait_for_a_snapshot_within_a_bound(bench: Bench, monkeypatch: p
     monkeypatch.setattr(follower, "MOST_BUFFERED", 10)
     say(bench, 2, *joined("c2"))
     bench.tick()
-    for number in range(3, 20):
+    for number in range(3, 13):
         say(bench, number, *joined(f"c{number}"))
     assert bench.metrics.counts["overflow"] == 1
     answer(bench, truth_of(*joined("c1", "c2")))
     assert bench.problem() == "not_synced"
     bench.tick()
-    answer(bench, truth_of(*joined(*(f"c{number}" for number in range(1, 20)))))
+    answer(bench, truth_of(*joined(*(f"c{number}" for number in range(1, 13)))))
     assert bench.problem() is None
 
 
