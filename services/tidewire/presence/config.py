@@ -96,7 +96,8 @@ class PresenceServiceConfig(Section, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="How long a process that starts listens before it answers, so that it knows every edge. Edges give a "
-            "sign of life every two seconds, and when a replica starts.",
+            "sign of life every two seconds, and when a replica starts; with less than two of these, one whose words come late is "
+            "missing in the first answers.",
             extra={"at_least": "500ms", "at_most": "1m", **RESTART},
         ),
     ] = duration("4500ms")
@@ -106,7 +107,7 @@ class PresenceServiceConfig(Section, frozen=True, kw_only=True):
             ge=1_000,
             le=1_000_000_000,
             description="Most entries that are held: members of channels, connections of users, occupied channels of edges. A "
-            "member takes less than 400 bytes. Beyond, what changes is UNAVAILABLE at this process until there is room again.",
+            "member takes less than 400 bytes. They are counted every second. Beyond, what changes is UNAVAILABLE at this process until there is room again.",
         ),
     ] = 10_000_000
     max_seen_users: Annotated[

@@ -6,11 +6,12 @@ import signal
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.fakes.edge import KEY
 from tests.support.nats_server import NatsServer
-from tests.support.presence import PresenceProcess, client_of, presence_config
+from tests.support.presence import PresenceClient, PresenceProcess, client_of, presence_config
 from tests.support.presence_edge import ScriptedEdge
 from tests.support.wait import eventually
 from tidewire.doctor.presence_facts import read_presence
@@ -74,23 +75,23 @@ async def test_a_user_without_the_rights_is_told_which_to_take(tmp_path: Path) -
 
 
 async def test_a_reload_takes_what_can_be_reloaded(presence: PresenceProcess, edge: ScriptedEdge) -> None:
-    """Bounds, and whose joins and leaves are told."""
+    """The bound on entries: what changes beyond it is not answered, and whole again when there is room."""
     presence.configure({"presence_service": {"max_entries": 1_000}})
     presence.send_signal(signal.SIGHUP)
     await eventually(lambda: presence.logged("config.reloaded"))
     await edge.join("room:a", *map(str, range(1_100)))
-    async with client_of(presence) as client:
-        await eventually(lambda: _counted(presence, "full"))
-        del client
-    presence.configure({"presence_service": {"max_entries": 10_000}})
-    presence.send_signal(signal.SIGHUP)
-    await edge.join("room:a", "last")
-    async with client_of(presence) as client:
 
-        async def whole() -> bool:
-            return bool((await client.stats("room:a")) == [(1_101, 1_101)])
+    async def is_full() -> bool:
+        await edge.join("room:a", "one more")
+        return (await presence.metrics()).value("tidewire_presence_lacking_total", reason="full") > 0
 
-        await eventually(lambda: _calm(whole))
+    await eventually(is_full)
+    async with client_of(presence) as client:
+        with pytest.raises(CallError):
+            await client.stats("room:a")
+        presence.configure({"presence_service": {"max_entries": 10_000}})
+        presence.send_signal(signal.SIGHUP)
+        await eventually(lambda: _counts(client, 1_101))
 
 
 async def test_the_doctor_asks_it(presence: PresenceProcess, edge: ScriptedEdge) -> None:
@@ -111,12 +112,8 @@ async def _serves(process: PresenceProcess) -> bool:
     return await health(process) == health_pb2.HealthCheckResponse.SERVING
 
 
-async def _counted(process: PresenceProcess, reason: str) -> bool:
-    return (await process.metrics()).value("tidewire_presence_lacking_total", reason=reason) > 0
-
-
-async def _calm(check: object) -> bool:
+async def _counts(client: PresenceClient, count: int) -> bool:
     try:
-        return bool(await check())  # type: ignore[operator]
+        return await client.stats("room:a") == [(count, count)]
     except CallError:
         return False
