@@ -10,9 +10,9 @@ from msgspec import Raw
 
 from tidewire.edge import presence_command, requests
 from tidewire.edge.pending import Demands
-from tidewire.edge.presence_ports import USER_STATUS
 from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.policies.publication_keys import MAX_KEY_BYTES, key_problem
+from tidewire.edge.presence_ports import USER_STATUS
 from tidewire.edge.wire.commands import NO_DATA, PublishRequest
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel import errors
