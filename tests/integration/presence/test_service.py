@@ -6,12 +6,15 @@ import signal
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from nats.aio.msg import Msg
 
 from tests.fakes.edge import KEY
+from tests.support.nats_client import connected
 from tests.support.nats_server import NatsServer
-from tests.support.presence import PresenceProcess, client_of, presence_config
-from tests.support.presence_edge import ScriptedEdge
+from tests.support.presence import PresenceClient, PresenceProcess, client_of, presence_config
+from tests.support.presence_edge import ScriptedEdge, scripted_edge
 from tests.support.wait import eventually
 from tidewire.doctor.presence_facts import read_presence
 from tidewire.edge.config import EdgeConfig
@@ -74,7 +77,7 @@ async def test_a_user_without_the_rights_is_told_which_to_take(tmp_path: Path) -
 
 
 async def test_a_reload_takes_what_can_be_reloaded(presence: PresenceProcess, edge: ScriptedEdge) -> None:
-    """Bounds, and whose joins and leaves are told."""
+    """Bounds."""
     presence.configure({"presence_service": {"max_entries": 1_000}})
     presence.send_signal(signal.SIGHUP)
     await eventually(lambda: presence.logged("config.reloaded"))
@@ -91,6 +94,35 @@ async def test_a_reload_takes_what_can_be_reloaded(presence: PresenceProcess, ed
             return bool((await client.stats("room:a")) == [(1_101, 1_101)])
 
         await eventually(lambda: _calm(whole))
+
+
+@pytest.mark.timeout(60)
+async def test_a_reload_says_whose_leaves_are_told(
+    presence: PresenceProcess, server: NatsServer, edge: ScriptedEdge
+) -> None:
+    """A namespace that has `join_leave` from now on: leaves of a dead edge's members are told there, too."""
+    quiet = {"name": "quiet", "presence": True, "join_leave": True}
+    presence.configure({"channel": {"namespaces": [quiet]}})
+    presence.send_signal(signal.SIGHUP)
+    await eventually(lambda: presence.logged("config.reloaded"))
+    async with (
+        connected(server.url) as listener,
+        scripted_edge(server.url, "victim") as victim,
+        client_of(presence) as client,
+    ):
+        told: list[str] = []
+
+        async def tell(message: Msg) -> None:
+            told.append(message.subject.split(".", 4)[4])
+
+        await listener.subscribe("tw.pres.j.>", cb=tell)
+        await listener.flush()
+        await victim.join("quiet:a", "c1")
+        await eventually(lambda: _counts(client, "quiet:a", (1, 1)))
+        await victim.freeze()
+        await eventually(lambda: _counts(client, "quiet:a", (0, 0)), 15)
+        await eventually(lambda: told == ["quiet.a"])
+    assert edge.truth == {}, "the edge that lives has nobody"
 
 
 async def test_the_doctor_asks_it(presence: PresenceProcess, edge: ScriptedEdge) -> None:
@@ -120,3 +152,10 @@ async def _calm(check: object) -> bool:
         return bool(await check())  # type: ignore[operator]
     except CallError:
         return False
+
+
+async def _counts(client: PresenceClient, channel: str, counts: tuple[int, int]) -> bool:
+    async def same() -> bool:
+        return bool((await client.stats(channel)) == [counts])
+
+    return await _calm(same)
