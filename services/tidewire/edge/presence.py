@@ -132,6 +132,7 @@ class Presence:
 
     def beat(self) -> None:
         """Say where this edge stands: it has started, or NATS is back."""
+        self.lobby.forget()
         if self.announcer is not None:
             self.announcer.beat()
 
