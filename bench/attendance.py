@@ -38,12 +38,12 @@ from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.config import decode
 from tidewire.kernel.presence_wire import Ask, Chunk, encode, reader
 
-CLIENTS = 1000
+CLIENTS = 400
 CHANNELS = 20
 SHARE = 10
 """Clients of a channel."""
 ROUNDS = 3
-IDLE = 5.0
+IDLE = 4.0
 SEEN = {"presence": True, "allow_presence_for_subscriber": True}
 SETTINGS: dict[str, dict[str, Any] | None] = {
     "off": None,

@@ -12,7 +12,7 @@ from statistics import median
 
 import uvloop
 
-from bench.load.machine import description
+from bench.load.machine import description, niceness
 from bench.load.report import table, thousands
 from bench.presence import inside, outside
 from bench.presence.crowd import Crowd
@@ -31,6 +31,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="runs of each row, of which the median is shown")
     parser.add_argument("--questions", type=int, default=500, help="questions of each kind (default 500)")
     parser.add_argument("--quick", action="store_true", help="one run with a hundredth of all: does it work?")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="niceness of all that is measured; below 0 needs root"
+    )
     parser.add_argument("--only", action="append", choices=PARTS, help=f"one of: {', '.join(PARTS)}")
     parser.add_argument("--markdown", type=Path, default=BUILD / "presence.md", help="where the tables go")
     return parser.parse_args()
@@ -94,7 +97,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> list[str]:
 def main() -> None:
     """Measure, print and write."""
     options = arguments()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, niceness(options.nice):
         tables = uvloop.run(measure(options, Path(folder)))
     machine = "; ".join(f"{name}: {value}" for name, value in description().items())
     text = "\n\n".join([*tables, machine]) + "\n"

@@ -61,7 +61,7 @@ class Present:
     def edge(self, name: str, changes: Mapping[str, Any] | None = None) -> EdgeProcess:
         """Start an edge."""
         base = {
-            "client": PATIENT,
+            "client": {**PATIENT, "command_rate_limit": 0},  # tests ask until it is so
             "channel": {"namespaces": NAMESPACES},
             "presence": {"target": self.target, "timeout": "1500ms"},
         }

@@ -184,9 +184,7 @@ class Lobby:
             self._metrics.event_heard("repeated")
         elif self._is_here(room.name, event.user, event.client):
             self._metrics.event_heard("wrong")
-            if (
-                not own
-            ):  # this edge was taken for dead: it says to all who have heard the leave that it is not
+            if not own:  # this edge was taken for dead: those who have heard the leave hear that it is not
                 self._wire.tell(room.name, msgspec.structs.replace(event, change="join"))
         else:
             self._gone.add(heard, now)

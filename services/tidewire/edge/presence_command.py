@@ -12,7 +12,7 @@ from tidewire.edge.effects import Answer, AskPresence, Effect
 from tidewire.edge.places import MAX_REPLY
 from tidewire.edge.policies.claims import LONGEST_USER
 from tidewire.edge.policies.permissions import Namespace
-from tidewire.edge.presence_ports import Members, MembersQuery, Stats, StatsQuery, UsersQuery
+from tidewire.edge.presence_ports import USER_STATUS, Members, MembersQuery, Stats, StatsQuery, UsersQuery
 from tidewire.edge.wire.commands import NO_DATA, PresenceStatsRequest
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.edge.wire.replies import (
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from tidewire.edge.subscriptions import Subscriptions
     from tidewire.edge.wire.commands import PresenceRequest
 
-USER_STATUS: Final = "tw.user_status"
 MAX_USERS: Final = 100
 """Users of one call."""
 ENTRY: Final = 64

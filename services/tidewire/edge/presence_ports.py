@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
     from tidewire.kernel.errors import ReplyError
     from tidewire.kernel.presence_wire import Change, Chunk, Event, PartitionState
+
+
+USER_STATUS: Final = "tw.user_status"
+"""The edge's own RPC method that asks for users."""
 
 
 class MembersQuery(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tidewire.edge.client_options import TOKEN_COST
+from tidewire.edge.presence_ports import USER_STATUS
 from tidewire.edge.wire.commands import Command
 
 if TYPE_CHECKING:
@@ -31,9 +32,14 @@ def reads_history(command: Command) -> bool:
     return command.history is not None and command.history.limit != 0
 
 
+def lists_clients(command: Command) -> bool:
+    """Return whether the answer of a command may be a long list of who is there."""
+    return command.presence is not None or (command.rpc is not None and command.rpc.method == USER_STATUS)
+
+
 def cost(command: Command) -> int:
-    """Return what a command counts: nothing for a pong, TOKEN_COST for one with a token, or that reads history."""
-    if has_token(command) or reads_history(command):
+    """Return what a command counts: nothing for a pong, TOKEN_COST for one with a token, or with much to read."""
+    if has_token(command) or reads_history(command) or lists_clients(command):
         return TOKEN_COST
     return 0 if not command.id and command == PONG else 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -70,33 +70,39 @@ class Answers:
 
     def members(self, channels: Iterable[str], limit: int) -> list[Members | Problem]:
         """Return the members of channels: of each at most `limit`, of all together no more than a reply holds."""
-        make = partial(_shown, limit, _Budget())
-        return [self._in(channel, make) for channel in channels]
+        make, problem = partial(_shown, limit, _Budget()), self._problems()
+        return [self._in(channel, problem, make) for channel in channels]
 
     def counts(self, channels: Iterable[str]) -> list[Counts | Problem]:
         """Return how many members and users channels have."""
-        return [self._in(channel, _counts) for channel in channels]
+        problem = self._problems()
+        return [self._in(channel, problem, _counts) for channel in channels]
 
     def statuses(self, users: Iterable[str]) -> list[Status | Problem]:
         """Return whether users are connected, where and since when."""
-        return [self._status(user) for user in users]
+        problem = self._problems()
+        return [self._status(user, problem) for user in users]
 
-    def _in(self, channel: str, make: Callable[[list[Compact]], _T]) -> _T | Problem:
+    def _problems(self) -> Callable[[int], Problem | None]:
+        """Return what tells a partition's problem now, looking at each partition once for a whole call."""
+        return cache(partial(self._replica.problem, now=self._now()))
+
+    def _in(
+        self, channel: str, problem: Callable[[int], Problem | None], make: Callable[[list[Compact]], _T]
+    ) -> _T | Problem:
         try:
             partition = partition_of(encode_channel(channel), self._partitions)
         except InvalidChannelError:
             return "bad_request"
-        problem = self._replica.problem(partition, self._now())
-        if problem is not None:
-            return problem
+        if (why := problem(partition)) is not None:
+            return why
         found = (content.members_of(channel) for _, content in self._replica.mesh.contents(partition))
         return make([members for members in found if members])
 
-    def _status(self, user: str) -> Status | Problem:
+    def _status(self, user: str, problem: Callable[[int], Problem | None]) -> Status | Problem:
         partition = user_partition(user, self._partitions)
-        problem = self._replica.problem(partition, self._now())
-        if problem is not None:
-            return problem
+        if (why := problem(partition)) is not None:
+            return why
         now_ms, seen = int(self._wall() * 1000), self._replica.seen
         found = {
             client: Connection(client, life.edge, since)

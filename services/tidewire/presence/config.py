@@ -96,7 +96,8 @@ class PresenceServiceConfig(Section, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="How long a process that starts listens before it answers, so that it knows every edge. Edges give a "
-            "sign of life every two seconds, and when a replica starts.",
+            "sign of life every two seconds, and when a replica starts; with less than two of these, one whose words come late is "
+            "missing in the first answers.",
             extra={"at_least": "500ms", "at_most": "1m", **RESTART},
         ),
     ] = duration("4500ms")

@@ -1,7 +1,7 @@
 """All edges as a replica knows them: their lives, leases, and what they announced in the partitions that it serves. Pure.
 
 Times are monotonic seconds. A lease is an edge's, not a member's: an edge that was not heard of for LEASE is gone with all
-that it announced. While the replica itself is away nothing ends; afterwards all leases begin anew.
+that it announced. When leases do not end, since the replica itself did not hear, is the replica's to say.
 """
 
 from __future__ import annotations
@@ -110,11 +110,6 @@ class Mesh:
             self._end(life, "lease")
         for edge in [edge for edge, (_, until) in self._over.items() if until < now]:
             del self._over[edge]
-
-    def renew(self, now: float) -> None:
-        """Begin all leases anew."""
-        for life in self.lives.values():
-            life.heard = now
 
     def doubt(self) -> None:
         """Something may have been missed of every edge."""

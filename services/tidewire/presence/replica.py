@@ -262,7 +262,6 @@ class Replica:
         self._listening_until = now + min(LISTENING_AGAIN, self._listening)
         self._began = now
         self._lease_floor = now + LEASE + RETURN
-        self.mesh.renew(now)
         self.peers.renew(now)
         self._voice.hello()
 

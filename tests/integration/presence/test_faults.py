@@ -54,10 +54,12 @@ async def heard_by(client: Client) -> AsyncIterator[Heard]:
 
 
 @contextlib.asynccontextmanager
-async def replicas(server: NatsServer, folder: Path, count: int = 3) -> AsyncIterator[list[PresenceProcess]]:
+async def replicas(
+    server: NatsServer, folder: Path, count: int = 3, listening: str = "1s"
+) -> AsyncIterator[list[PresenceProcess]]:
     """Yield replicas that are ready."""
     async with contextlib.AsyncExitStack() as stack:
-        config = presence_config(server.url)
+        config = presence_config(server.url, {"presence_service": {"listening_time": listening}})
         processes = [PresenceProcess(folder, config, f"replica-{number}") for number in range(count)]
         for process in processes:
             process.launch()
@@ -158,7 +160,7 @@ async def test_the_replica_whose_turn_it_is_dies_too(
 @pytest.mark.timeout(180)
 async def test_all_replicas_down_and_up_again(server: NatsServer, edge: ScriptedEdge, tmp_path: Path) -> None:
     """There is an error or the whole list, never an empty one."""
-    async with replicas(server, tmp_path, 2) as processes:
+    async with replicas(server, tmp_path, 2, "4500ms") as processes:
         async with clients_of(processes) as clients:
             await edge.join("room:a", *MEMBERS)
             await eventually(lambda: all_have(clients, "room:a", MEMBERS))

@@ -6,10 +6,21 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes.clock import ManualClock
-from tests.fakes.edge import believing, rules
+from tests.fakes.edge import OPEN, believing, rules
 from tests.support.protocol import protocol
 from tidewire.edge.admission import Grant
-from tidewire.edge.effects import Answer, Effect, Enter, Join, Leave, Push, SubscriptionsExpireIn, Traits
+from tidewire.edge.attendance import NOBODY, Attendance
+from tidewire.edge.effects import (
+    Answer,
+    Effect,
+    Enter,
+    Join,
+    Leave,
+    Push,
+    Renew,
+    SubscriptionsExpireIn,
+    Traits,
+)
 from tidewire.edge.party import Party
 from tidewire.edge.policies.capabilities import Capabilities, Capability
 from tidewire.edge.policies.claims import SubscriptionClaims
@@ -443,3 +454,71 @@ def test_abandoned_subscriptions_are_left_without_a_word() -> None:
         Leave("chat:c", PLAIN),
     ]
     assert len(desk.subscriptions) == 0
+
+
+# Presence.
+
+
+PRESENT: dict[str, Any] = {
+    "presence": {"target": "ipv4:127.0.0.1:1"},
+    "channel": {
+        "namespaces": [
+            {
+                "name": "room",
+                **OPEN,
+                "presence": True,
+                "join_leave": True,
+                "allow_presence_for_subscriber": True,
+            },
+            {"name": "shy", **OPEN, "presence": True, "join_leave": True},
+        ]
+    },
+}
+
+
+@protocol("subscribe.join_leave")
+@pytest.mark.parametrize(
+    ("channel", "wish", "allow", "hears"),
+    [
+        ("room:a", True, False, True),
+        ("room:a", False, False, False),
+        ("shy:a", True, False, False),
+        ("shy:a", True, True, True),
+    ],
+)
+def test_joins_and_leaves_are_for_who_wishes_them_and_may_know(
+    channel: str, wish: bool, allow: bool, hears: bool
+) -> None:
+    """By the namespace's options, or the capability of the subscription's token."""
+    capabilities = Capabilities.on(channel, frozenset({Capability.PRESENCE})) if allow else Capabilities()
+    claims = SubscriptionClaims("alice", channel, info=Raw(b"7"), capabilities=capabilities)
+    desk = Desk(config=PRESENT, t=claims)
+    desk.subscribe(channel, join_leave=wish, token="t")
+    (enter,) = [each for each in desk.join(channel=channel) if isinstance(each, Enter)]
+    assert enter.attendance == Attendance(counted=True, kept=True, told=True, hears=hears)
+    assert enter.info == b"7"
+    (leave,) = [each for each in desk.unsubscribe(channel) if isinstance(each, Leave)]
+    assert (leave.attendance, leave.info) == (enter.attendance, b"7")
+
+
+def test_attempt_that_comes_to_nothing_is_not_known_to_presence() -> None:
+    """Nobody leaves who never joined."""
+    desk = Desk(config=PRESENT)
+    desk.subscribe("room:a", join_leave=True)
+    (leave,) = [each for each in desk.unsubscribe("room:a") if isinstance(each, Leave)]
+    assert leave.attendance is NOBODY
+
+
+def test_refresh_with_another_info_renews_it_for_presence() -> None:
+    """The same info is no news."""
+    old = SubscriptionClaims("alice", "room:a", info=Raw(b"1"))
+    new = SubscriptionClaims("alice", "room:a", info=Raw(b"2"))
+    desk = Desk(config=PRESENT, old=old, new=new)
+    desk.subscribe("room:a", token="old")
+    assert [each for each in desk.refresh("new", "room:a") if isinstance(each, Renew)] == []
+    desk.refresh("old", "room:a")
+    desk.join(channel="room:a")
+    assert [each for each in desk.refresh("old", "room:a") if isinstance(each, Renew)] == []
+    assert [each for each in desk.refresh("new", "room:a") if isinstance(each, Renew)] == [
+        Renew("room:a", b"2")
+    ]

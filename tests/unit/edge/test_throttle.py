@@ -13,8 +13,11 @@ from tidewire.edge.wire.commands import (
     Command,
     ConnectRequest,
     HistoryRequest,
+    PresenceRequest,
+    PresenceStatsRequest,
     PublishRequest,
     RefreshRequest,
+    RpcRequest,
     SubRefreshRequest,
     SubscribeRequest,
 )
@@ -46,6 +49,10 @@ def publishes(count: int) -> list[Command]:
         (Command(id=1, history=HistoryRequest(channel="a", limit=-1)), TOKEN_COST),
         (Command(id=1, history=HistoryRequest(channel="a", limit=1)), TOKEN_COST),
         (Command(id=1, history=HistoryRequest(channel="a")), 1),
+        (Command(id=1, presence=PresenceRequest(channel="a")), TOKEN_COST),
+        (Command(id=1, presence_stats=PresenceStatsRequest(channel="a")), 1),
+        (Command(id=1, rpc=RpcRequest(method="tw.user_status")), TOKEN_COST),
+        (Command(id=1, rpc=RpcRequest(method="add")), 1),
     ],
 )
 def test_signatures_and_reads_count_more_and_pongs_not_at_all(command: Command, counts: int) -> None:

@@ -9,6 +9,7 @@ from tidewire.kernel.nats_config import (
     edge_user,
     history_user,
     migrate_user,
+    presence_user,
     render,
 )
 
@@ -49,6 +50,13 @@ def test_every_user_is_denied_what_jetstream_republishes() -> None:
     users = (edge_user("edge"), backend_user("a", ("chat",)), backend_user("b", ("live",)), migrate_user("m"))
     assert render(server(*users)).count('deny: ["tw.out.>"]') == 4
     assert 'deny: ["tw.out.>", "$JS.API.STREAM.PURGE.KV_TW_META"]' in render(server(history_user("history")))
+
+
+def test_the_presence_service_is_no_edge() -> None:
+    """It asks, tells what it alone knows, and publishes for nobody."""
+    user = presence_user("presence")
+    assert subjects(user.publish) == ["tw.pres.s.>", "tw.pres.j.>", "tw.pres.r.>", "tw.pres.o.>"]
+    assert subjects(user.subscribe) == ["tw.pres.>", "_INBOX_presence.>"]
 
 
 def test_backend_has_rights_on_its_namespaces_only() -> None:

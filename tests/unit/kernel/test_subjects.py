@@ -24,6 +24,7 @@ from tidewire.kernel.subjects import (
     PROBE,
     InvalidChannelError,
     channel_of,
+    channel_partition,
     control_subject,
     decode_channel,
     encode_channel,
@@ -32,6 +33,7 @@ from tidewire.kernel.subjects import (
     in_subject,
     in_subject_of_tokens,
     partition_of,
+    presence_event_subject,
     rpc_subject,
 )
 
@@ -388,3 +390,12 @@ def test_every_node_has_a_subject_that_no_node_may_have() -> None:
     assert control_subject(EVERY_NODE) == CONTROL_ALL
     with pytest.raises(InvalidChannelError):
         control_subject("")
+
+
+@pytest.mark.parametrize("channel", ["a", "chat:room.1", "$chat:a b"])
+def test_joins_and_leaves_are_told_on_the_channels_partition(channel: str) -> None:
+    """That of its publications."""
+    partition = channel_partition(channel, 16)
+    subject = presence_event_subject(channel, 16)
+    assert subject == f"tw.pres.j.{partition}.{encode_channel(channel)}".encode()
+    assert in_subject(channel, 16).split(b".")[2] == b"%d" % partition
