@@ -169,6 +169,28 @@ async def test_streams_are_made_by_itself(tmp_path: Path) -> None:
         await eventually(all_stored)
 
 
+async def test_presence_runs_where_a_namespace_has_it(tmp_path: Path) -> None:
+    """And edges are told where: who is subscribed at one of them is there for clients of the other."""
+    dev = Dev(tmp_path)
+    file = dev.folder / "tidewire.yaml"
+    options = "presence: true, allow_presence_for_client: true"
+    file.write_text(file.read_text().replace("name: chat,", f"name: chat, {options},"))
+    with dev:
+        told = await dev.ready()
+        first, second = told["edges"]
+        assert "presence.ready" in dev.text
+        async with joined(first, told["token"], first), joined(second, told["token"], second) as asker:
+
+            async def count() -> bool:
+                await asker.send(json.dumps({"id": 9, "presence": {"channel": "chat:a"}}))
+                reply = json.loads(await asker.recv())
+                return len(reply.get("presence", {}).get("presence", {})) == 2
+
+            await eventually(count)
+        for port in dev.ports[8:11]:
+            assert listening(port)
+
+
 async def test_a_history_that_cannot_be_is_refused_with_what_to_do(tmp_path: Path) -> None:
     """Such as other partitions than those that its data have."""
     dev = Dev(tmp_path)

@@ -15,6 +15,8 @@ from tests.support.protocol import protocol
 from tests.support.raw_client import Clients
 from tests.support.wait import eventually
 
+pytestmark = pytest.mark.timeout(240)  # several processes start, one after the other
+
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Present]:

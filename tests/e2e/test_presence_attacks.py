@@ -25,6 +25,9 @@ from tidewire.kernel.subjects import presence_event_subject
 FORGED = encode(Event(1, "join", "forged", "root"))
 
 
+pytestmark = pytest.mark.timeout(240)  # several processes start, one after the other
+
+
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Present]:
     """One replica and one edge."""

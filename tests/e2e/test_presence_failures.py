@@ -20,6 +20,9 @@ from tests.support.wait import eventually
 CROWD = 60
 
 
+pytestmark = pytest.mark.timeout(240)  # several processes start, one after the other
+
+
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[Present]:
     """Two replicas, of which a test may kill any."""
@@ -118,3 +121,25 @@ async def test_edge_that_stood_still_is_believed_again(mesh: Present, clients: C
     await listed(watcher, "room:f", watcher, member)
     await eventually(lambda: watcher.events("room:f")[-1] == ("join", member.id))
     assert ("leave", member.id) not in member.events("room:f")
+
+
+async def test_while_nats_is_away_nobody_leaves_and_afterwards_all_are_there(
+    mesh: Present, clients: Clients
+) -> None:
+    """For longer than a lease: what happened meanwhile is known when it is back."""
+    one, two = mesh.edge("one"), mesh.edge("two")
+    alice = await (await Guest.open(clients, one)).subscribe("room:n", join_leave=True)
+    bob = await (await Guest.open(clients, two, "bob")).subscribe("room:n")
+    gone = await (await Guest.open(clients, two, "gone")).subscribe("room:n")
+    await listed(alice, "room:n", alice, bob, gone)
+    mesh.nats.kill()
+    gone.client.abort()
+    error = await alice.presence("room:n")
+    assert error.get("code") == 100 or set(error) >= {alice.id, bob.id}
+    await asyncio.sleep(7)  # longer than a lease
+    mesh.nats.start()
+    await listed(alice, "room:n", alice, bob)
+    assert [each for each in alice.events("room:n") if each[0] == "leave"] == []
+    carol = await (await Guest.open(clients, two, "carol")).subscribe("room:n")
+    await eventually(lambda: ("join", carol.id) in alice.events("room:n"))
+    await listed(alice, "room:n", alice, bob, carol)

@@ -15,6 +15,8 @@ from tests.support.sdk import Json, SdkClient, connected, error_of, event, event
 from tests.support.sdk_maker import KINDS, maker
 from tests.support.wait import eventually
 
+pytestmark = pytest.mark.timeout(240)  # several processes start, one after the other
+
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Present]:

@@ -12,6 +12,7 @@ from tidewire.edge import presence_command, requests
 from tidewire.edge.pending import Demands
 from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.policies.publication_keys import MAX_KEY_BYTES, key_problem
+from tidewire.edge.presence_ports import USER_STATUS
 from tidewire.edge.wire.commands import NO_DATA, PublishRequest
 from tidewire.edge.wire.json_codec import clean_json
 from tidewire.kernel import errors
@@ -61,7 +62,7 @@ def call(
     number: int, request: RpcRequest, party: Party, subscriptions: Subscriptions
 ) -> list[Effect] | Disconnect | TokensWanted:
     """Carry out an rpc command, of ours or of the application's."""
-    if request.method == presence_command.USER_STATUS:
+    if request.method == USER_STATUS:
         return presence_command.status(number, bytes(request.data), party)
     if request.method != PUBLISH:
         return requests.call(number, request, party)

@@ -107,7 +107,7 @@ class PresenceServiceConfig(Section, frozen=True, kw_only=True):
             ge=1_000,
             le=1_000_000_000,
             description="Most entries that are held: members of channels, connections of users, occupied channels of edges. A "
-            "member takes less than 400 bytes. Beyond, what changes is UNAVAILABLE at this process until there is room again.",
+            "member takes less than 400 bytes. They are counted every second. Beyond, what changes is UNAVAILABLE at this process until there is room again.",
         ),
     ] = 10_000_000
     max_seen_users: Annotated[

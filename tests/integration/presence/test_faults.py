@@ -120,7 +120,7 @@ async def test_an_edge_that_dies_takes_its_members_along_once(
         wanted = {*(f"room.a {client}" for client in CROWD), "room.b gone"}
         await eventually(lambda: set(heard.leaves) == wanted, 20)
         took = time.monotonic() - killed
-        print(f"{len(wanted)} leaves {took:.1f} s after the last sign of life")
+        print(f"{len(wanted)} leaves {took:.1f} s after it fell silent")
         assert took < KILL_TO_LEAVES
         await eventually(lambda: all_have(clients, "room:a", set()))
         await eventually(lambda: all_have(clients, "room:b", {"moved"}))

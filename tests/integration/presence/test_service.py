@@ -77,23 +77,23 @@ async def test_a_user_without_the_rights_is_told_which_to_take(tmp_path: Path) -
 
 
 async def test_a_reload_takes_what_can_be_reloaded(presence: PresenceProcess, edge: ScriptedEdge) -> None:
-    """Bounds."""
+    """The bound on entries: what changes beyond it is not answered, and whole again when there is room."""
     presence.configure({"presence_service": {"max_entries": 1_000}})
     presence.send_signal(signal.SIGHUP)
     await eventually(lambda: presence.logged("config.reloaded"))
     await edge.join("room:a", *map(str, range(1_100)))
-    async with client_of(presence) as client:
-        await eventually(lambda: _counted(presence, "full"))
-        del client
-    presence.configure({"presence_service": {"max_entries": 10_000}})
-    presence.send_signal(signal.SIGHUP)
-    await edge.join("room:a", "last")
-    async with client_of(presence) as client:
 
-        async def whole() -> bool:
-            return bool((await client.stats("room:a")) == [(1_101, 1_101)])
+    async def is_full() -> bool:
+        await edge.join("room:a", "one more")
+        return (await presence.metrics()).value("tidewire_presence_lacking_total", reason="full") > 0
 
-        await eventually(lambda: _calm(whole))
+    await eventually(is_full)
+    async with client_of(presence) as client:
+        with pytest.raises(CallError):
+            await client.stats("room:a")
+        presence.configure({"presence_service": {"max_entries": 10_000}})
+        presence.send_signal(signal.SIGHUP)
+        await eventually(lambda: _has(client, "room:a", (1_101, 1_101)))
 
 
 @pytest.mark.timeout(60)
@@ -118,9 +118,9 @@ async def test_a_reload_says_whose_leaves_are_told(
         await listener.subscribe("tw.pres.j.>", cb=tell)
         await listener.flush()
         await victim.join("quiet:a", "c1")
-        await eventually(lambda: _counts(client, "quiet:a", (1, 1)))
+        await eventually(lambda: _has(client, "quiet:a", (1, 1)))
         await victim.freeze()
-        await eventually(lambda: _counts(client, "quiet:a", (0, 0)), 15)
+        await eventually(lambda: _has(client, "quiet:a", (0, 0)), 15)
         await eventually(lambda: told == ["quiet.a"])
     assert edge.truth == {}, "the edge that lives has nobody"
 
@@ -143,19 +143,8 @@ async def _serves(process: PresenceProcess) -> bool:
     return await health(process) == health_pb2.HealthCheckResponse.SERVING
 
 
-async def _counted(process: PresenceProcess, reason: str) -> bool:
-    return (await process.metrics()).value("tidewire_presence_lacking_total", reason=reason) > 0
-
-
-async def _calm(check: object) -> bool:
+async def _has(client: PresenceClient, channel: str, counts: tuple[int, int]) -> bool:
     try:
-        return bool(await check())  # type: ignore[operator]
+        return await client.stats(channel) == [counts]
     except CallError:
         return False
-
-
-async def _counts(client: PresenceClient, channel: str, counts: tuple[int, int]) -> bool:
-    async def same() -> bool:
-        return bool((await client.stats(channel)) == [counts])
-
-    return await _calm(same)
