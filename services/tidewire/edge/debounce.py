@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 LONGEST_CHAIN: Final = 16
 """Leaves that one client takes over; with more they are told, and so is its join."""
+LOOKED_AT: Final = 128
+"""Held leaves of a user among which a client's own is looked for."""
 
 
 class _Held:
@@ -49,12 +52,15 @@ class Debounce:
         if not waiting:
             yield event
             return
-        held = waiting.popleft()
+        held = _own_or_oldest(waiting, event.client)
+        waiting.remove(held)
         if not waiting:
             del self._by_user[event.user]
         leaves, held.leaves = held.leaves, ()
+        leaves = tuple(leave for leave in leaves if leave.client != event.client)
         if len(leaves) < LONGEST_CHAIN:
-            self._successors[event.client] = leaves
+            if leaves:
+                self._successors[event.client] = leaves
             return
         yield from leaves
         yield event
@@ -81,3 +87,9 @@ class Debounce:
             if not waiting:
                 del self._by_user[user]
             yield from held.leaves
+
+
+def _own_or_oldest(waiting: deque[_Held], client: str) -> _Held:
+    """Return the leave of a client that comes back itself, if it is among the first, else the one that is due first."""
+    first = islice(waiting, LOOKED_AT)
+    return next((held for held in first if held.leaves[-1].client == client), waiting[0])

@@ -13,6 +13,7 @@ from tidewire.edge.effects import (
     Answer,
     AskOthers,
     AskPresence,
+    Attend,
     AwaitTokens,
     Call,
     Close,
@@ -114,7 +115,12 @@ class Dispatcher:
     def attend_with(self, presence: Presence) -> None:
         """Hand what concerns presence to it, from now on."""
         self._presence = self._memberships.presence = presence
-        self._acts |= {AskPresence: presence.ask, AskOthers: presence.ask_others, Renew: presence.renew}
+        self._acts |= {
+            Attend: presence.attend,
+            AskPresence: presence.ask,
+            AskOthers: presence.ask_others,
+            Renew: presence.renew,
+        }
         presence.perform = self.perform
 
     def store_with(self, publish: Callable[[Connection, Publish], Iterable[Effect]]) -> None:

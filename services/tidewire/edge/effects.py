@@ -154,6 +154,15 @@ class Renew(Effect, frozen=True):
     info: bytes
 
 
+class Attend(Effect, frozen=True):
+    """Let presence know that a membership means something else to it from now on. `info` is as in `Enter`."""
+
+    channel: str
+    before: Attendance
+    after: Attendance
+    info: bytes
+
+
 class Leave(Effect, frozen=True):
     """End the membership, or the attempt at one, of which presence has heard nothing. `info` is as in `Enter`."""
 

@@ -15,6 +15,7 @@ from tidewire.edge.announcer import BATCH
 from tidewire.edge.debounce import Debounce
 from tidewire.edge.presence_command import client_info
 from tidewire.edge.wire.replies import Attendee, Push, Reply
+from tidewire.kernel.presence_wire import LEASE
 from tidewire.kernel.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ MAX_PENDING: Final = 4096
 """Joins and leaves of this edge that wait for the end of their batch; with more they are told at once."""
 MAX_REMEMBERED: Final = 10_000
 """Leaves that are remembered, since those of an edge that dies may come more than once."""
+REPEATED_WITHIN: Final = 2 * LEASE
+"""Seconds for which they are: the next replica tells them a lease later. A client whose join is not heard leaves anew."""
 MAX_HELD: Final = 100_000
 """Leaves that are held back, over all channels; with more they are told at once."""
 LINGER_TICKS: Final = 100
@@ -81,8 +84,9 @@ class Lobby:
         self._own: dict[tuple[str, str], Event] = {}
         self._flush_is_due = False
         self._dirty: dict[Room, None] = {}
-        self._gone: dict[tuple[str, str], None] = {}
-        self._said: dict[tuple[str, str], None] = {}
+        self._gone = _Remembered()
+        """Leaves that were heard."""
+        self._said = _Remembered()
         """Leaves that this edge has told, and not heard itself yet."""
         self._held = 0
         self._holding: dict[Room, None] = {}
@@ -112,7 +116,7 @@ class Lobby:
         for key, event in own.items():
             taken = self._wire.tell(key[0], event)
             if taken and event.change == "leave" and key[0] in self.rooms:
-                _remember(self._said, key)
+                self._said.add(key, self._clock.monotonic())
             self._metrics.event_told(event.change if taken else "lost")
 
     def hear(self, connection: Connection, name: str) -> None:
@@ -146,6 +150,11 @@ class Lobby:
         self._holding.pop(room, None)
         self._wire.unhear(room.handle)
 
+    def forget(self) -> None:
+        """NATS was away: joins may have gone by, so that leaves are news again."""
+        self._gone.clear()
+        self._said.clear()
+
     def tick(self) -> None:
         """Let `timers.TICK` seconds pass."""
         for room in self._lingering.advance():
@@ -163,21 +172,22 @@ class Lobby:
     # What is heard.
 
     def _take(self, room: Room, event: Event) -> None:
-        key = room.name, event.client
+        heard, said = (room, event.client), (room.name, event.client)
         if event.change == "join":
-            self._gone.pop(key, None)
+            self._gone.pop(heard)
             self._add(room, (event,) if room.debounce is None else room.debounce.join(event))
             return
-        own = key in self._said
-        self._said.pop(key, None)
-        if key in self._gone:
+        now = self._clock.monotonic()
+        own = self._said.has(said, now)
+        self._said.pop(said)
+        if self._gone.has(heard, now):
             self._metrics.event_heard("repeated")
         elif self._is_here(room.name, event.user, event.client):
             self._metrics.event_heard("wrong")
             if not own:  # this edge was taken for dead: those who have heard the leave hear that it is not
                 self._wire.tell(room.name, msgspec.structs.replace(event, change="join"))
         else:
-            _remember(self._gone, key)
+            self._gone.add(heard, now)
             self._add(room, self._leave(room, event))
 
     def _leave(self, room: Room, event: Event) -> Iterable[Event]:
@@ -229,10 +239,34 @@ class Lobby:
             self._slow(connection)
 
 
-def _remember(keys: dict[tuple[str, str], None], key: tuple[str, str]) -> None:
-    keys[key] = None
-    if len(keys) > MAX_REMEMBERED:
-        del keys[next(iter(keys))]
+_Key = tuple[Room, str] | tuple[str, str]
+
+
+class _Remembered:
+    """Leaves, by where and whose: for REPEATED_WITHIN, and MAX_REMEMBERED at most."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self) -> None:
+        self._since: dict[_Key, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def add(self, key: _Key, now: float) -> None:
+        self._since[key] = now
+        if len(self._since) > MAX_REMEMBERED:
+            self.pop(next(iter(self._since)))
+
+    def has(self, key: _Key, now: float) -> bool:
+        since = self._since.get(key)
+        return since is not None and now - since < REPEATED_WITHIN
+
+    def pop(self, key: _Key) -> None:
+        self._since.pop(key, None)
+
+    def clear(self) -> None:
+        self._since.clear()
 
 
 def _push(channel: str, event: Event) -> Reply:

@@ -29,6 +29,7 @@ class Memberships:
     """Acts on `Join`, `Enter`, `Leave` and `ReadHistory`; `perform` takes what a session makes of a result that comes later."""
 
     __slots__ = (
+        "_attended",
         "_deliveries",
         "_hub",
         "_namespaces",
@@ -55,6 +56,7 @@ class Memberships:
         self._namespaces = rules.namespaces.names
         self._deliveries = rules.namespaces.deliveries
         self._stored = rules.namespaces.stored
+        self._attended = rules.namespaces.attended
 
     def join(self, connection: Connection, effect: Join) -> Iterable[Effect]:
         """Hear a channel; return what the session makes of a result that is known at once."""
@@ -119,20 +121,29 @@ class Memberships:
 
         The rights that a subscription began with are not asked for again. Only the subscriptions of namespaces that are gone
         end, and those of namespaces that have a history now, or none any more: their clients come back. What waits in channels
-        whose namespace batches or conflates in another way follows that.
+        whose namespace batches or conflates in another way follows that, and so does presence where its options have changed.
         """
-        names = self._rules.namespaces.names
+        rules = self._rules.namespaces
+        names = rules.names
         gone, self._namespaces = self._namespaces - names, names
         if gone:
             self._pacer.add(starmap(self._end, self._hub.memberships(gone)))
-        stored = self._rules.namespaces.stored
+        stored = rules.stored
         moved, self._stored = (self._stored ^ stored) - gone, stored
         if moved:
             self._pacer.add(starmap(self._lose_moved, self._hub.retire(moved)))
-        deliveries = self._rules.namespaces.deliveries
+        deliveries = rules.deliveries
         if deliveries != self._deliveries:
             self._deliveries = deliveries
             self._pacer.add(self._hub.follow(self._rules.delivery))
+
+        before, self._attended = self._attended, rules.attended
+        changed = {name for name, attended in self._attended.items() if attended != before.get(name)}
+        if changed:
+            self._pacer.add(starmap(self._attend, self._hub.memberships(changed)))
+
+    def _attend(self, connection: Connection, channel: str) -> None:
+        self._perform(connection, connection.session.attend(channel))
 
     def _end(self, connection: Connection, channel: str) -> None:
         """End a subscription, unless its namespace has come back meanwhile."""

@@ -14,7 +14,7 @@ from tidewire.kernel.presence_wire import Event
 if TYPE_CHECKING:
     from tidewire.edge.announcer import Announcer
     from tidewire.edge.connection import Connection
-    from tidewire.edge.effects import AskOthers, AskPresence, Effect, Enter, Leave, Renew
+    from tidewire.edge.effects import AskOthers, AskPresence, Attend, Effect, Enter, Leave, Renew
     from tidewire.edge.lobby import Lobby
     from tidewire.edge.presence_ports import PresenceAnswer, PresenceMetrics, PresenceService, PresenceWire
     from tidewire.edge.users import Users
@@ -54,6 +54,20 @@ class Presence:
             self.lobby.hear(connection, effect.channel)
         if attendance.told:
             self.lobby.tell(effect.channel, _event("join", connection, effect.info))
+
+    def attend(self, connection: Connection, effect: Attend) -> Iterable[Effect]:
+        """Follow a membership that means something else now. Nobody has come or gone: no join or leave is told."""
+        channel, before, after = effect.channel, effect.before, effect.after
+        if self.announcer is not None:
+            if before.counted:
+                self.announcer.left(connection, channel, before)
+            if after.counted:
+                self.announcer.joined(connection, channel, after, effect.info)
+        if after.hears and not before.hears:
+            self.lobby.hear(connection, channel)
+        elif before.hears and not after.hears:
+            self.lobby.unhear(connection, channel)
+        return ()
 
     def renew(self, connection: Connection, effect: Renew) -> Iterable[Effect]:
         """Announce a member's new info."""
@@ -132,6 +146,7 @@ class Presence:
 
     def beat(self) -> None:
         """Say where this edge stands: it has started, or NATS is back."""
+        self.lobby.forget()
         if self.announcer is not None:
             self.announcer.beat()
 

@@ -216,6 +216,10 @@ class Session(Intake):
         """End a subscription, and tell the client why."""
         return [*self.subscriptions.end(channel, why), *self._greet_when_complete()] if self.connected else []
 
+    def attend(self, channel: str) -> list[Effect]:
+        """Follow options of presence that have changed; the client is told nothing."""
+        return self.subscriptions.attend(channel) if self.connected else []
+
     def lose(self, channel: str) -> list[Effect]:
         """End a subscription that was promised to miss nothing; the client comes back with its position."""
         subscription = self.subscriptions.find(channel)

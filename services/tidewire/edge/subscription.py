@@ -37,7 +37,7 @@ class SubscriptionState(enum.Enum):
 class Subscription:
     """One channel of a connection. `command` is the id of the subscribe command that began it, 0 for the server's own."""
 
-    __slots__ = ("attempt", "attendance", "command", "grant", "started", "state", "traits")
+    __slots__ = ("attempt", "attendance", "command", "grant", "started", "state", "traits", "wishes")
 
     def __init__(
         self,
@@ -47,13 +47,16 @@ class Subscription:
         grant: Grant,
         traits: Traits,
         attendance: Attendance,
+        wishes: bool,
     ) -> None:
+        """`wishes`: the client has asked for joins and leaves, and may."""
         self.command = command
         self.attempt = attempt
         self.started = started
         self.grant = grant
         self.traits = traits
         self.attendance = attendance
+        self.wishes = wishes
         self.state = SubscriptionState.JOINING
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tidewire.edge import subscribed
 from tidewire.edge.admission import (
     COMPACTION,
@@ -19,7 +21,18 @@ from tidewire.edge.admission import (
     wish_of_server,
 )
 from tidewire.edge.attendance import NOBODY, attendance_of
-from tidewire.edge.effects import Effect, Enter, Join, Leave, Push, Renew, SubscriptionsExpireIn, Traits, Wish
+from tidewire.edge.effects import (
+    Attend,
+    Effect,
+    Enter,
+    Join,
+    Leave,
+    Push,
+    Renew,
+    SubscriptionsExpireIn,
+    Traits,
+    Wish,
+)
 from tidewire.edge.places import MAX_REPLY, Place
 from tidewire.edge.policies.claims import SubscriptionClaims
 from tidewire.edge.policies.filters import MAX_NODES_OF_CONNECTION
@@ -88,7 +101,7 @@ class Subscriptions(Mapping[str, Subscription]):
 
     def _judge(
         self, request: SubscribeRequest
-    ) -> tuple[Grant, Traits, Wish | None, Attendance] | ReplyError | Disconnect | KeyWanted:
+    ) -> tuple[Grant, Traits, Wish | None, Attendance, bool] | ReplyError | Disconnect | KeyWanted:
         channel, rules = request.channel, self._party.rules
         if not channel or request.delta not in DELTA_TYPES:
             return errors.BAD_PROTOCOL
@@ -116,7 +129,7 @@ class Subscriptions(Mapping[str, Subscription]):
         attendance = attendance_of(
             channel, namespace, verdict.override, wishes=wishes, announced=rules.announces
         )
-        return verdict, traits_of(compact, wanted, delta, wished is not None), wished, attendance
+        return verdict, traits_of(compact, wanted, delta, wished is not None), wished, attendance, wishes
 
     def _filter(self, request: SubscribeRequest, namespace: Namespace) -> TagsFilter | ReplyError | None:
         wanted = tags_filter(request.tf, namespace, request.delta)
@@ -159,7 +172,12 @@ class Subscriptions(Mapping[str, Subscription]):
             return [self._party.refuse("sub_refresh", number, error)]
         before, subscription.grant = (
             subscription.grant.info,
-            Grant(verdict.info, verdict.expires_at, verdict.capabilities, subscription.grant.data),
+            msgspec.structs.replace(
+                subscription.grant,
+                info=verdict.info,
+                expires_at=verdict.expires_at,
+                capabilities=verdict.capabilities,
+            ),
         )
         ttl = self._party.ttl(verdict.expires_at)
         reply = Reply(id=number, sub_refresh=SubRefreshResult(expires=ttl > 0, ttl=ttl))
@@ -190,7 +208,21 @@ class Subscriptions(Mapping[str, Subscription]):
             channel, namespace, grant.override, wishes=False, announced=self._party.rules.announces
         )
         traits = PLAIN if wished is None else traits_of(False, None, False, True)
-        return [self._begin(0, channel, grant, traits, wished, attendance)]
+        return [self._begin(0, channel, grant, traits, wished, attendance, wishes=False)]
+
+    def attend(self, channel: str) -> list[Effect]:
+        """Follow the namespace's options as they are now in what presence has to do with a subscription."""
+        subscription, rules = self._by_channel.get(channel), self._party.rules
+        namespace = rules.namespaces.find(channel)
+        if subscription is None or isinstance(namespace, ReplyError):
+            return []
+        before, override = subscription.attended, subscription.grant.override
+        after = subscription.attendance = attendance_of(
+            channel, namespace, override, wishes=subscription.wishes, announced=rules.announces
+        )
+        if subscription.state is not SubscriptionState.LIVE or after is before:
+            return []
+        return [Attend(channel, before, after, bytes(subscription.grant.info))]
 
     def end(self, channel: str, why: Unsubscribe) -> list[Effect]:
         """End a subscription and tell the client; nothing happens where there is none."""
@@ -290,10 +322,13 @@ class Subscriptions(Mapping[str, Subscription]):
         traits: Traits,
         wished: Wish | None,
         attendance: Attendance,
+        wishes: bool,
     ) -> Join:
         self._attempts += 1
         started = self._party.started
-        self._by_channel[channel] = Subscription(number, self._attempts, started, grant, traits, attendance)
+        self._by_channel[channel] = Subscription(
+            number, self._attempts, started, grant, traits, attendance, wishes
+        )
         return Join(channel, self._attempts, wished)
 
     def _enter(self, channel: str, subscription: Subscription, base: bytes | None = None) -> Enter:

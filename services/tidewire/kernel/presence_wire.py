@@ -124,11 +124,12 @@ class PartitionState(_Message, frozen=True):
 
 
 class Heartbeat(_Message, tag="h", frozen=True):
-    """An edge lives. Partitions in which it never had anything to say are left out."""
+    """An edge lives. Partitions in which it never had anything to say are left out. `count`: how many there are, 0: not told."""
 
     v: Literal[1]
     incarnation: int
     partitions: tuple[PartitionState, ...]
+    count: int = 0
 
 
 class Bye(_Message, tag="b", frozen=True):

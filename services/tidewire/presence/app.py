@@ -71,7 +71,7 @@ class PresenceService:
             Settings(
                 name, config.served, own.partitions, own.max_entries, own.max_seen_users, own.listening_time
             ),
-            self._told,
+            self._is_told,
             NatsVoice(self._link, name, partitions, self._telemetry, clock.wall),
             self._telemetry,
             now,
@@ -113,6 +113,10 @@ class PresenceService:
         self._replica.mesh.most_entries = config.presence_service.max_entries
         self._replica.seen.most = config.presence_service.max_seen_users
         logs.set_level(config.log.level)
+
+    def _is_told(self, channel: str) -> bool:
+        """Whether joins and leaves of a channel are told, as it is configured now."""
+        return self._told(channel)
 
     def _link_turned(self, is_up: bool) -> None:
         if is_up:

@@ -88,6 +88,12 @@ class Mesh:
         if life is not None:
             life.beat(heartbeat, self.partitions.__contains__)
 
+    def disagreed(self, edge: str, incarnation: int, now: float) -> None:
+        """Take a sign of life that says nothing of what the edge has."""
+        life = self._life(edge, incarnation, now)
+        if life is not None:
+            life.doubt()
+
     def bye(self, edge: str, bye: Bye, now: float) -> None:
         """Take the end of a life."""
         life = self.lives.get(edge)

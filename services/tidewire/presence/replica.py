@@ -178,6 +178,14 @@ class Replica:
         else:
             self.mesh.heartbeat(edge, heartbeat, now)
 
+    def disagreed(self, edge: str, incarnation: int, now: float) -> None:
+        """Hear of an edge that divides channels into other partitions: what it has is looked for where it is not.
+
+        As long as it lives there are no answers, since they would lack it.
+        """
+        self._now = now
+        self.mesh.disagreed(edge, incarnation, now)
+
     def chunk(self, number: int, chunk: Chunk, now: float) -> None:
         """Take a part of an answer to the question of this number."""
         self._now = now

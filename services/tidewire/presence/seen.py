@@ -44,3 +44,4 @@ class Seen:
             if oldest is None or oldest[1] > now_ms - KEPT_MS:
                 return
             del self._ends[oldest[0]]
+            self._since = max(self._since, oldest[1] + 1)  # the clock may go back

@@ -51,7 +51,8 @@ class Telemetry:
         self._dropped = Counter(
             "tidewire_presence_dropped",
             "Messages that were not understood (malformed), of a replica in another's name (other_name), or about what is no "
-            "channel of its partition (no_channel).",
+            "channel of its partition (no_channel). Of an edge with another nats.partitions (partitions): there are no answers "
+            "while it lives.",
             ["reason"],
         )
         self._nats_errors = Counter(

@@ -8,11 +8,13 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from nats.aio.msg import Msg
 
 from tests.fakes.edge import KEY
+from tests.support.nats_client import connected
 from tests.support.nats_server import NatsServer
 from tests.support.presence import PresenceClient, PresenceProcess, client_of, presence_config
-from tests.support.presence_edge import ScriptedEdge
+from tests.support.presence_edge import ScriptedEdge, scripted_edge
 from tests.support.wait import eventually
 from tidewire.doctor.presence_facts import read_presence
 from tidewire.edge.config import EdgeConfig
@@ -91,7 +93,36 @@ async def test_a_reload_takes_what_can_be_reloaded(presence: PresenceProcess, ed
             await client.stats("room:a")
         presence.configure({"presence_service": {"max_entries": 10_000}})
         presence.send_signal(signal.SIGHUP)
-        await eventually(lambda: _counts(client, 1_101))
+        await eventually(lambda: _has(client, "room:a", (1_101, 1_101)))
+
+
+@pytest.mark.timeout(60)
+async def test_a_reload_says_whose_leaves_are_told(
+    presence: PresenceProcess, server: NatsServer, edge: ScriptedEdge
+) -> None:
+    """A namespace that has `join_leave` from now on: leaves of a dead edge's members are told there, too."""
+    quiet = {"name": "quiet", "presence": True, "join_leave": True}
+    presence.configure({"channel": {"namespaces": [quiet]}})
+    presence.send_signal(signal.SIGHUP)
+    await eventually(lambda: presence.logged("config.reloaded"))
+    async with (
+        connected(server.url) as listener,
+        scripted_edge(server.url, "victim") as victim,
+        client_of(presence) as client,
+    ):
+        told: list[str] = []
+
+        async def tell(message: Msg) -> None:
+            told.append(message.subject.split(".", 4)[4])
+
+        await listener.subscribe("tw.pres.j.>", cb=tell)
+        await listener.flush()
+        await victim.join("quiet:a", "c1")
+        await eventually(lambda: _has(client, "quiet:a", (1, 1)))
+        await victim.freeze()
+        await eventually(lambda: _has(client, "quiet:a", (0, 0)), 15)
+        await eventually(lambda: told == ["quiet.a"])
+    assert edge.truth == {}, "the edge that lives has nobody"
 
 
 async def test_the_doctor_asks_it(presence: PresenceProcess, edge: ScriptedEdge) -> None:
@@ -112,8 +143,8 @@ async def _serves(process: PresenceProcess) -> bool:
     return await health(process) == health_pb2.HealthCheckResponse.SERVING
 
 
-async def _counts(client: PresenceClient, count: int) -> bool:
+async def _has(client: PresenceClient, channel: str, counts: tuple[int, int]) -> bool:
     try:
-        return await client.stats("room:a") == [(count, count)]
+        return await client.stats(channel) == [counts]
     except CallError:
         return False

@@ -50,6 +50,30 @@ def test_one_connection_takes_over_one() -> None:
     assert shown(debounce.overdue(12)) == ["leave b"]
 
 
+def test_client_that_comes_back_itself_leaves_once() -> None:
+    """It has unsubscribed and subscribed again, however often: it takes nothing over but what it had taken over before."""
+    debounce = Debounce()
+    list(debounce.leave(event("leave", "a"), due=10))
+    for number in range(5):
+        assert shown(debounce.join(event("join", "b"))) == []
+        assert shown(debounce.leave(event("leave", "b"), due=11.0 + number)) == []
+    assert shown(debounce.overdue(20)) == ["leave a", "leave b"]
+    list(debounce.leave(event("leave", "c"), due=30))
+    assert shown(debounce.join(event("join", "c"))) == []
+    assert shown(debounce.overdue(31)) == []
+    assert debounce.kept == 0
+    assert shown(debounce.leave(event("leave", "c"), due=0)) == ["leave c"]
+
+
+def test_client_that_comes_back_itself_is_not_said_to_leave() -> None:
+    """Though another connection of its user left before it, whose leave comes in its time."""
+    debounce = Debounce()
+    list(debounce.leave(event("leave", "a"), due=10))
+    list(debounce.leave(event("leave", "b"), due=11))
+    assert shown(debounce.join(event("join", "b"))) == []
+    assert shown(debounce.overdue(12)) == ["leave a"]
+
+
 def test_clients_without_a_user_are_never_held_nor_those_that_need_not_be() -> None:
     """Nobody can tell whether they are back."""
     debounce = Debounce()

@@ -105,6 +105,42 @@ def test_leave_that_comes_again_is_told_once() -> None:
     assert core.metrics.of("event_heard") == [("repeated",)] * 2
 
 
+def test_leave_is_news_where_its_join_could_not_be_heard() -> None:
+    """Nobody here wanted to know when the client came back, and the list of who asks now shows it."""
+    core = PresentCore()
+    watcher = core.join("room:a")
+    core.hear_event("room:a", event("leave", "x"))
+    core.dispatcher.lost(watcher.connection)
+    core.run(LINGER_TICKS / 10)
+    assert core.lobby.rooms == {}
+    again = core.join("room:a")
+    core.hear_event("room:a", event("leave", "x"))
+    assert pushed(again) == [("leave", "x")]
+
+
+def test_leave_is_news_where_its_join_went_by_while_nats_was_away() -> None:
+    """The client has come back meanwhile."""
+    core = PresentCore()
+    watcher = core.join("room:a")
+    core.hear_event("room:a", event("leave", "x"))
+    core.presence.beat()
+    core.hear_event("room:a", event("leave", "x"))
+    assert pushed(watcher) == [("leave", "x")] * 2
+
+
+def test_leave_is_not_remembered_for_ever() -> None:
+    """A join may be lost in other ways; replicas that repeat leaves do so within seconds."""
+    core = PresentCore()
+    watcher = core.join("room:a")
+    core.hear_event("room:a", event("leave", "x"))
+    core.run(lobby.REPEATED_WITHIN - 1)
+    core.hear_event("room:a", event("leave", "x"))
+    assert pushed(watcher) == [("leave", "x")]
+    core.run(2)
+    core.hear_event("room:a", event("leave", "x"))
+    assert pushed(watcher) == [("leave", "x")]
+
+
 def test_memory_of_leaves_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten, and could come again."""
     monkeypatch.setattr(lobby, "MAX_REMEMBERED", 2)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.attendance import PresentCore
-from tests.fakes.edge import token
+from tests.fakes.attendance import PresentCore, pushed
+from tests.fakes.edge import OPEN, edge_config, token
 from tests.support.protocol import protocol
 from tidewire.edge.presence_ports import (
     Member,
@@ -15,7 +15,9 @@ from tidewire.edge.presence_ports import (
     UsersQuery,
     UserStatus,
 )
+from tidewire.edge.timers import Timing
 from tidewire.kernel import errors
+from tidewire.kernel.presence_wire import Event, Joined
 
 ONLINE = UserStatus([UserConnection("x", "e2", 1000)], 1, 0, 5)
 OFFLINE = UserStatus([], 0, 900, 5)
@@ -98,3 +100,65 @@ def test_without_a_service_this_edges_own_knowledge_decides() -> None:
     """As ever."""
     core = PresentCore(service=False, **REFUSE)
     assert core.client().closed == 0
+
+
+def reload(core: PresentCore, **options: bool) -> None:
+    """Put other options in force in the namespace `plain`."""
+    plain = {"name": "plain", **OPEN, "allow_presence_for_subscriber": True, **options}
+    target = {"presence": {"target": "ipv4:127.0.0.1:1"}}
+    core.rules.configure(edge_config(channel={"namespaces": [plain]}, **target))
+    core.dispatcher.reconfigured(Timing(ping=25.0, pong=8.0, stale=10.0))
+
+
+def test_reload_that_turns_presence_on_announces_who_is_there_already() -> None:
+    """A list is whole or an error, also the first one."""
+    core = PresentCore()
+    reload(core)
+    alice, bob = core.join("plain:a"), core.let_in(core.client("bob"), "plain:a")
+    core.turns.turn()
+    assert not [each for each in core.wire.changes if isinstance(each, Joined)]
+    reload(core, presence=True, join_leave=True)
+    core.announcer.beat()
+    members = {each.client for each in core.wire.changes if isinstance(each, Joined)}
+    assert members == {"c0", "c1"}
+    assert sum(each.members for each in core.wire.beats[-1]) == 2
+    assert sum(each.channels for each in core.wire.beats[-1]) == 1
+    core.relay()
+    assert (pushed(alice), bob.heard()) == ([], [])
+    core.dispatcher.lost(bob.connection)
+    core.relay()
+    assert pushed(alice) == [("leave", "c1")], "who had asked for them hears of leaves from now on"
+
+
+def test_reload_that_turns_presence_off_takes_members_out_and_tells_no_more() -> None:
+    """Their subscriptions go on."""
+    core = PresentCore()
+    reload(core, presence=True, join_leave=True, force_push_join_leave=True)
+    alice, bob = core.join("plain:a"), core.let_in(core.client("bob"), "plain:a")
+    core.relay()
+    alice.heard()
+    bob.heard()
+    reload(core, occupancy=False)
+    core.announcer.beat()
+    assert sum(each.members + each.channels for each in core.wire.beats[-1]) == 0
+    core.dispatcher.lost(bob.connection)
+    core.relay()
+    core.hear_event("plain:a", Event(1, "leave", "x", "eve"))
+    assert alice.heard() == []
+    core.deliver("plain:a", 1)
+    assert len(alice.heard()) == 1
+    core.dispatcher.lost(alice.connection)
+    core.announcer.beat()
+    assert sum(each.members + each.channels for each in core.wire.beats[-1]) == 0
+
+
+def test_reload_is_followed_by_a_subscription_that_has_only_begun() -> None:
+    """As if it had begun after it."""
+    core = PresentCore()
+    reload(core)
+    alice = core.client()
+    alice.say({"id": 2, "subscribe": {"channel": "plain:a"}})
+    reload(core, presence=True)
+    core.broker.confirm("plain:a")
+    core.announcer.beat()
+    assert sum(each.members for each in core.wire.beats[-1]) == 1

@@ -8,6 +8,7 @@ import pytest
 from tests.fakes.presence import Bench
 from tidewire.kernel.presence_wire import (
     Ask,
+    Bye,
     Delta,
     Event,
     Heartbeat,
@@ -177,3 +178,14 @@ def test_partitions_of_others_are_passed_over() -> None:
     scene = Scene()
     scene.hear("tw.pres.h.e1", Heartbeat(1, 1, (PartitionState(99, 5, 5, 5, 5),)))
     assert scene.bench.problem(user_partition("u", PARTITIONS)) is None
+
+
+def test_edge_with_other_partitions_is_no_reason_for_an_empty_answer() -> None:
+    """Members would be looked for where they are not: there is no answer while such an edge lives."""
+    scene = Scene()
+    scene.hear("tw.pres.h.e1", Heartbeat(1, 1, (), PARTITIONS))
+    scene.hear("tw.pres.h.e2", Heartbeat(1, 1, (), 2 * PARTITIONS))
+    assert scene.drops.counts == {"partitions": 1}
+    assert scene.bench.problem(0) == "not_synced"
+    scene.hear("tw.pres.h.e2", Bye(1, 1))
+    assert scene.bench.problem(0) is None

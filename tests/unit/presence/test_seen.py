@@ -28,6 +28,15 @@ def test_it_is_kept_for_a_day() -> None:
     assert len(seen) == 0
 
 
+def test_what_a_clock_that_was_ahead_has_forgotten_is_not_claimed_to_be_known() -> None:
+    """It has jumped two days forward, and back."""
+    seen = Seen(10, NOW - 100)
+    seen.gone("bob", NOW, NOW)
+    seen.expire(NOW + 2 * KEPT_MS)
+    assert seen.last("bob", NOW + 10) == 0
+    assert seen.since(NOW + 10) == NOW + 1
+
+
 def test_beyond_its_bound_it_says_what_it_forgot() -> None:
     """The longest gone go first."""
     seen = Seen(2, NOW - 100)

@@ -45,7 +45,10 @@ CROWDED: Final = errors.TOO_MANY_REQUESTS.saying(
 TOO_LARGE: Final = errors.LIMIT_EXCEEDED.saying(
     "limit exceeded: the list is too large for an answer: use presence_stats"
 )
-ELSEWHERE: Final = call_errors.ELSEWHERE.name
+ANOTHER_MAY_KNOW: Final = frozenset(
+    reason.name for reason in (call_errors.ELSEWHERE, call_errors.NOT_SYNCED, call_errors.UNAVAILABLE)
+)
+"""Problems with which a question goes to the next replica."""
 _SERVICE: Final = f"/{pb.DESCRIPTOR.services_by_name['Presence'].full_name}"
 MEMBERS: Final = f"{_SERVICE}/Members"
 STATS: Final = f"{_SERVICE}/Stats"
@@ -209,6 +212,10 @@ class GrpcPresence:
             return (await self._members_method(pb.MembersRequest(channels=channels, limit=limit))).channels
 
         found = await self._ask([key.channel for key in keys], call, _members)
+        cut = {key.channel for key in keys if _is_cut(found[key.channel], key.limit)}
+        if len(found) > 1:  # a reply holds so many bytes, whosever they are
+            for channel in sorted(cut):
+                found |= await self._ask([channel], call, _members)
         return {key: _cut(found[key.channel], key.limit) for key in keys}
 
     async def _ask_stats(self, keys: Sequence[str]) -> dict[str, Stats | ReplyError]:
@@ -229,7 +236,7 @@ class GrpcPresence:
         call: Callable[[Sequence[str]], Coroutine[Any, Any, Sequence[_Item]]],
         read: Callable[[_Item], _Answer],
     ) -> dict[str, _Answer | ReplyError]:
-        """Ask one replica after the other for what each says that another one serves."""
+        """Ask one replica after the other for what each does not know and another one may."""
         found: dict[str, _Answer | ReplyError] = dict.fromkeys(keys, AWAY)
         left = list(dict.fromkeys(keys))
         for _ in range(MOST_MOVES):
@@ -242,7 +249,7 @@ class GrpcPresence:
                 break
             told_of = dict(zip(left, items, strict=True))
             found |= {key: read(each) for key, each in told_of.items() if not each.problem}
-            left = [key for key, each in told_of.items() if each.problem == ELSEWHERE]
+            left = [key for key, each in told_of.items() if each.problem in ANOTHER_MAY_KNOW]
             if not left:
                 break
         return found
@@ -261,6 +268,11 @@ class GrpcPresence:
 def _members(found: pb.ChannelMembers) -> Members:
     members = [Member(each.client, each.user, each.conn_info, each.chan_info) for each in found.members]
     return Members(members, max(found.clients, len(members)))
+
+
+def _is_cut(found: Members | ReplyError, limit: int) -> bool:
+    """Return whether a list lacks members, though it is not too long by itself."""
+    return isinstance(found, Members) and len(found.members) < found.clients <= limit
 
 
 def _cut(found: Members | ReplyError, limit: int) -> Members | ReplyError:

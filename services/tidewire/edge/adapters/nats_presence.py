@@ -58,7 +58,7 @@ class NatsPresence:
 
     def heartbeat(self, incarnation: int, states: Sequence[PartitionState]) -> bool:
         """See presence_ports.PresenceWire."""
-        return self._publish(self._beats, encode(Heartbeat(1, incarnation, tuple(states))))
+        return self._publish(self._beats, encode(Heartbeat(1, incarnation, tuple(states), self.partitions)))
 
     def bye(self, incarnation: int) -> bool:
         """See presence_ports.PresenceWire."""

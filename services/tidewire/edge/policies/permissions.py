@@ -58,6 +58,12 @@ class Namespace:
         """How publications go out; None: at once, and all."""
         self._regex = re2.compile(options.channel_regex) if options.channel_regex else None
 
+    @property
+    def attended(self) -> tuple[bool, ...]:
+        """What decides what presence has to do with a subscription."""
+        options = self.options
+        return options.presence, options.join_leave, options.force_push_join_leave, options.occupancy
+
     def matches(self, name: str) -> bool:
         """Return whether the channel's name, without namespace, fits `channel_regex`."""
         return self._regex is None or self._regex.search(name) is not None
@@ -192,6 +198,11 @@ class Namespaces:
         """The names of those with history; None: channels without a namespace."""
         named = frozenset(name for name, each in self._by_name.items() if each.options.has_history)
         return named | {None} if self._without.options.has_history else named
+
+    @property
+    def attended(self) -> dict[str | None, tuple[bool, ...]]:
+        """What presence has to do with channels, by namespace."""
+        return {None: self._without.attended, **{name: each.attended for name, each in self._by_name.items()}}
 
     @property
     def known(self) -> tuple[int, int]:

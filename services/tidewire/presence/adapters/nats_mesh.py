@@ -79,7 +79,12 @@ class Ears:
         self._replica.delta(edge, int(tokens[3]), delta, self._now())
 
     def _on_heartbeat(self, tokens: list[str], payload: bytes) -> None:
-        self._replica.heartbeat(_edge(tokens[3]), self._sign.decode(payload), self._now())
+        edge, sign = _edge(tokens[3]), self._sign.decode(payload)
+        if isinstance(sign, Heartbeat) and sign.count not in {0, self._partitions}:
+            self._metrics.dropped("partitions")
+            self._replica.disagreed(edge, sign.incarnation, self._now())
+        else:
+            self._replica.heartbeat(edge, sign, self._now())
 
     def _on_chunk(self, tokens: list[str], payload: bytes) -> None:
         self._replica.chunk(int(tokens[4]), self._chunk.decode(payload), self._now())

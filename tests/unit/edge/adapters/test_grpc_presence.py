@@ -165,6 +165,39 @@ async def test_what_another_replica_serves_is_asked_there() -> None:
     assert len(bench.client.requests) == MOST_MOVES
 
 
+async def test_what_one_replica_does_not_hold_yet_another_one_may() -> None:
+    """An answer to one question is none to the others that were asked with it."""
+    lacking = pb.ChannelStats(problem="not_synced")
+    replies = [
+        pb.StatsReply(channels=[pb.ChannelStats(clients=1, users=1), lacking]),
+        pb.StatsReply(channels=[pb.ChannelStats(clients=2, users=2)]),
+    ]
+    bench = Bench(stats=lambda _: replies.pop(0))
+    found = await asyncio.gather(*await bench.begin(StatsQuery("a"), StatsQuery("b")))
+    assert found == [Stats(1, 1), Stats(2, 2)]
+
+
+async def test_list_is_not_cut_for_others_that_are_asked_for_with_it() -> None:
+    """A reply holds so many bytes: what found no room is asked for by itself, once."""
+
+    def answer(request: pb.MembersRequest) -> pb.MembersReply:
+        room = {"big": 1, "small": 1} if len(request.channels) == 1 else {"big": 1, "small": 0}
+        size = {"big": 3, "small": 1}
+        return pb.MembersReply(
+            channels=[
+                pb.ChannelMembers(members=[pb.Member(client="c")] * room[name], clients=size[name])
+                for name in request.channels
+            ]
+        )
+
+    bench = Bench(members=answer)
+    queries = MembersQuery("big", 1000), MembersQuery("small", 1000)
+    big, small = await asyncio.gather(*await bench.begin(*queries))
+    assert (len(big.members), big.clients) == (1, 3)
+    assert (len(small.members), small.clients) == (1, 1)
+    assert [list(each.channels) for each in bench.client.requests] == [["big", "small"], ["big"], ["small"]]
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [

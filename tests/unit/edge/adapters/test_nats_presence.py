@@ -58,7 +58,7 @@ def test_each_message_has_its_subject_and_form() -> None:
     published = [(each.subject, each.payload) for each in bench.link.published]
     assert published == [
         (b"tw.pres.d.3.host%2Eone", encode(Delta(1, 5, 7, (Left("a", "c"),)))),
-        (b"tw.pres.h.host%2Eone", encode(Heartbeat(1, 5, (state,)))),
+        (b"tw.pres.h.host%2Eone", encode(Heartbeat(1, 5, (state,), 16))),
         (b"tw.pres.h.host%2Eone", encode(Bye(1, 5))),
         (b"tw.pres.c.r1.1", encode(chunk)),
         (b"tw.pres.c.r2.1", encode(chunk)),
