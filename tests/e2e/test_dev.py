@@ -185,6 +185,33 @@ async def test_a_history_that_cannot_be_is_refused_with_what_to_do(tmp_path: Pat
         assert "delete .tidewire to start afresh" in dev.text
 
 
+async def test_limits_are_counted_by_a_process_of_the_mesh(tmp_path: Path) -> None:
+    """It is started where there are rules; a user has one limit on both edges."""
+    dev = Dev(tmp_path)
+    rule = "{name: r, command: publish, key: [user], limit: 3, period: 1h}"
+    file = tmp_path / "tidewire.yaml"
+    file.write_text(f"{file.read_text()}rate_limits: {{rules: [{rule}]}}\n")
+    with dev:
+        told = await dev.ready()
+        assert "ratelimit" in dev.text
+        codes = []
+        for edge in told["edges"]:
+            async with joined(edge, told["token"], edge) as client:
+                for number in range(3, 6):
+                    await client.send(json.dumps({"id": number, "publish": {"channel": "chat:a", "data": 1}}))
+                    codes.append(await error_of(client, number))
+        assert sorted(codes) == [0, 0, 0, 111, 111, 111]
+
+
+async def error_of(client: ClientConnection, number: int) -> int:
+    """The code of the error that a command is answered with; 0 for success."""
+    while True:
+        for line in str(await client.recv()).splitlines():
+            reply = json.loads(line)
+            if reply.get("id") == number:
+                return int(reply.get("error", {}).get("code", 0))
+
+
 async def test_second_signal_does_not_wait_for_the_drain(tmp_path: Path) -> None:
     """Who presses Ctrl-C twice wants the end now."""
     with Dev(tmp_path, delay="1m") as dev:

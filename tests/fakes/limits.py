@@ -16,7 +16,8 @@ from tidewire.edge.rules import Rules
 from tidewire.edge.waiting import Key, Waiters
 from tidewire.kernel.config import decode
 from tidewire.kernel.ids import ConnectionId
-from tidewire.options.rate_limit_options import RateLimitRule, RateLimitsConfig
+from tidewire.options.rate_limit_options import RateLimitsConfig
+from tidewire.options.rate_limit_rules import RateLimitRule
 
 REPLICAS = ["ipv4:127.0.0.1:9"]
 
@@ -64,11 +65,14 @@ class FakeService:
         for lease in asked:
             lease.failed(self.clock.now)
 
-    def place(self, granted: int, *, learning: bool = False, over: bool = False) -> None:
+    def place(
+        self, granted: int, asked: int | None = None, *, learning: bool = False, over: bool = False
+    ) -> None:
         """Answer every question about places alike."""
         slots, self.slots = self.slots, []
         for slot in slots:
-            slot.answered(granted, self.clock.now, learning=learning, over=over)
+            wanted = slot.wanted if asked is None else asked
+            slot.answered(granted, wanted, self.clock.now, learning=learning, over=over)
 
 
 class Limited:

@@ -23,6 +23,7 @@ NODE_NAMES = (
     b"TIDEWIRE_NODE_NAME=",
     b"TIDEWIRE_HISTORY_SERVICE_NODE_NAME=",
     b"TIDEWIRE_PRESENCE_SERVICE_NODE_NAME=",
+    b"TIDEWIRE_RATE_LIMIT_SERVICE_NODE_NAME=",
 )
 CONFIG = """
 dev:
@@ -32,6 +33,7 @@ dev:
   nats_port: {4}
   history: {{port: {5}, health_port: {6}, internal_port: {7}}}
   presence: {{port: {8}, health_port: {9}, internal_port: {10}}}
+  ratelimit: {{port: {11}, health_port: {12}, internal_port: {13}}}
 client:
   token:
     hmac_secret_key_file: .tidewire/token.key
@@ -54,7 +56,7 @@ class Dev:
     def __init__(self, folder: Path, delay: str = "0s") -> None:
         """Write the configuration; `delay` is the edges' `drain.delay`."""
         self.folder = folder
-        self.ports = free_ports(11)
+        self.ports = free_ports(14)
         self.output = folder / "output.txt"
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "tidewire.yaml").write_text(CONFIG.format(*self.ports, delay=delay))

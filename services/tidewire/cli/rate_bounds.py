@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tidewire.kernel.rate_bound import excess, lease_excess
 
 if TYPE_CHECKING:
-    from tidewire.options.rate_limit_options import RateLimit, RateLimitsConfig
+    from tidewire.options.rate_limit_options import RateLimitsConfig
+    from tidewire.options.rate_limit_rules import RateLimit
 
 
 def bounds(config: RateLimitsConfig) -> Iterator[str]:

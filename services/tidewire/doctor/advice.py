@@ -9,6 +9,7 @@ from tidewire.doctor.host_advice import advise_host
 from tidewire.doctor.nats_advice import advise_nats
 from tidewire.doctor.network_advice import advise_network
 from tidewire.doctor.presence_advice import advise_presence
+from tidewire.doctor.ratelimit_advice import advise_ratelimit
 from tidewire.doctor.storage_advice import advise_history, advise_storage
 
 
@@ -22,4 +23,5 @@ def advise(facts: Facts, connections: int) -> list[Finding]:
         *advise_storage(facts.storage),
         *advise_history(facts.history),
         *advise_presence(facts.presence),
+        *advise_ratelimit(facts.ratelimit),
     ]

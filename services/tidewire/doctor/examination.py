@@ -13,18 +13,20 @@ from tidewire.doctor.history_facts import read_history
 from tidewire.doctor.host_facts import read_host
 from tidewire.doctor.nats_facts import read_nats
 from tidewire.doctor.presence_facts import read_presence
+from tidewire.doctor.ratelimit_facts import read_ratelimit
 from tidewire.doctor.storage_facts import read_storage
 from tidewire.edge.config import EdgeConfig
 
 
 async def examine(config: EdgeConfig, file: Path | None, environ: Mapping[str, str]) -> Facts:
     """Return the facts. `config` was read from `file` and `environ`. Every question has a timeout, nothing is changed."""
-    edge, nats, storage, history, presence = await asyncio.gather(
+    edge, nats, storage, history, presence, ratelimit = await asyncio.gather(
         read_edge(config, file, environ),
         read_nats(config.nats),
         read_storage(config),
         read_history(config),
         read_presence(config),
+        read_ratelimit(config),
     )
     return Facts(
         now=time.time(),
@@ -34,4 +36,5 @@ async def examine(config: EdgeConfig, file: Path | None, environ: Mapping[str, s
         storage=storage,
         history=history,
         presence=presence,
+        ratelimit=ratelimit,
     )

@@ -6,6 +6,7 @@ None: the machine does not tell. Sizes are bytes, times seconds.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 import msgspec
 
@@ -172,3 +173,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Why the history service does not answer, "" where it does; None: no namespace needs it."""
     presence: str | None = None
     """The same of the presence service; None: edges announce nobody."""
+    ratelimit: Mapping[str, str] = {}
+    """The same of each replica of the rate-limit service, where there are rules."""

@@ -37,7 +37,6 @@ from tidewire.edge.policies.key_cache import KeyCache
 from tidewire.edge.policies.origins import OriginPolicy
 from tidewire.edge.positions import Positions
 from tidewire.edge.presence_telemetry import PresenceTelemetry
-from tidewire.edge.rate_limiting import RateLimiting
 from tidewire.edge.rules import Rules
 from tidewire.edge.seat import ALONE, Seat
 from tidewire.edge.socket_telemetry import SocketTelemetry
@@ -118,7 +117,9 @@ class Edge:
             else None
         )
         self._who = parts.presence_service(config, self._rpc_metrics, self._log, clock, self._tracing)
-        self._rate_limits = self._create_rate_limits(config, clock)
+        self._rate_limits = parts.rate_limits(
+            config, self._rules, self._node, self._rpc_metrics, self._log, clock, self._tracing, _later
+        )
         self._positions: Positions | None = None
         if self._history is not None:
             self._positions = Positions(self._history, self._hub, self._rules, self._telemetry, random.random)
@@ -212,15 +213,6 @@ class Edge:
             return renew()
 
         return put_in_force
-
-    def _create_rate_limits(self, config: EdgeConfig, clock: SystemClock) -> RateLimiting | None:
-        if not config.rate_limits.replicas:
-            return None
-        made = parts.rate_limits(
-            config, self._node, self._rpc_metrics, self._log, clock, self._tracing, _later
-        )
-        made.configure(config.rate_limits, self._rules)
-        return made
 
     def _create_gate(self) -> Gate:
         config, http = self._config, self._config.http

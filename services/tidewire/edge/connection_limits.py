@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.addresses import network
-from tidewire.edge.limits import AWAY, Verdict
+from tidewire.edge.limits import AWAY, CROWDED, Verdict
 from tidewire.edge.places_held import Slot, Slots
-from tidewire.edge.waiting import TokensWanted, gives_up, standing_of
+from tidewire.edge.waiting import TokensWanted, gives_up, is_crowded_out, standing_of
 from tidewire.kernel import errors
 
 if TYPE_CHECKING:
     from tidewire.edge.party import Party
     from tidewire.edge.waiting import Waiters
     from tidewire.kernel.errors import Disconnect
-    from tidewire.options.rate_limit_options import ConnectionRule, RateLimitsConfig
+    from tidewire.options.rate_limit_options import RateLimitsConfig
+    from tidewire.options.rate_limit_rules import ConnectionRule
 
     Seen = tuple[Slots, Slot, float]
 
@@ -69,6 +70,8 @@ class ConnectionLimits:
                 slots.refused += 1
                 return _too_many(slots)
         unknown = [slot for _, slot, wait in missing if wait < 0 and slot.asked]
+        if unknown and is_crowded_out(party, self._waiters):
+            return CROWDED
         if unknown and not gives_up(party, self._waiters, now):
             return TokensWanted(unknown)
         standing_of(party).waits_since = 0.0

@@ -8,6 +8,7 @@ from tidewire.edge.admission import KEYS_AWAY
 from tidewire.edge.effects import Effect, ExpireIn
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.policies.tokens import KeyWanted, TokenProblem
+from tidewire.edge.waiting import standing_of
 from tidewire.edge.wire.replies import RefreshResult, Reply
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
@@ -89,6 +90,8 @@ class Credentials:
         self._refreshable = True
         party.capabilities = claims.capabilities
         party.token_id = claims.id
+        if claims.custom or party.standing is not None:
+            standing_of(party).claims = claims.custom
         result = RefreshResult(client=party.client, version=party.rules.version, expires=ttl > 0, ttl=ttl)
         answer = party.answer("refresh", Reply(id=number, refresh=result))
         return [answer, *self.expire_at(claims.expires_at)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tidewire.edge.waiting import DOWN, UNKNOWN, Awaited, Key
 
 if TYPE_CHECKING:
-    from tidewire.options.rate_limit_options import RateLimitRule
+    from tidewire.options.rate_limit_rules import RateLimitRule
 
 DOWN_SECONDS: Final = 1.0
 """For how long a key for which no replica had an answer is not asked for again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Gauge, Total
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ def limit_metrics(
     )
     yield Gauge(
         "tidewire_rate_limit_replica_up",
-        "1 for each replica of the rate-limit service that answers this edge.",
+        "1 for each replica of the rate-limit service that answers this edge (each of its workers).",
         lambda: {(name,): float(up) for name, up in replicas().items()},
         ["target"],
+        Merge.MIN,
     )
     yield Gauge(
         "tidewire_rate_limit_connection_keys",

@@ -11,22 +11,36 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from tidewire.edge.addresses import network
 from tidewire.edge.leases import Lease, Leases
-from tidewire.edge.waiting import DOWN, UNKNOWN, Key, TokensWanted, Waiters, gives_up, standing_of
+from tidewire.edge.waiting import (
+    DOWN,
+    UNKNOWN,
+    Key,
+    TokensWanted,
+    Waiters,
+    gives_up,
+    is_crowded_out,
+    standing_of,
+)
 from tidewire.kernel import errors
 from tidewire.kernel.channels import split_channel
 from tidewire.kernel.errors import Disconnect, ReplyError
 from tidewire.kernel.subjects import NO_NAMESPACE
-from tidewire.options.rate_limit_options import CLAIM
+from tidewire.options.rate_limit_rules import CLAIM
 
 if TYPE_CHECKING:
     from tidewire.edge.effects import Publish
     from tidewire.edge.party import Party
-    from tidewire.options.rate_limit_options import RateLimitRule, RateLimitsConfig
+    from tidewire.options.rate_limit_options import RateLimitsConfig
+    from tidewire.options.rate_limit_rules import RateLimitRule
 
     Part = Callable[["Party", str, str], str]
     """A part of a key, of a client, a channel and a method; what is false is none."""
 
 AWAY: Final = errors.INTERNAL.saying("temporarily not possible: the rate-limit service is away")
+CROWDED: Final = errors.TOO_MANY_REQUESTS.saying(
+    "too many requests: as many wait at this edge as may; try again in 1.0 s"
+)
+"""Not what `when_down` says: else whoever makes many wait would be under no limit."""
 MINUTE: Final = 60.0
 
 
@@ -213,6 +227,10 @@ class Limits:
         unknown = [
             (limit, lease) for limit, lease, wait in missing if wait == UNKNOWN and not limit.rule.dry_run
         ]
+        if unknown and is_crowded_out(party, self.waiters):
+            for limit, _ in unknown:
+                limit.leases.refused += 1
+            return CROWDED
         if unknown and not gives_up(party, self.waiters, now):
             return TokensWanted([lease for _, lease in unknown])
         if party.standing is not None:

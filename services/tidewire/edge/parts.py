@@ -154,21 +154,26 @@ def presence_service(
 
 def rate_limits(
     config: EdgeConfig,
+    rules: Rules,
     node: str,
     metrics: RpcClientMetrics,
     log: FilteringBoundLogger,
     clock: Clock,
     tracer: Tracer | None,
     later: Callable[[float, Callable[[], None]], object],
-) -> RateLimiting:
-    """Return the way to the rate-limit service, not connected yet, and what decides by it."""
+) -> RateLimiting | None:
+    """Return the way to the rate-limit service, not connected yet, and what decides by it; None: there is none."""
+    if not config.rate_limits.replicas:
+        return None
     from tidewire.edge.adapters.grpc_ratelimit import GrpcRateLimit  # noqa: PLC0415 - as above
 
     service = GrpcRateLimit(config.rate_limits, node, metrics, log, clock, tracer)
     waiters = Waiters(clock.monotonic, later)
     places = ConnectionLimits(service.ask_place, waiters)
     service.all_slots = places.slots
-    return RateLimiting(service, Limits(service, waiters), places, clock.monotonic)
+    made = RateLimiting(service, Limits(service, waiters), places, clock.monotonic)
+    made.configure(config.rate_limits, rules)
+    return made
 
 
 def streams(

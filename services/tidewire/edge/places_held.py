@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tidewire.edge.waiting import DOWN, UNKNOWN, Awaited
 
 if TYPE_CHECKING:
-    from tidewire.options.rate_limit_options import ConnectionRule
+    from tidewire.options.rate_limit_rules import ConnectionRule
 
 FULL: Final = 1.0
 """For so many seconds a key that has all its places is not asked for again."""
@@ -41,8 +41,11 @@ class Slot(Awaited):
         """Whether it has places that nobody needs."""
         return self.granted > self.wanted
 
-    def answered(self, granted: int, now: float, *, learning: bool, over: bool) -> None:
-        """Take what the service said; `over`: more is held here and elsewhere than the rule allows."""
+    def answered(self, granted: int, asked: int, now: float, *, learning: bool, over: bool) -> None:
+        """Take what the service said where so many were `asked` for: by now more may be wanted.
+
+        `over`: more is held here and elsewhere than the rule allows.
+        """
         self.asked = False
         if over and self.slots.rule.dry_run:
             self.slots.would_be_refused += max(0, self.held - self.granted)
@@ -50,7 +53,7 @@ class Slot(Awaited):
         self.granted = granted
         if learning:
             return
-        if granted < self.wanted:
+        if granted < asked:
             self.full_until = now + FULL
         self.tell()
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tidewire.edge.places_held import Slot
 
 KEY_BYTES: Final = 16
+SLACK: Final = 1000
+"""Of those that have gone on, so many and as many as wait are kept in line."""
 UNKNOWN: Final = -1.0
 """Nothing is known of the key yet: it was asked for."""
 DOWN: Final = -2.0
@@ -50,9 +52,10 @@ class TokensWanted(msgspec.Struct, frozen=True):
 class Waiter:
     """A connection that waits for some keys."""
 
-    __slots__ = ("_go_on", "_left", "due")
+    __slots__ = ("_go_on", "_left", "_line", "due")
 
-    def __init__(self, go_on: Callable[[], None], keys: int, due: float) -> None:
+    def __init__(self, line: Waiters, go_on: Callable[[], None], keys: int, due: float) -> None:
+        self._line = line
         self._go_on: Callable[[], None] | None = go_on
         self._left = keys
         self.due = due
@@ -68,6 +71,7 @@ class Waiter:
         """Go on, once."""
         go_on, self._go_on = self._go_on, None
         if go_on is not None:
+            self._line.waiting -= 1
             go_on()
 
     @property
@@ -79,7 +83,7 @@ class Waiter:
 class Waiters:
     """All that wait, in the order in which their time is over; at most `most`."""
 
-    __slots__ = ("_line", "_timed", "later", "most", "now", "patience")
+    __slots__ = ("_line", "_timed", "later", "most", "now", "patience", "waiting")
 
     def __init__(
         self, now: Callable[[], float], later: Callable[[float, Callable[[], None]], object]
@@ -90,22 +94,25 @@ class Waiters:
         self.most = 0
         self.patience = 0.0
         """Seconds that one waits at most."""
+        self.waiting = 0
         self._line: deque[Waiter] = deque()
+        """Those that wait, and some that have gone on."""
         self._timed = False
 
     def __len__(self) -> int:
-        return len(self._line)
+        return self.waiting
 
     @property
     def full(self) -> bool:
         """Whether nobody more may wait."""
-        while self._line and self._line[0].ended:
-            self._line.popleft()
-        return len(self._line) >= self.most
+        return self.waiting >= self.most
 
     def add(self, wanted: TokensWanted, go_on: Callable[[], None]) -> None:
         """Call `go_on` once all is known, or the time is over."""
-        waiter = Waiter(go_on, len(wanted.awaited), self.now() + self.patience)
+        waiter = Waiter(self, go_on, len(wanted.awaited), self.now() + self.patience)
+        self.waiting += 1
+        if len(self._line) > SLACK + 2 * self.waiting:
+            self._line = deque(each for each in self._line if not each.ended)
         self._line.append(waiter)
         for each in wanted.awaited:
             each.waiters.append(waiter)
@@ -144,13 +151,16 @@ def standing_of(party: Party) -> Standing:
     return party.standing
 
 
+def is_crowded_out(party: Party, waiters: Waiters) -> bool:
+    """Return whether a command would have to wait, and cannot since too many do."""
+    return waiters.full and not (party.standing is not None and party.standing.waits_since)
+
+
 def gives_up(party: Party, waiters: Waiters, now: float) -> bool:
-    """Return whether a command has waited long enough, or cannot wait since too many do. Otherwise it waits from now on."""
+    """Return whether a command has waited long enough. Otherwise it waits from now on, unless it did before."""
     standing = standing_of(party)
     if standing.waits_since:
         return now - standing.waits_since >= waiters.patience
-    if waiters.full:
-        return True
     standing.waits_since = now
     return False
 

@@ -1,214 +1,16 @@
-"""Settings of rate limits: the rules, which edges and the rate-limit service read from one file."""
+"""Settings of rate limits, which edges and the rate-limit service read from one file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Final, Literal
+from typing import Annotated
 
 from msgspec import Meta, field
 
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
-from tidewire.kernel.rate_bound import Terms
-from tidewire.kernel.token_bucket import Allowance
-from tidewire.platform.rpc_client_options import TARGET, RpcClientTls
-
-CLAIM: Final = "claim:"
-_NAME: Final = Meta(
-    pattern="^[-a-zA-Z0-9_]+$",
-    max_length=64,
-    description="Its name in metrics and logs, different for every rule.",
-    extra={"hint": "a name holds letters, digits, - and _ only"},
-)
-_PARTS: Final = {
-    "user": ("connect", "subscribe", "publish", "rpc"),
-    "ip": ("connect", "subscribe", "publish", "rpc"),
-    "channel": ("subscribe", "publish"),
-    "namespace": ("subscribe", "publish"),
-    "method": ("rpc",),
-}
-_CLAIM: Final = re.compile(r"claim:[-a-zA-Z0-9_]{1,64}")
-_ENTRY: Final = re.compile(r"[^=]{1,256}(=.{0,1024})?")
-_PORTION: Final = 10
-"""Leases that hold a whole burst, where no size is given."""
-_LARGEST_LEASE: Final = 1000
-
-
-class RateLimit(Section, frozen=True, kw_only=True):
-    """How much in what time."""
-
-    limit: Annotated[int, Meta(ge=1, le=1_000_000_000, description="How often in `period`.")]
-    period: Annotated[
-        Duration,
-        Meta(
-            description="The time in which `limit` come back, evenly.",
-            extra={"at_least": "100ms", "at_most": "24h"},
-        ),
-    ] = duration("1s")
-    burst: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=1_000_000_000,
-            description="How often at once, after a quiet time. Over any window, `burst` and what comes back in it is the "
-            "most that the rule allows. 0: `limit`.",
-        ),
-    ] = 0
-
-    @property
-    def allowance(self) -> Allowance:
-        """The bucket."""
-        return Allowance(self.limit / self.period, self.burst or self.limit)
-
-
-def key_fits(rule: RateLimitRule) -> Iterator[Problem]:
-    """A key is made of what a command has."""
-    for index, part in enumerate(rule.key):
-        if _CLAIM.fullmatch(part):
-            continue
-        commands = _PARTS.get(part)
-        if commands is None:
-            choices = ", ".join(_PARTS)
-            yield Problem(f"key[{index}]", f"expected one of {choices} or claim:NAME, got {part!r}")
-        elif rule.command not in commands:
-            yield Problem(f"key[{index}]", f"a {rule.command} command has no {part}")
-        if part in rule.key[:index]:
-            yield Problem(f"key[{index}]", f"{part!r} is there already")
-    if rule.namespaces and rule.command not in _PARTS["channel"]:
-        yield Problem("namespaces", f"a {rule.command} command has no channel")
-
-
-def lease_fits(rule: RateLimitRule) -> Iterator[Problem]:
-    """A lease that is larger than the bucket never comes whole."""
-    if rule.lease_size > (rule.burst or rule.limit):
-        yield Problem("lease_size", "expected no more than burst")
-
-
-class RateLimitRule(RateLimit, frozen=True, kw_only=True):
-    """A limit on what clients do, over all edges together."""
-
-    checks = (key_fits, lease_fits)
-    reloadable = True
-
-    name: Annotated[str, _NAME]
-    command: Annotated[
-        Literal["connect", "subscribe", "publish", "rpc"],
-        Meta(
-            description="What is counted. `publish` is also `tw.publish`; `subscribe` is not what the server subscribes to."
-        ),
-    ]
-    key: Annotated[
-        tuple[str, ...],
-        Meta(
-            min_length=1,
-            max_length=8,
-            description="Whose bucket it is: `user`, `ip` (of IPv6 the /64 network), `channel`, `namespace`, `method` (of rpc), "
-            "`claim:NAME` (a text, number or truth value in the connection token). Several make one key together. Where a "
-            "client has one of them not (no user id, no such claim), the rule does not apply to it.",
-        ),
-    ]
-    namespaces: Annotated[
-        tuple[str, ...],
-        Meta(
-            description="Only channels of these namespaces (`_`: those without one). Empty: of all.",
-        ),
-    ] = ()
-    lease_size: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=1_000_000,
-            description="Tokens that an edge gets at once for a key. Larger ones need fewer calls, and one edge may hold more "
-            "that another could have used. 0: a tenth of the burst, 1 at least and 1000 at most.",
-        ),
-    ] = 0
-    lease_time: Annotated[
-        Duration,
-        Meta(
-            description="In what time an edge spends them, or loses them. What comes back in that time is by how much the rule "
-            "may be exceeded.",
-            extra={"at_least": "100ms", "at_most": "1m"},
-        ),
-    ] = duration("1s")
-    when_down: Annotated[
-        Literal["allow", "deny"],
-        Meta(
-            description="What happens while no replica answers, or too many commands wait for one: `allow` lets commands pass, "
-            "`deny` refuses them with error 100 (temporary)."
-        ),
-    ] = "allow"
-    dry_run: Annotated[bool, Meta(description="Whether it only counts, and refuses and delays nothing.")] = (
-        False
-    )
-    close_after: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=1_000_000,
-            description="How many refusals in a minute a connection gets before it is closed with 3013. 0: it never is for "
-            "this rule.",
-        ),
-    ] = 60
-
-    @property
-    def terms(self) -> Terms:
-        """The rule as its buckets and leases have it."""
-        allowance = self.allowance
-        automatic = max(1, min(_LARGEST_LEASE, int(allowance.burst) // _PORTION))
-        return Terms(allowance, self.lease_size or automatic, float(self.lease_time))
-
-
-class ConnectionRule(Section, frozen=True, kw_only=True):
-    """A limit on connections that are open at the same time, over all edges together."""
-
-    reloadable = True
-
-    name: Annotated[str, _NAME]
-    key: Annotated[
-        Literal["user", "ip"],
-        Meta(
-            description="Whose connections. One too many of a `user` is closed with 3504, after which SDKs do not try again. Of "
-            "an `ip` (of IPv6 the /64 network) it is closed with 3013, and handshakes get HTTP 429 as long as that is known."
-        ),
-    ]
-    limit: Annotated[int, Meta(ge=1, le=1_000_000_000, description="How many at most.")]
-    when_down: Annotated[
-        Literal["allow", "deny"],
-        Meta(
-            description="What happens to new connections while nobody can count: `allow` lets them in, `deny` refuses them with "
-            "error 100 (temporary)."
-        ),
-    ] = "allow"
-    dry_run: Annotated[bool, Meta(description="Whether it only counts, and refuses nothing.")] = False
-
-
-def entries_are_entries(rule: EnvoyRule) -> Iterator[Problem]:
-    """Each is a key, or a key and its value."""
-    for index, entry in enumerate(rule.entries):
-        if not _ENTRY.fullmatch(entry):
-            yield Problem(f"entries[{index}]", f"expected KEY or KEY=VALUE, got {entry!r}")
-
-
-class EnvoyRule(RateLimit, frozen=True, kw_only=True):
-    """A limit for gateways that ask by Envoy's rate limit service (v3)."""
-
-    checks = (entries_are_entries,)
-    reloadable = True
-
-    name: Annotated[str, _NAME]
-    domain: Annotated[
-        str, Meta(min_length=1, max_length=256, description="The domain that the gateway's filter names.")
-    ]
-    entries: Annotated[
-        tuple[str, ...],
-        Meta(
-            min_length=1,
-            max_length=16,
-            description="The descriptor that it is for: its entries in their order, each `KEY` (any value, which has a bucket of "
-            "its own) or `KEY=VALUE`. The first rule that fits a descriptor counts.",
-        ),
-    ]
-    dry_run: Annotated[bool, Meta(description="Whether it only counts, and answers OK.")] = False
+from tidewire.options.rate_limit_rules import CLAIM, ConnectionRule, EnvoyRule, RateLimitRule
+from tidewire.platform.rpc_client_options import TARGET, RpcClientConfig, RpcClientTls
 
 
 def names_differ(config: RateLimitsConfig) -> Iterator[Problem]:
@@ -284,7 +86,7 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Most connections of one edge that wait for tokens; for others `when_down` counts.",
+            description="Most connections of one edge that wait for tokens; others get error 111.",
         ),
     ] = 10_000
     edges: Annotated[
@@ -309,3 +111,10 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
         """The claims of connection tokens that are part of keys."""
         parts = [part for rule in self.rules for part in rule.key]
         return frozenset(part.removeprefix(CLAIM) for part in parts if part.startswith(CLAIM))
+
+
+def client_config(replica: str, config: RateLimitsConfig) -> RpcClientConfig:
+    """Return how an edge calls one replica: once, since the next one is asked where it does not answer."""
+    return RpcClientConfig(
+        target=replica, tls=config.tls, timeout=config.timeout, attempts=1, close_timeout=Duration(0)
+    )

@@ -24,6 +24,8 @@ TAKE_OVER: Final = 3.0
 """Seconds in which every edge has noticed that another replica is gone."""
 FROZEN: Final = 2.0
 """Seconds between two looks at the clock, after which we were not there ourselves: edges have gone elsewhere meanwhile."""
+MOST_EDGES: Final = 10_000
+"""Lives of edges that are known at once; further ones are refused."""
 MOVED_AGAIN: Final = 30.0
 """Seconds without keys of another replica, after which its next ones are of a new failure."""
 
@@ -85,6 +87,10 @@ class Places:
     def held(self) -> dict[str, int]:
         """Return the connections of each rule."""
         return {rule: sum(totals.values()) for rule, totals in self._totals.items()}
+
+    def takes(self, edge: str) -> bool:
+        """Return whether an edge is known, or there is room for it."""
+        return edge in self._edges or len(self._edges) < MOST_EDGES
 
     def is_learning(self, now: float) -> bool:
         """Return whether it is too early to judge."""

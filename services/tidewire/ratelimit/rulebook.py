@@ -12,7 +12,8 @@ from tidewire.ratelimit.buckets import Buckets
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tidewire.options.rate_limit_options import EnvoyRule, RateLimit, RateLimitRule, RateLimitsConfig
+    from tidewire.options.rate_limit_options import RateLimitsConfig
+    from tidewire.options.rate_limit_rules import EnvoyRule, RateLimit, RateLimitRule
 
 UNITS: Final = {1.0: 1, 60.0: 2, 3600.0: 3, 86400.0: 4}
 """Envoy's numbers of the periods that it has names for, by seconds."""

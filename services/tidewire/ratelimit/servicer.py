@@ -76,6 +76,8 @@ class RateLimitServicer:
         _bounded(request.holds)
         if not 0 < len(request.edge) <= LONGEST_EDGE:
             raise refusal(errors.BAD_REQUEST.saying(f"edge: a name of 1 to {LONGEST_EDGE} characters"))
+        if not self._places.takes(request.edge):
+            raise refusal(errors.LIMIT_EXCEEDED.saying("more edges than there is room for"))
         holdings = [
             Holding(each.rule, each.key, each.held, each.wanted, each.moved) for each in request.holds
         ]

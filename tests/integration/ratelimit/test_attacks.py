@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.ratelimit.test_edges import Mesh, Rules, codes, connect, decisions, mesh, publish
+from tests.support.certificates import Authority
 from tests.support.edges import mapping, token
 from tests.support.nats_server import NatsServer
 from tests.support.ratelimit import RateLimitProcess, client_of
@@ -137,17 +138,32 @@ async def test_a_call_that_is_forged_takes_no_more_than_there_is(tmp_path: Path)
             assert await client.tokens("user-publish", b"alice", 2**32 - 1) == 10
 
 
-async def test_a_name_that_may_not_call_is_refused(tmp_path: Path) -> None:
-    """With client certificates only those who are named get in: the same server as the other services have."""
-    settings = {"rpc": {"tls": {"client_names": ["edge"]}}}
-    process = RateLimitProcess(tmp_path, {"rate_limit_service": settings})
-    process.launch()
-    try:
-        assert await process.exit_code() == 78, (
-            "names without an authority that signs them would be no protection"
-        )
-    finally:
-        process.kill()
+async def test_only_edges_with_a_certificate_and_a_name_may_call(nats: NatsServer, tmp_path: Path) -> None:
+    """Mutual TLS at the port: a stranger has no connection, another name no answer, and the edge its tokens."""
+    authority = Authority(tmp_path / "ca")
+    server, edge_papers, other = (authority.issue(name, name) for name in ("ratelimit", "edge", "other"))
+    tls = {"cert_file": server[0], "key_file": server[1], "client_ca_file": str(authority.file)}
+    rules = {"rules": SMALL, "connections": [], "envoy": []}
+    service = {"rpc": {"tls": {**tls, "client_names": ["edge"]}}}
+    made = Mesh(nats, tmp_path, {"rules": SMALL}, 0)
+    made.replicas.append(RateLimitProcess(tmp_path, {"rate_limits": rules, "rate_limit_service": service}))
+
+    def papers(pair: tuple[str, str]) -> dict[str, str]:
+        ours = {"cert_file": pair[0], "key_file": pair[1]}
+        return {"ca_file": str(authority.file), "server_name": "ratelimit", **ours}
+
+    with made.replicas[0] as process:
+        with made.edge(tls=papers(edge_papers)) as edge:
+            client = await joined(edge.ws_url, token("alice"))
+            assert codes(await publish(client, 12)).count(0) == 10
+            assert await decisions(edge, "r", "passed") == 0
+        with made.edge(tls=papers(other)) as stranger:
+            client = await joined(stranger.ws_url, token("alice"))
+            assert codes(await publish(client, 3)) == [0] * 3, "when_down: allow"
+            assert await decisions(stranger, "r", "passed") == 3
+        async with client_of(process, timeout="2s") as plain:
+            with pytest.raises(CallError):
+                await plain.tokens("r", b"alice", 1)
 
 
 async def test_calls_about_places_are_bounded(tmp_path: Path) -> None:

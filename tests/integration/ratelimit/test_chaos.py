@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest
 from tests.integration.ratelimit.test_edges import Load, mesh
 from tests.support.edges import mapping, token
 from tests.support.nats_server import NatsServer
-from tests.support.raw_client import joined
+from tests.support.raw_client import RawClient, joined
 from tests.support.wait import eventually
 from tidewire.kernel.config import decode
 from tidewire.kernel.rate_bound import excess
-from tidewire.options.rate_limit_options import RateLimitRule
+from tidewire.options.rate_limit_rules import RateLimitRule
 
 RULE: dict[str, Any] = {
     "name": "r",
@@ -83,3 +84,46 @@ async def test_an_edge_that_is_killed_takes_its_tokens_with_it(nats: NatsServer,
         print(f"taken {len(load.taken)}, at most {most:.1f} over the rule, B = {excess(TERMS, 2)}")
         assert most <= excess(TERMS, edges=2)
         assert load.failed == set()
+
+
+async def test_counts_of_connections_are_exact_after_a_storm(nats: NatsServer, tmp_path: Path) -> None:
+    """Clients come and go on two edges while one of two replicas is killed and comes back; then nobody is left, anywhere."""
+    places: list[dict[str, Any]] = [{"name": "p", "key": "user", "limit": 1000}]
+    async with mesh(nats, tmp_path, edges=2, replicas=2, connections=places) as run:
+        await eventually(run.all_up)
+        held: list[RawClient] = []
+
+        async def comes_and_goes(number: int, *, stays: bool) -> None:
+            client = await joined(run.edges[number % 2].ws_url, token(f"user-{number % 7}"))
+            if stays:
+                held.append(client)
+            else:
+                await client.close()
+
+        async def storm() -> None:
+            await asyncio.gather(*(comes_and_goes(number, stays=number % 5 == 0) for number in range(60)))
+
+        await storm()
+        run.replicas[0].keep_port()
+        run.replicas[0].kill()
+        await storm()
+        await asyncio.to_thread(run.replicas[0].start)
+        await storm()
+        await eventually(run.all_up)
+
+        async def counted() -> float:
+            metrics = [await replica.metrics() for replica in run.replicas]
+            return sum(each.value("tidewire_ratelimit_connections", rule="p") for each in metrics)
+
+        async def all_are_counted() -> bool:
+            return await counted() == len(held) == 36
+
+        await eventually(all_are_counted, 30)
+        for client in held:
+            await client.close()
+
+        async def none_is_left() -> bool:
+            keys = [(await edge.metrics()).value("tidewire_rate_limit_connection_keys") for edge in run.edges]
+            return await counted() == 0 and keys == [0, 0]
+
+        await eventually(none_is_left, 30)

@@ -21,7 +21,7 @@ from tests.support.wait import eventually
 from tidewire.kernel.config import decode
 from tidewire.kernel.rate_bound import excess, lease_excess
 from tidewire.kernel.token_bucket import Allowance
-from tidewire.options.rate_limit_options import RateLimitRule
+from tidewire.options.rate_limit_rules import RateLimitRule
 
 Rules = list[dict[str, Any]]
 PUBLISH = {"channel": "live:x", "data": 1}
@@ -312,6 +312,19 @@ async def test_a_reload_brings_rules_and_takes_them_away(nats: NatsServer, tmp_p
         edge.hang_up()
         await eventually(lambda: len(edge.logged("config.reloaded")) == 2)
         assert codes(await publish(client, 30)) == [0] * 30
+
+
+async def test_a_replica_that_has_other_rules_is_told_of(nats: NatsServer, tmp_path: Path) -> None:
+    """The edge was reloaded and the service was not: when_down decides, and a line says why."""
+    async with mesh(nats, tmp_path, rules=[]) as run:
+        edge = run.edges[0]
+        edge.configure({"rate_limits": {"rules": [{**PER_USER[0], "when_down": "deny"}]}})
+        edge.hang_up()
+        await eventually(lambda: edge.logged("config.reloaded"))
+        client = await joined(edge.ws_url, token("alice"))
+        assert codes(await publish(client, 2)) == [100, 100]
+        (line,) = edge.logged("ratelimit.unknown_rule")
+        assert line["rule"] == "per-user"
 
 
 # Connections at the same time.

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ratelimit import SLOW, RateLimitClient, RateLimitProcess, client_of
+from tests.support.ratelimit import NOBODY, SLOW, RateLimitClient, RateLimitProcess, client_of
 from tests.support.wait import eventually
+from tidewire.doctor.ratelimit_facts import read_ratelimit
+from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.call_errors import BAD_REQUEST, CallError
+from tidewire.kernel.config import decode
 from tidewire.platform.rpc_library import grpc
 from tidewire.ratelimit.places import LEARNING
 from tidewire.rpc.ratelimit.v1 import ratelimit_pb2 as pb
@@ -122,3 +125,15 @@ async def test_a_port_that_is_taken_is_told(process: RateLimitProcess, tmp_path:
         assert "rpc.port" in second.log
     finally:
         second.kill()
+
+
+async def test_the_doctor_asks_each_replica(process: RateLimitProcess) -> None:
+    """By the connection that an edge would make."""
+    limits = {
+        "replicas": [process.target, NOBODY],
+        "rules": [{"name": "r", "command": "publish", "key": ["user"], "limit": 1}],
+    }
+    config = decode(EdgeConfig, {"client": {"token": {"hmac_secret_key": "k" * 32}}, "rate_limits": limits})
+    found = await read_ratelimit(config)
+    assert found[process.target] == ""
+    assert "refused" in found[NOBODY]

@@ -135,3 +135,17 @@ def test_a_reload_keeps_what_counts_the_same() -> None:
     limited.configure(connections=[{**USERS, "key": "ip"}])
     assert list(limited.places.slots()) == []
     leave(party)
+
+
+def test_who_comes_while_a_question_is_under_way_is_not_refused_by_its_answer() -> None:
+    """One place was asked for and given; the second client asks again."""
+    limited = Limited(connections=[USERS])
+    parties = [limited.party(), limited.party()]
+    for party in parties:
+        verdict = limited.places.judge(party)
+        assert isinstance(verdict, TokensWanted)
+        limited.waiters.add(verdict, lambda: None)
+    limited.service.place(1, asked=1)
+    assert limited.places.judge(parties[0]) is None
+    limited.places.enter(parties[0])
+    assert isinstance(limited.places.judge(parties[1]), TokensWanted)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes.limits import Limited
 from tidewire.edge.effects import Publish
-from tidewire.edge.limits import AWAY
+from tidewire.edge.limits import AWAY, CROWDED
 from tidewire.edge.waiting import TokensWanted, standing_of
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
@@ -122,15 +122,18 @@ def test_who_has_waited_long_enough_gets_what_the_rule_says(when_down: str) -> N
 
 
 def test_no_more_wait_than_may() -> None:
-    """For the others it is as if nobody could be asked."""
-    limited = Limited(rules=[{**RULE, "when_down": "deny"}], max_waiting=2)
+    """The others are refused: else whoever lets many wait would be under no limit. One that waits already goes on."""
+    limited = Limited(rules=[RULE], max_waiting=2)
+    first = limited.party("a")
     verdicts = []
-    for user in ("a", "b", "c"):
-        verdicts.append(limited.limits.judge("publish", limited.party(user)))
+    for party in (first, limited.party("b"), limited.party("c")):
+        verdicts.append(limited.limits.judge("publish", party))
         if isinstance(verdicts[-1], TokensWanted):
             limited.waiters.add(verdicts[-1], lambda: None)
     assert [waits(verdict) for verdict in verdicts] == [True, True, False]
-    assert verdicts[2] == AWAY
+    assert verdicts[2] == CROWDED
+    limited.configure(rules=[{**RULE, "limit": 99}], max_waiting=1)
+    assert waits(limited.limits.judge("publish", first))
 
 
 def test_a_dry_run_delays_nothing_and_counts_when_it_is_known() -> None:

@@ -69,6 +69,19 @@ def test_those_that_went_on_make_room() -> None:
     assert not line.waiters.full
 
 
+def test_those_behind_one_that_waits_long_take_no_room() -> None:
+    """Only who waits counts, and the line is not much longer than they are many."""
+    line, never = Line(), Awaited()
+    line.wait("long", never)
+    for _ in range(5000):
+        known = Awaited()
+        line.wait("short", known)
+        known.tell()
+        assert not line.waiters.full
+    assert len(line.waiters) == 1
+    assert len(line.waiters._line) < 1100
+
+
 def test_keys_are_sent_as_digests_none_of_which_is_another_ones() -> None:
     """However long they are, and whatever a client puts into its names."""
     keys = [

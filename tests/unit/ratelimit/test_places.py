@@ -139,3 +139,13 @@ def test_a_rule_that_is_not_known_is_told(replica: Replica) -> None:
     found = replica.places.hold("a", 1, [Holding("other", b"alice", 1, 2)], replica.now, anew=False)
     assert found is not None
     assert found[1] == [Place(1, known=False)]
+
+
+def test_edges_are_no_more_than_there_is_room_for(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is known may go on, and who goes makes room."""
+    monkeypatch.setattr("tidewire.ratelimit.places.MOST_EDGES", 2)
+    replica.hold("a", 0, 1)
+    replica.hold("b", 0, 1)
+    assert [replica.places.takes(edge) for edge in ("a", "b", "c")] == [True, True, False]
+    replica.passes(EDGE_LEASE + 1)
+    assert replica.places.takes("c")

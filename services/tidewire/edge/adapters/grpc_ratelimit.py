@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from tidewire.edge.adapters.ratelimit_replica import PROBE, Replica, Unspent
 from tidewire.edge.leases import Lease, Leases
 from tidewire.edge.waiting import Awaited, Key, wire_key
-from tidewire.kernel.config import Duration
 from tidewire.kernel.rendezvous import ranking
 from tidewire.kernel.seldom import Seldom
+from tidewire.options.rate_limit_options import client_config
 from tidewire.platform.rpc_client import RpcClient
-from tidewire.platform.rpc_client_options import RpcClientConfig
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -57,7 +56,7 @@ class GrpcRateLimit:
         self._seldom = Seldom(clock.monotonic)
         self._tasks: set[asyncio.Task[None]] = set()
         self.replicas = [
-            Replica(self, index, RpcClient(_client_config(target, config), (), metrics, log, clock, tracer))
+            Replica(self, index, RpcClient(client_config(target, config), (), metrics, log, clock, tracer))
             for index, target in enumerate(config.replicas)
         ]
 
@@ -204,9 +203,3 @@ class GrpcRateLimit:
         """A replica has another configuration."""
         if self._seldom.allows("unknown"):
             self._log.warning("ratelimit.unknown_rule", rule=name)
-
-
-def _client_config(target: str, config: RateLimitsConfig) -> RpcClientConfig:
-    return RpcClientConfig(
-        target=target, tls=config.tls, timeout=Duration(config.timeout), attempts=1, close_timeout=Duration(0)
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -137,6 +137,8 @@ class Replica:
 
     async def _lease_some(self, batch: Sequence[Lease]) -> None:
         service, asked_at = self._service, self._service.now()
+        late = asked_at + self.client.timeout
+        """When it is there at the latest: what comes back is worth less by what was refilled until then."""
         unspent = [self.unspent.popleft() for _ in range(min(MOST, len(self.unspent)))]
         request = pb.LeaseRequest(
             asks=[pb.Ask(rule=each.leases.name, key=each.wire, tokens=each.wanted) for each in batch],
@@ -145,19 +147,22 @@ class Replica:
                     rule=each.rule,
                     key=each.key,
                     tokens=each.tokens,
-                    age_ms=round((asked_at - each.asked_at) * _MS),
+                    age_ms=round((late - each.asked_at) * _MS),
                 )
                 for each in unspent
             ],
         )
         try:
             reply = await self._lease(request)
-            if len(reply.grants) != len(batch):
-                raise _misunderstood("grants")
+            _expect(len(batch), reply.grants)
         except CallError as error:
             self.went_away(error)
             service.ask_elsewhere(batch)
             return
+        except BaseException:  # a mistake of ours must not leave them asked for ever
+            for lease in batch:
+                lease.failed(service.now())
+            raise
         now = service.now()
         for lease, grant in zip(batch, reply.grants, strict=True):
             if grant.unknown:
@@ -209,25 +214,28 @@ class Replica:
         request = pb.HoldRequest(edge=service.edge, sequence=self._sequence, holds=holds, anew=anew)
         try:
             reply = await self._hold(request)
-            if len(reply.places) != len(batch):
-                raise _misunderstood("places")
+            _expect(len(batch), reply.places)
         except CallError as error:
             self.went_away(error)
             service.ask_places_elsewhere(batch)
             return
+        except BaseException:  # as above
+            for slot in batch:
+                slot.failed()
+            raise
         self.anew = self.anew or (bool(self._life) and reply.life != self._life and not anew)
         self._life = reply.life
         for slot, place, said in zip(batch, reply.places, holds, strict=True):
-            self._take(slot, place)
+            self._take(slot, place, said.wanted)
             if slot.held < said.held and not slot.asked:  # somebody left meanwhile
                 service.ask_again(slot)
 
-    def _take(self, slot: Slot, place: pb.Place) -> None:
+    def _take(self, slot: Slot, place: pb.Place, asked: int) -> None:
         if place.unknown:
             self._service.unknown_rule(slot.slots.name)
             slot.failed()
             return
-        slot.answered(place.granted, self._service.now(), learning=place.learning, over=place.over)
+        slot.answered(place.granted, asked, self._service.now(), learning=place.learning, over=place.over)
         if slot.waiters:
             self._service.later(LEARNING_PAUSE, partial(self._ask_again, slot))
         self._watched[slot] = None
@@ -275,5 +283,7 @@ class Replica:
             self._service.replica_back(self)
 
 
-def _misunderstood(what: str) -> CallError:
-    return CallError(INTERNAL, f"an answer with another number of {what} than was asked for")
+def _expect(count: int, answers: Sized) -> None:
+    """Raise CallError unless each key has an answer."""
+    if len(answers) != count:
+        raise CallError(INTERNAL, f"{len(answers)} answers about {count} keys")
