@@ -95,8 +95,7 @@ class ConnectionLimits:
         for slots in self._rules.values():
             key = address if slots.rule.key == ADDRESS else party.user
             if key:
-                wait = slots.peek(key, now)
-                yield slots, slots.find(key), wait
+                yield slots, *slots.peek(key, now)
 
 
 def leave(party: Party) -> None:

@@ -149,3 +149,40 @@ def test_who_comes_while_a_question_is_under_way_is_not_refused_by_its_answer() 
     assert limited.places.judge(parties[0]) is None
     limited.places.enter(parties[0])
     assert isinstance(limited.places.judge(parties[1]), TokensWanted)
+
+
+@pytest.mark.parametrize("when_down", ["allow", "deny"])
+def test_nobody_is_remembered_who_came_and_went_while_nobody_could_count(when_down: str) -> None:
+    """However many users an outage sees."""
+    limited = Limited(connections=[{**USERS, "when_down": when_down}])
+    (slots,) = limited.places.rules()
+    early = limited.party("early")
+    limited.places.judge(early)
+    limited.service.place(1)
+    limited.places.enter(early)
+    limited.service.reachable = False
+    for number in range(10):
+        party = limited.party(f"user-{number}")
+        if limited.places.judge(party) is None:
+            limited.places.enter(party)
+        leave(party)
+    assert len(slots) == 1
+    leave(early)
+    assert len(slots) == 0, "its place is not there to be taken without asking"
+
+
+def test_a_slot_that_was_dropped_does_not_take_its_successor_with_it() -> None:
+    """Another replica may look after the old one still."""
+    limited = Limited(connections=[USERS])
+    old = limited.party()
+    limited.places.judge(old)
+    (slot,) = limited.service.slots
+    limited.service.place(0)
+    slot.slots.forget(slot)
+    limited.passes(2.0)
+    party = limited.party()
+    limited.places.judge(party)
+    limited.service.place(1)
+    limited.places.enter(party)
+    slot.slots.forget(slot)
+    assert [each.held for each in limited.places.slots()] == [1]
