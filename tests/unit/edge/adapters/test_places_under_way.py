@@ -40,11 +40,15 @@ class Mesh:
         config = decode(RateLimitsConfig, SETTINGS)
         names = map(str, count(1))
         self.places = Places({"users": 3}, lambda: next(names), self.clock.now)
-        for _ in range(8):  # it learns for 7 s
-            self.clock.now += 1.0
-            self.places.look(self.clock.now)
         self.servicer = RateLimitServicer(Rulebook(config, 100), self.places, self.clock.monotonic)
         self.edges: list[Edge] = []
+
+    def learn(self) -> Mesh:
+        """Let the time pass in which a replica learns."""
+        for _ in range(8):
+            self.clock.now += 1.0
+            self.places.look(self.clock.now)
+        return self
 
     def edge(self) -> Edge:
         made = Edge(self)
@@ -99,7 +103,7 @@ class Edge:
 @pytest.fixture
 async def mesh() -> AsyncIterator[Mesh]:
     """A replica that has learned."""
-    made = Mesh()
+    made = Mesh().learn()
     yield made
     for edge in made.edges:
         await edge.service.close()
@@ -135,3 +139,23 @@ async def test_who_takes_a_place_that_is_being_given_up_is_counted(mesh: Mesh) -
     assert [*here, *there].count(None) == 3
     assert edge.held + other.held == 3
     assert mesh.places.held() == {"users": 3}
+
+
+async def test_who_was_let_in_while_a_call_was_under_way_is_counted() -> None:
+    """A replica that learned could not judge; what it was told then is not what is held now."""
+    mesh = Mesh()
+    edge = mesh.edge()
+    edge.open.clear()
+    party = Party(ConnectionId("c"), rules(mesh.clock), is_json=True)
+    party.user, party.started = "alice", mesh.clock.now
+    verdict = edge.limits.judge(party)
+    assert isinstance(verdict, TokensWanted)
+    edge.waiters.add(verdict, lambda: None)
+    await eventually(lambda: edge.under_way == 1)
+    mesh.clock.now = party.started = mesh.clock.now + 1.5
+    edge.waiters._expire()
+    assert edge.limits.judge(party) is None, "it has waited long enough"
+    edge.limits.enter(party)
+    edge.open.set()
+    await eventually(lambda: mesh.places.held() == {"users": 1})
+    await edge.service.close()
