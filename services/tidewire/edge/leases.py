@@ -248,3 +248,5 @@ class Leases:
             if left and now < until:
                 self._give_back(self, lease.key, left, until - self.lease_time)
         lease.left = lease.next_left = 0
+        self.unjudged(lease.owed)
+        lease.owed = 0

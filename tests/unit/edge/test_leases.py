@@ -145,6 +145,16 @@ def test_who_waits_is_not_dropped() -> None:
     assert held.leases.find("waits", held.clock.now) is lease
 
 
+def test_commands_of_a_dry_run_whose_key_is_dropped_are_counted_as_not_judged() -> None:
+    """The answer comes too late for them, and none is lost from the counts."""
+    held = Held()
+    held.leases.owe(held.leases.find("a", held.clock.now))
+    for _ in range(2):
+        held.clock.now += 1
+        held.leases.look(held.clock.now)
+    assert (len(held.leases), held.leases.unknown) == (0, 1)
+
+
 @settings(max_examples=200)
 @given(
     st.lists(
