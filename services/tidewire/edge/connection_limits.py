@@ -30,17 +30,19 @@ class ConnectionLimits:
         self._ask = ask
         self._waiters = waiters
         self._rules: dict[str, Slots] = {}
+        self._known: dict[tuple[str, str], Slots] = {}
+        """By name and key; also those of rules that are gone, while connections have places by them."""
 
     def configure(self, config: RateLimitsConfig) -> None:
         """Follow other rules. Those that count the same as before go on; a new one counts connections from now on."""
-        before = self._rules
-        self._rules = {rule.name: self._follow(before.get(rule.name), rule) for rule in config.connections}
+        self._rules = {rule.name: self._follow(rule) for rule in config.connections}
+        in_force = list(self._rules.values())
+        self._known = {name: slots for name, slots in self._known.items() if len(slots) or slots in in_force}
 
-    def _follow(self, kept: Slots | None, rule: ConnectionRule) -> Slots:
-        if kept is None or kept.rule.key != rule.key:
-            return Slots(rule, self._ask)
-        kept.rule, kept.limit = rule, rule.limit
-        return kept
+    def _follow(self, rule: ConnectionRule) -> Slots:
+        slots = self._known.setdefault((rule.name, rule.key), Slots(rule, self._ask))
+        slots.rule, slots.limit = rule, rule.limit
+        return slots
 
     def rules(self) -> Iterable[Slots]:
         """Return every rule."""

@@ -186,3 +186,18 @@ def test_a_slot_that_was_dropped_does_not_take_its_successor_with_it() -> None:
     limited.places.enter(party)
     slot.slots.forget(slot)
     assert [each.held for each in limited.places.slots()] == [1]
+
+
+def test_a_rule_that_comes_back_counts_who_stayed() -> None:
+    """Their end is not taken for that of others."""
+    limited = Limited(connections=[USERS])
+    stays = limited.party()
+    limited.places.judge(stays)
+    limited.service.place(1)
+    limited.places.enter(stays)
+    limited.configure(connections=[])
+    limited.configure(connections=[USERS])
+    assert [slot.held for slot in limited.places.slots()] == [1]
+    leave(stays)
+    assert [slot.held for slot in limited.places.slots()] == [0]
+    assert len(limited.service.slots) == 1
