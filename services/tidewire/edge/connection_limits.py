@@ -76,7 +76,6 @@ class ConnectionLimits:
             return CROWDED
         if unknown and not gives_up(party, self._waiters, now):
             return TokensWanted(unknown)
-        standing_of(party).waits_since = 0.0
         denying = [slots for slots, _, _ in missing if slots.rule.when_down == "deny"]
         for slots in denying:
             slots.denied += 1
@@ -89,6 +88,8 @@ class ConnectionLimits:
             slots.allowed += not wait
             slots.passed += bool(wait) and not slots.rule.dry_run
             slots.take(slot)
+        if party.standing is not None:
+            party.standing.waits_since = 0.0
         if seen:
             standing_of(party).slots = tuple(slot for _, slot, _ in seen)
 

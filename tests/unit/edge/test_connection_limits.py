@@ -201,3 +201,21 @@ def test_a_rule_that_comes_back_counts_who_stayed() -> None:
     leave(stays)
     assert [slot.held for slot in limited.places.slots()] == [0]
     assert len(limited.service.slots) == 1
+
+
+def test_who_waits_for_a_place_and_then_for_a_token_waits_no_longer_than_others() -> None:
+    """A place that is there does not begin the time anew."""
+    connects = {"name": "c", "command": "connect", "key": ["user"], "limit": 10}
+    limited = Limited(connections=[USERS], rules=[connects], wait="1s")
+    party = limited.party()
+    assert isinstance(limited.places.judge(party), TokensWanted)
+    limited.service.place(1)
+    limited.passes(0.5, party)
+    assert limited.places.judge(party) is None
+    assert isinstance(limited.limits.judge("connect", party), TokensWanted)
+    limited.passes(0.6, party)
+    assert limited.places.judge(party) is None
+    assert limited.limits.judge("connect", party) is None, "nobody has answered, and the rule says allow"
+    limited.places.enter(party)
+    assert party.standing is not None
+    assert not party.standing.waits_since
