@@ -71,7 +71,7 @@ class FakeService:
         """Answer every question about places alike."""
         slots, self.slots = self.slots, []
         for slot in slots:
-            wanted = slot.wanted if asked is None else asked
+            wanted = slot.say() if asked is None else asked
             slot.answered(granted, wanted, self.clock.now, learning=learning, over=over)
 
 

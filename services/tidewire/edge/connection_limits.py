@@ -30,17 +30,19 @@ class ConnectionLimits:
         self._ask = ask
         self._waiters = waiters
         self._rules: dict[str, Slots] = {}
+        self._known: dict[tuple[str, str], Slots] = {}
+        """By name and key; also those of rules that are gone, while connections have places by them."""
 
     def configure(self, config: RateLimitsConfig) -> None:
         """Follow other rules. Those that count the same as before go on; a new one counts connections from now on."""
-        before = self._rules
-        self._rules = {rule.name: self._follow(before.get(rule.name), rule) for rule in config.connections}
+        self._rules = {rule.name: self._follow(rule) for rule in config.connections}
+        in_force = list(self._rules.values())
+        self._known = {name: slots for name, slots in self._known.items() if len(slots) or slots in in_force}
 
-    def _follow(self, kept: Slots | None, rule: ConnectionRule) -> Slots:
-        if kept is None or kept.rule.key != rule.key:
-            return Slots(rule, self._ask)
-        kept.rule, kept.limit = rule, rule.limit
-        return kept
+    def _follow(self, rule: ConnectionRule) -> Slots:
+        slots = self._known.setdefault((rule.name, rule.key), Slots(rule, self._ask))
+        slots.rule, slots.limit = rule, rule.limit
+        return slots
 
     def rules(self) -> Iterable[Slots]:
         """Return every rule."""
@@ -74,7 +76,6 @@ class ConnectionLimits:
             return CROWDED
         if unknown and not gives_up(party, self._waiters, now):
             return TokensWanted(unknown)
-        standing_of(party).waits_since = 0.0
         denying = [slots for slots, _, _ in missing if slots.rule.when_down == "deny"]
         for slots in denying:
             slots.denied += 1
@@ -87,6 +88,8 @@ class ConnectionLimits:
             slots.allowed += not wait
             slots.passed += bool(wait) and not slots.rule.dry_run
             slots.take(slot)
+        if party.standing is not None:
+            party.standing.waits_since = 0.0
         if seen:
             standing_of(party).slots = tuple(slot for _, slot, _ in seen)
 
@@ -95,8 +98,7 @@ class ConnectionLimits:
         for slots in self._rules.values():
             key = address if slots.rule.key == ADDRESS else party.user
             if key:
-                wait = slots.peek(key, now)
-                yield slots, slots.find(key), wait
+                yield slots, *slots.peek(key, now)
 
 
 def leave(party: Party) -> None:

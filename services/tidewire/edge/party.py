@@ -119,7 +119,9 @@ class Party:
         return Answer(method, reply, self.started)
 
     def refuse(self, method: str, number: int, error: ReplyError) -> Answer:
-        """Answer the command at hand with an error."""
+        """Answer the command at hand with an error; if it has waited for a limit, it does no longer."""
+        if self.standing is not None:
+            self.standing.waits_since = 0.0
         return self.answer(method, Reply(id=number, error=error))
 
     def settle(self, method: str, started: float, reply: Reply) -> Answer:

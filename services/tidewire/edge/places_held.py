@@ -41,6 +41,12 @@ class Slot(Awaited):
         """Whether it has places that nobody needs."""
         return self.granted > self.wanted
 
+    def say(self) -> int:
+        """Return how many to ask for. What is more than that is given up at once: who comes meanwhile waits for the answer."""
+        wanted = self.wanted
+        self.granted = min(self.granted, wanted)
+        return wanted
+
     def answered(self, granted: int, asked: int, now: float, *, learning: bool, over: bool) -> None:
         """Take what the service said where so many were `asked` for: by now more may be wanted.
 
@@ -61,6 +67,9 @@ class Slot(Awaited):
         """No replica answered."""
         self.asked = False
         self.tell()
+        if not self.held:
+            self.granted = 0
+            self.slots.forget(self)
 
 
 class Slots:
@@ -96,22 +105,19 @@ class Slots:
         """Return every slot."""
         return list(self._by_key.values())
 
-    def peek(self, key: str, now: float) -> float:
-        """Return 0.0 where there is a place; the seconds for which there will be none, UNKNOWN or DOWN."""
-        slot = self._by_key.get(key)
-        if slot is None:
-            slot = self._by_key[key] = Slot(self, key)
+    def peek(self, key: str, now: float) -> tuple[Slot, float]:
+        """Return the slot, and 0.0 where it has a place; the seconds for which it will have none, UNKNOWN or DOWN."""
+        slot = self._by_key.get(key) or Slot(self, key)
         if slot.granted > slot.held:
-            return 0.0
+            return slot, 0.0
         if now < slot.full_until:
-            return slot.full_until - now
+            return slot, slot.full_until - now
         if not slot.asked:
             slot.asked = self._ask(slot)
-        return UNKNOWN if slot.asked else DOWN
-
-    def find(self, key: str) -> Slot:
-        """Return the slot of a key that `peek` has seen."""
-        return self._by_key[key]
+        if not slot.asked:
+            return slot, DOWN
+        self._by_key[key] = slot
+        return slot, UNKNOWN
 
     def is_full(self, key: str, now: float) -> bool:
         """Return whether it is known that there is no place."""
@@ -121,6 +127,7 @@ class Slots:
     def take(self, slot: Slot) -> None:
         """A connection takes a place, also where it was let in without one."""
         slot.held += 1
+        self._by_key[slot.key] = slot
         if slot.held > slot.granted and not slot.asked:
             slot.asked = self._ask(slot)
 
@@ -129,8 +136,11 @@ class Slots:
         slot.held -= 1
         if not slot.asked:
             slot.asked = self._ask(slot)
+        if not slot.asked:
+            slot.failed()
 
     def forget(self, slot: Slot) -> None:
         """Drop a slot of which nothing is held, wanted or granted."""
-        if not (slot.held or slot.granted or slot.waiters or slot.asked):
-            self._by_key.pop(slot.key, None)
+        idle = not (slot.held or slot.granted or slot.waiters or slot.asked)
+        if idle and self._by_key.get(slot.key) is slot:
+            del self._by_key[slot.key]

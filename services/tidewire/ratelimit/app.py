@@ -69,7 +69,7 @@ class RateLimitService:
     def _configure(self, config: ServiceConfig) -> None:
         """Put a configuration in force that differs in reloadable settings only."""
         self._rulebook.configure(config.rate_limits, config.rate_limit_service.max_keys)
-        self._places.limits = _limits(config.rate_limits)
+        self._places.configure(_limits(config.rate_limits))
         logs.set_level(config.log.level)
 
     # lifecycle.App

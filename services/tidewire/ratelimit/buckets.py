@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import islice, takewhile
+from heapq import nsmallest
+from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from tidewire.kernel import gcra
@@ -12,12 +14,16 @@ if TYPE_CHECKING:
     from tidewire.kernel.token_bucket import Allowance
 
 FORGOTTEN_AT_ONCE: Final = 64
-"""Buckets that are forgotten together where there are too many: to find the oldest costs a walk."""
-SWEPT_AT_ONCE: Final = 10_000
+"""Buckets that are forgotten together where there are too many: to find the fullest costs a walk."""
+LOOKED_AT: Final = 1000
+"""Buckets among which full ones are looked for, and the fullest."""
+MOST_LOOKS: Final = 10
+WORTHWHILE: Final = LOOKED_AT // 4
+"""With so many full ones among them a sweep goes on."""
 
 
 class Buckets:
-    """At most `most` of them, the one that was used longest ago first."""
+    """At most `most` of them, the one that was used or looked at longest ago first."""
 
     __slots__ = ("_full_at", "allowance", "forgotten", "most")
 
@@ -60,10 +66,19 @@ class Buckets:
         return max(0.0, self.allowance.left(full_at, now)), max(0.0, full_at - now)
 
     def sweep(self, now: float) -> None:
-        """Drop full buckets from the front. All that stand there were used before the others, and are full about as soon."""
-        first = islice(self._full_at.items(), SWEPT_AT_ONCE)
-        for key in [key for key, _ in takewhile(lambda item: item[1] <= now, first)]:
+        """Drop full buckets, as far as it is worth while: one that takes long to fill is in nobody's way."""
+        for _ in range(MOST_LOOKS):
+            if self._sweep_some(now) < WORTHWHILE:
+                return
+
+    def _sweep_some(self, now: float) -> int:
+        """Drop the full ones of those at the front, and move the others to the back; return how many were full."""
+        before = len(self._full_at)
+        for key, full_at in list(islice(self._full_at.items(), LOOKED_AT)):
             del self._full_at[key]
+            if full_at > now:
+                self._full_at[key] = full_at
+        return before - len(self._full_at)
 
     def _keep(self, key: bytes, full_at: float, now: float) -> None:
         if full_at <= now:
@@ -73,7 +88,8 @@ class Buckets:
         self._full_at[key] = full_at
 
     def _make_room(self, now: float) -> None:
-        """Forget those that were used longest ago; most of them are nearly full."""
+        """Forget the fullest of those at the front: they have the least to be spent once more."""
         many = max(1, min(FORGOTTEN_AT_ONCE, self.most // 10))
-        for key in list(islice(self._full_at, many)):
-            self.forgotten += self._full_at.pop(key) > now
+        for key, full_at in nsmallest(many, islice(self._full_at.items(), LOOKED_AT), key=itemgetter(1)):
+            del self._full_at[key]
+            self.forgotten += full_at > now

@@ -72,8 +72,8 @@ class RateLimitServiceConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=100,
             le=100_000_000,
-            description="Most buckets of one rule that are not full; full ones take no room. With more, those that were used "
-            "longest ago are forgotten, which makes them full; a metric counts that.",
+            description="Most buckets of one rule that are not full; full ones take no room. With more, the fullest of those "
+            "that were not used for long are forgotten, which makes them full; a metric counts that.",
         ),
     ] = 1_000_000
 

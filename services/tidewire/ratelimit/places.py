@@ -114,6 +114,18 @@ class Places:
         known.heard, known.sequence = now, sequence
         return known.name, [self._judge(known, each, now) for each in holdings]
 
+    def configure(self, limits: Mapping[str, int]) -> None:
+        """Follow other rules. Of those that come or go nothing is known: edges see another life, and say what they hold."""
+        changed = self.limits.keys() ^ limits.keys()
+        self.limits = dict(limits)
+        if not changed:
+            return
+        for edge in self._edges.values():
+            edge.name = self._name()
+            for rule in changed:
+                for key, count in edge.holds.pop(rule, {}).items():
+                    self._add(rule, key, -count)
+
     def look(self, now: float) -> None:
         """Drop edges that have gone; begin anew where we were gone ourselves."""
         if now - self._looked > FROZEN:

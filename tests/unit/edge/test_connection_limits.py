@@ -149,3 +149,73 @@ def test_who_comes_while_a_question_is_under_way_is_not_refused_by_its_answer() 
     assert limited.places.judge(parties[0]) is None
     limited.places.enter(parties[0])
     assert isinstance(limited.places.judge(parties[1]), TokensWanted)
+
+
+@pytest.mark.parametrize("when_down", ["allow", "deny"])
+def test_nobody_is_remembered_who_came_and_went_while_nobody_could_count(when_down: str) -> None:
+    """However many users an outage sees."""
+    limited = Limited(connections=[{**USERS, "when_down": when_down}])
+    (slots,) = limited.places.rules()
+    early = limited.party("early")
+    limited.places.judge(early)
+    limited.service.place(1)
+    limited.places.enter(early)
+    limited.service.reachable = False
+    for number in range(10):
+        party = limited.party(f"user-{number}")
+        if limited.places.judge(party) is None:
+            limited.places.enter(party)
+        leave(party)
+    assert len(slots) == 1
+    leave(early)
+    assert len(slots) == 0, "its place is not there to be taken without asking"
+
+
+def test_a_slot_that_was_dropped_does_not_take_its_successor_with_it() -> None:
+    """Another replica may look after the old one still."""
+    limited = Limited(connections=[USERS])
+    old = limited.party()
+    limited.places.judge(old)
+    (slot,) = limited.service.slots
+    limited.service.place(0)
+    slot.slots.forget(slot)
+    limited.passes(2.0)
+    party = limited.party()
+    limited.places.judge(party)
+    limited.service.place(1)
+    limited.places.enter(party)
+    slot.slots.forget(slot)
+    assert [each.held for each in limited.places.slots()] == [1]
+
+
+def test_a_rule_that_comes_back_counts_who_stayed() -> None:
+    """Their end is not taken for that of others."""
+    limited = Limited(connections=[USERS])
+    stays = limited.party()
+    limited.places.judge(stays)
+    limited.service.place(1)
+    limited.places.enter(stays)
+    limited.configure(connections=[])
+    limited.configure(connections=[USERS])
+    assert [slot.held for slot in limited.places.slots()] == [1]
+    leave(stays)
+    assert [slot.held for slot in limited.places.slots()] == [0]
+    assert len(limited.service.slots) == 1
+
+
+def test_who_waits_for_a_place_and_then_for_a_token_waits_no_longer_than_others() -> None:
+    """A place that is there does not begin the time anew."""
+    connects = {"name": "c", "command": "connect", "key": ["user"], "limit": 10}
+    limited = Limited(connections=[USERS], rules=[connects], wait="1s")
+    party = limited.party()
+    assert isinstance(limited.places.judge(party), TokensWanted)
+    limited.service.place(1)
+    limited.passes(0.5, party)
+    assert limited.places.judge(party) is None
+    assert isinstance(limited.limits.judge("connect", party), TokensWanted)
+    limited.passes(0.6, party)
+    assert limited.places.judge(party) is None
+    assert limited.limits.judge("connect", party) is None, "nobody has answered, and the rule says allow"
+    limited.places.enter(party)
+    assert party.standing is not None
+    assert not party.standing.waits_since

@@ -193,3 +193,14 @@ def test_a_rule_that_stays_as_it_was_keeps_its_leases() -> None:
 def test_closing_is_temporary() -> None:
     """SDKs come back after it."""
     assert Disconnect(3013, "").reconnect
+
+
+def test_who_waited_for_a_command_that_failed_has_not_waited_for_the_next_one() -> None:
+    """A command that is refused for something else after its wait, a token that has expired, gives nothing away."""
+    limited = Limited(rules=[{**RULE, "command": "subscribe"}], wait="1s")
+    party = limited.party()
+    assert waits(limited.limits.judge("subscribe", party, "c"))
+    party.refuse("subscribe", 1, errors.TOKEN_EXPIRED)
+    limited.service.grant(0, wait=0.5)
+    limited.passes(5.0, party)
+    assert waits(limited.limits.judge("subscribe", party, "c"))

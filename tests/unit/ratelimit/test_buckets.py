@@ -49,3 +49,36 @@ def test_forgetting_full_ones_is_not_counted() -> None:
         buckets.grant(b"%d" % number, 1000.0, 10)
     buckets.grant(b"late", 1010.0, 1)
     assert buckets.forgotten == 0
+
+
+def test_an_empty_bucket_is_not_forgotten_for_others_that_are_full_again() -> None:
+    """Nobody gets rid of what it has spent by keys of which each is used once."""
+    buckets = Buckets(Allowance(rate=10 / 3600, burst=10), 100)
+    assert buckets.grant(b"spent", 1000.0, 10).tokens == 10
+    for number in range(300):
+        now = 1000.0 + 10 * number
+        buckets.grant(b"%d" % number, now, 1)
+        buckets.sweep(now)
+    assert buckets.forgotten == 0
+    assert len(buckets) <= 40, "a token comes back in six minutes"
+    assert buckets.grant(b"spent", 1001.0 + 3000, 10).tokens <= 8
+
+
+def test_with_too_many_the_fullest_are_forgotten_first() -> None:
+    """Whoever makes up keys does not empty the map of those that have spent everything."""
+    buckets = Buckets(RULE, 100)
+    buckets.grant(b"spent", 1000.0, 10)
+    for number in range(1000):
+        buckets.grant(b"%d" % number, 1000.0 + number / 10_000, 1)
+    assert buckets.forgotten > 800
+    assert buckets.grant(b"spent", 1000.1, 10).tokens <= 1
+
+
+def test_a_sweep_looks_at_all_in_turn() -> None:
+    """At a part of them each time, and at more as long as many are full."""
+    buckets = Buckets(RULE, 100_000)
+    for number in range(5000):
+        buckets.grant(b"%d" % number, 1000.0, 10 if number < 2000 else 1)
+    for _ in range(3):
+        buckets.sweep(1000.5)
+    assert len(buckets) == 2000

@@ -149,3 +149,25 @@ def test_edges_are_no_more_than_there_is_room_for(replica: Replica, monkeypatch:
     assert [replica.places.takes(edge) for edge in ("a", "b", "c")] == [True, True, False]
     replica.passes(EDGE_LEASE + 1)
     assert replica.places.takes("c")
+
+
+def test_a_rule_that_was_gone_for_a_while_counts_nobody_who_left_meanwhile(replica: Replica) -> None:
+    """And edges learn that they are to say again what they hold by it."""
+    before = replica.places.hold("a", next(replica.sequences), [], replica.now, anew=False)
+    assert replica.hold("a", 0, 3).granted == 3
+    replica.places.configure({})
+    assert not replica.hold("a", 0, 0).known
+    replica.places.configure({"users": LIMIT})
+    assert replica.hold("b", 0, 3).granted == 3
+    assert replica.places.held() == {"users": 3}
+    after = replica.places.hold("a", next(replica.sequences), [], replica.now, anew=False)
+    assert before is not None
+    assert after is not None
+    assert after[0] != before[0]
+
+
+def test_another_limit_of_a_rule_keeps_what_is_held(replica: Replica) -> None:
+    """Who is in stays, and is counted."""
+    assert replica.hold("a", 0, 3).granted == 3
+    replica.places.configure({"users": LIMIT + 1})
+    assert replica.hold("b", 0, 3).granted == 1

@@ -206,7 +206,7 @@ class Replica:
                 rule=slot.slots.name,
                 key=slot.wire,
                 held=slot.held,
-                wanted=slot.wanted,
+                wanted=slot.say(),
                 moved=slot.order[0] != self.index,
             )
             for slot in batch
@@ -227,7 +227,8 @@ class Replica:
         self._life = reply.life
         for slot, place, said in zip(batch, reply.places, holds, strict=True):
             self._take(slot, place, said.wanted)
-            if slot.held < said.held and not slot.asked:  # somebody left meanwhile
+            came = slot.held > slot.granted and not place.unknown
+            if (came or slot.held < said.held) and not slot.asked:  # somebody came or left meanwhile
                 service.ask_again(slot)
 
     def _take(self, slot: Slot, place: pb.Place, asked: int) -> None:
