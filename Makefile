@@ -28,8 +28,10 @@ format: setup ## format the code and mend what can be mended
 
 e2e: setup-sdks
 unit integration: setup
-unit integration e2e:
+unit integration:
 	@scripts/test.sh $@
+e2e:
+	@scripts/test.sh e2e alone
 
 unit: ## run the unit tests
 integration: ## run the tests against a real nats-server

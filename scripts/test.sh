@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # Run test suites, each within its budget of seconds: a suite that hangs is stopped and fails. The whole stays under
-# 30 minutes on two cores. Usage: scripts/test.sh [suite...], by default every one in this order.
+# 30 minutes on two cores. Usage: scripts/test.sh [suite...], by default every one in this order. Two tests run at a time,
+# but those marked `alone`, which are the suite of that name.
 source "$(dirname "$0")/env.sh"
 
-declare -A budget=([unit]=260 [integration]=790 [e2e]=690)
-declare -A paths=([unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser tests/chaos")
+declare -A budget=([unit]=200 [integration]=600 [e2e]=600 [alone]=300)
+declare -A paths=([unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser" [alone]="tests/e2e tests/chaos")
+together=(-n 2 --dist worksteal -m "not alone")
 for folder in $(find tests -name 'test_*.py' | cut -d/ -f1,2 | sort -u); do
   [[ " ${paths[*]} " == *" $folder "* ]] || fail "$folder holds tests and is in no suite of scripts/test.sh"
 done
 
 suites=("$@")
-[ $# -gt 0 ] || suites=(unit integration e2e)
+[ $# -gt 0 ] || suites=(unit integration e2e alone)
 
 timings=()
 for suite in "${suites[@]}"; do
   echo "== $suite (at most ${budget[$suite]} s)"
   started=$SECONDS
+  case $suite in alone) how=(-m alone) ;; *) how=("${together[@]}") ;; esac
   # shellcheck disable=SC2086  # a list of files
-  timeout --foreground --signal=INT --kill-after=20 "${budget[$suite]}" .venv/bin/python -m pytest ${paths[$suite]} --durations=5 ||
+  timeout --foreground --signal=INT --kill-after=20 "${budget[$suite]}" .venv/bin/python -m pytest ${paths[$suite]} "${how[@]}" --durations=5 ||
     fail "suite $suite failed or took longer than ${budget[$suite]} s (after $((SECONDS - started)) s)"
   timings+=("$suite $((SECONDS - started)) s")
 done

@@ -75,6 +75,20 @@ async def kill_a_leader(scene: Scene) -> None:
     await scene.mesh.settled()
 
 
+async def kill_two_nodes_and_start_one(scene: Scene) -> None:
+    """It has its files, and nothing in memory: streams in files go on, and those in memory wait for the other one."""
+    first, second = scene.dice.sample(scene.mesh.cluster.nodes, 2)
+    first.kill()
+    await scene.mesh.cluster.led(scene.mesh.streams)
+    await scene.crowd.calm()
+    second.kill()
+    await asyncio.to_thread(first.start)
+    await scene.mesh.cluster.led(scene.mesh.streams_of("default"))
+    await asyncio.sleep(scene.frozen)
+    await asyncio.to_thread(second.start)
+    await scene.mesh.settled()
+
+
 async def freeze_an_edge(scene: Scene) -> None:
     """SIGSTOP: its sockets stay open."""
     await _freeze(scene, scene.dice.choice(scene.mesh.edges).pid)
@@ -218,6 +232,7 @@ CHEAP: tuple[Fault, ...] = (
 FAULTS: tuple[Fault, ...] = (
     *CHEAP,
     kill_the_node_of_an_edge,
+    kill_two_nodes_and_start_one,
     freeze_a_history_service,
     freeze_a_node,
     take_the_mapping_from_a_node,

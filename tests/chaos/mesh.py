@@ -107,9 +107,11 @@ class ChaosMesh:
     @property
     def streams(self) -> list[str]:
         """The names of all streams."""
-        return [
-            stream_name(profile, number) for profile in ("default", "memory") for number in range(PARTITIONS)
-        ]
+        return self.streams_of("default", "memory")
+
+    def streams_of(self, *profiles: str) -> list[str]:
+        """The names of the streams of these profiles."""
+        return [stream_name(profile, number) for profile in profiles for number in range(PARTITIONS)]
 
     def node_of(self, edge: int) -> NatsServer | None:
         """Return the node that an edge is connected to."""

@@ -11,6 +11,7 @@ from tests.chaos.faults import CHEAP
 from tests.chaos.story import story
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     """In any order: who was told that nothing is missing has everything, once and in order. `make chaos` has all faults."""

@@ -17,6 +17,7 @@ LAG = 1.0
 """Seconds: no tick of the loop may be later, on a machine however busy. `python -m bench.herd` prints what it is."""
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(500)
 async def test_10000_clients_cut_at_once_are_all_back_while_the_loop_keeps_pace(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

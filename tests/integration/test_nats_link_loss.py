@@ -11,9 +11,13 @@ import pytest
 from tests.support.links import FAST, NotingListener, Received, asked, settled, started
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_ports
+from tests.support.tcp_proxy import running_proxy
 from tests.support.wait import PATIENCE, eventually
 from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.nats_types import LinkAway, LinkState
+
+MOMENTS = 40
+"""Turns of the loop, or some more, that a new connection takes."""
 
 
 def connected(link: NatsLink) -> bool:
@@ -302,3 +306,18 @@ def open_files() -> int:
 
 async def _ignore(_message: object) -> None:
     return None
+
+
+async def test_a_link_ends_at_any_moment_of_a_new_connection(nats_server: NatsServer) -> None:
+    """Also where its cancellation is lost, since what was waited for came in the same turn of the loop."""
+    async with running_proxy(nats_server.port) as way:
+        for turns in range(MOMENTS):
+            async with asyncio.timeout(PATIENCE), started(way.url) as (link, listener):
+                before = way.ends.copy()
+                link.reconnect("a new connection is wanted")
+                while way.ends <= before:  # noqa: ASYNC110 - each turn of the loop counts
+                    await asyncio.sleep(0)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                back = listener.heard("back")
+            assert listener.heard("back") == back

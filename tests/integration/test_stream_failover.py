@@ -108,6 +108,7 @@ async def test_a_jetstream_that_answers_nothing_costs_only_what_needs_it(
 ) -> None:
     """Two of three nodes stand still: publications with history get 100 in time, the others go on, and so does all when they do."""
     config = durable_config(cluster, 1)
+    await cluster.settled()
     await create_streams(cluster.urls[0], config)
     with EdgeProcess(tmp_path / "edge", config) as edge:
         client = await joined(edge.ws_url, token())
@@ -137,6 +138,7 @@ async def test_acknowledged_publications_survive_their_streams_leader(
 ) -> None:
     """Nothing that was said not to be stored is there, and every answer came in time."""
     config = durable_config(cluster)
+    await cluster.settled()
     await create_streams(cluster.urls[0], config)
     load = Load()
     with EdgeProcess(tmp_path / "edge", config) as edge:
@@ -167,6 +169,7 @@ async def test_acknowledged_publications_survive_their_streams_leader(
 async def test_versions_race_on_a_stream_of_three(cluster: NatsCluster, tmp_path: Path) -> None:
     """JetStream says in other words there that somebody was faster: that is compared anew as well, and no refusal."""
     config = durable_config(cluster)
+    await cluster.settled()
     await create_streams(cluster.urls[0], config)
     with EdgeProcess(tmp_path / "edge", config) as edge:
         clients = [await joined(edge.ws_url, token(f"user{number}")) for number in range(CLIENTS)]

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.support.edges import mapping
+from tests.support.http import request
 from tests.support.links import started
 from tests.support.nats_server import READY_TIMEOUT, NatsServer
 from tests.support.ports import free_ports
@@ -19,16 +22,23 @@ from tidewire.platform.nats_types import LinkError
 NODES = 3
 
 
+class Ports(msgspec.Struct, frozen=True):
+    """Of each node: where other nodes connect, and where it says whether it is well."""
+
+    routes: list[int]
+    monitors: list[int]
+
+
 class NatsCluster:
     """The nodes, in order; each can be killed, stopped, paused and started like any server."""
 
-    def __init__(self, nodes: list[NatsServer], routes: list[int]) -> None:
+    def __init__(self, nodes: list[NatsServer], ports: Ports) -> None:
         self.nodes = nodes
-        self._routes = routes
+        self._ports = ports
 
     def config(self, number: int, body: str) -> str:
         """Return the configuration of a node: `body`, and what makes it this node of this cluster."""
-        return _config(number, self._routes, body)
+        return _config(number, self._ports, body)
 
     def reload(self, body: str) -> None:
         """Have all running nodes read a new configuration."""
@@ -45,15 +55,24 @@ class NatsCluster:
         return self.nodes[int(name.removeprefix("n"))]
 
     async def settled(self, streams: Sequence[str] = ()) -> None:
-        """Wait until all nodes are in, JetStream answers, and each of these streams has a leader and current followers."""
+        """Wait until all nodes are in, JetStream answers, and each of these streams has a leader and current followers.
+
+        Each running node says of itself that it has caught up, too: to a leader, a follower that has been started again is
+        as current as it was before, until the stream's next message, although its log in memory is empty.
+        """
 
         async def good() -> bool:
             try:
-                return await self._is_good(streams)
+                return await self.healthy() and await self._is_good(streams)
             except (JetStreamError, LinkError):
                 return False
 
         await eventually(good, 120, "a settled cluster")
+
+    async def healthy(self) -> bool:
+        """Whether each node that runs has caught up with all that it holds a copy of, as its /healthz says."""
+        running = (number for number, node in enumerate(self.nodes) if node.running)
+        return all([await _is_healthy(self._ports.monitors[number]) for number in running])
 
     async def _is_good(self, streams: Sequence[str]) -> bool:
         async with started(self._running.url) as (link, _):
@@ -94,12 +113,13 @@ class NatsCluster:
 @contextlib.contextmanager
 def nats_cluster(folder: Path, partitions: int, body: str = "") -> Iterator[NatsCluster]:
     """Start the nodes, wait until they have a leader, and end them. `body` is their configuration, or just the mapping."""
-    routes = free_ports(NODES)
+    free = free_ports(2 * NODES)
+    ports = Ports(routes=free[:NODES], monitors=free[NODES:])
     with contextlib.ExitStack() as stack:
         nodes = [
             NatsServer(
                 folder / f"n{number}",
-                config=_config(number, routes, body or mapping(partitions)),
+                config=_config(number, ports, body or mapping(partitions)),
                 jetstream=True,
             )
             for number in range(NODES)
@@ -107,15 +127,15 @@ def nats_cluster(folder: Path, partitions: int, body: str = "") -> Iterator[Nats
         for node in nodes:
             stack.enter_context(node)
         _until_led(nodes)
-        yield NatsCluster(nodes, routes)
+        yield NatsCluster(nodes, ports)
 
 
-def _config(number: int, routes: list[int], body: str) -> str:
+def _config(number: int, ports: Ports, body: str) -> str:
     """Clients are not told of other nodes, so that a test knows all their ways."""
-    peers = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+    peers = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports.routes)
     return (
-        f"server_name: n{number}\n{body}\n"
-        f'cluster {{ name: c, listen: "127.0.0.1:{routes[number]}", routes: [{peers}], no_advertise: true }}\n'
+        f'server_name: n{number}\nhttp: "127.0.0.1:{ports.monitors[number]}"\n{body}\n'
+        f'cluster {{ name: c, listen: "127.0.0.1:{ports.routes[number]}", routes: [{peers}], no_advertise: true }}\n'
     )
 
 
@@ -131,6 +151,13 @@ def _until_led(nodes: list[NatsServer]) -> None:
     while not any("JetStream cluster new metadata leader" in node.log for node in nodes):
         assert time.monotonic() < end, "the cluster found no leader"
         time.sleep(0.05)
+
+
+async def _is_healthy(monitor: int) -> bool:
+    try:
+        return (await request(f"http://127.0.0.1:{monitor}/healthz", timeout=2)).status == 200
+    except (OSError, TimeoutError):
+        return False
 
 
 def _is_current(cluster: dict[str, Any]) -> bool:

@@ -39,6 +39,7 @@ from tidewire.platform.nats_types import LinkError, LinkState
 from tidewire.platform.reload import Reloader
 from tidewire.platform.rpc_server import RpcServer
 from tidewire.platform.rpc_telemetry import RpcServerMetrics
+from tidewire.platform.tasks import ended
 from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class HistoryService:
         settle()
         await self._rpc.start()
         self._unready = None
-        await self._rpc.set_serving(serving=True)
+        self._rpc.set_serving(serving=True)
         self._tasks.append(asyncio.create_task(self._tell_whether_serving()))
         self._log.info(
             "history.ready",
@@ -168,9 +169,7 @@ class HistoryService:
         """End everything at once."""
         self._unready = "stopped"
         self._reloader.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         await self._rpc.stop()
         if self._internal is not None:
             self._internal.close()
@@ -239,6 +238,6 @@ class HistoryService:
         while self._unready is None:
             serving = self._why_unready() is None
             if serving is not told:
-                await self._rpc.set_serving(serving=serving)
+                self._rpc.set_serving(serving=serving)
                 told = serving
             await asyncio.sleep(SERVE_CHECK)

@@ -40,6 +40,25 @@ class NoJetStream(JetStreamError):
     """Nobody answers: JetStream is off, or the user lacks the right."""
 
 
+class NoLeaderError(JetStreamError):
+    """A stream has no leader now: what its copies say of themselves is no news of the stream."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(503, 0, f"{stream} has no leader")
+
+
+def said_by_leader(info: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer of STREAM.INFO that a leader gave. Raises NoLeaderError for any other.
+
+    Where a stream has had no leader for some seconds each server that has a copy answers, from that copy: it may be
+    behind, or empty, as one in memory after a restart (nats-server 2.15, `jsStreamInfoRequest`). A single server names none.
+    """
+    cluster = info.get("cluster")
+    if cluster is not None and not cluster.get("leader"):
+        raise NoLeaderError(info["config"]["name"])
+    return info
+
+
 class JetStream:
     """Calls JetStream on behalf of a link's user. `timeout` in seconds is for each call."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import uvloop
 
 from tidewire.kernel.errors import TidewireError
+from tidewire.platform.tasks import ended
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -121,8 +122,7 @@ async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
+        await ended([task])
         return False
     await task
     return True

@@ -13,6 +13,7 @@ from tidewire.platform.nats_client import ClientHooks, LinkClient
 from tidewire.platform.nats_files import tls_context
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import LinkError, LinkOptions, RawSubscription, Traffic
+from tidewire.platform.tasks import ended
 
 SUBS_PER_TURN = 2_000
 """SUB lines that are sent again in one turn of the loop, so that a reconnect does not stop everything else."""
@@ -95,9 +96,7 @@ class Keeper:
 
     async def stop(self) -> None:
         """End the tasks and the connection."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         self._tasks.clear()
         self._outgoing.detach()
         await self.client.dispose()

@@ -243,6 +243,8 @@ class NatsLink:
             self._calls.answer(int(token), header, payload)
 
     def _up(self) -> None:
+        if self._state is LinkState.CLOSED:
+            return  # the connection was there in the moment of the end
         first = self._state is LinkState.CONNECTING
         self._state = LinkState.CONNECTED
         if not first:

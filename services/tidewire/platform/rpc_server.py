@@ -72,7 +72,7 @@ class RpcServer:
         credentials = await self._credentials()
         for service in self._services:
             service.add(self._server)
-        await self._health.add_to([self._server, self._probes])
+        self._health.add_to([self._server, self._probes])
         if self._config.reflection:
             add_reflection(self._server, self._names)
         self.port = _listen(self._server, self._config.address, self._config.port, credentials, "rpc.port")
@@ -84,9 +84,9 @@ class RpcServer:
         await self._server.start()
         await self._probes.start()
 
-    async def set_serving(self, *, serving: bool) -> None:
+    def set_serving(self, *, serving: bool) -> None:
         """Tell clients and probes whether to come."""
-        await self._health.set(serving=serving)
+        self._health.set(serving=serving)
 
     async def reload(self) -> None:
         """Read the certificates again. One that cannot be used is logged, and the old one stays."""
@@ -102,7 +102,7 @@ class RpcServer:
 
     async def drain(self) -> None:
         """Say NOT_SERVING, go on for `drain_delay`, then end the calls that there are within `drain_timeout`."""
-        await self._health.end()
+        self._health.end()
         await asyncio.sleep(self._config.drain_delay)
         await self._server.stop(self._config.drain_timeout)
         await self._probes.stop(None)

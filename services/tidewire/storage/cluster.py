@@ -15,7 +15,9 @@ from tidewire.platform.jetstream import (
     JetStream,
     JetStreamError,
     NoJetStream,
+    NoLeaderError,
     UnansweredError,
+    said_by_leader,
 )
 from tidewire.platform.meta import LAYOUT_SUBJECT
 from tidewire.storage.found import Found, Stream
@@ -26,6 +28,9 @@ AT_ONCE: Final = 32
 """Questions on their way at the same time."""
 TRIES: Final = 3
 """How often JetStream is asked for the same: while a cluster has no leader it drops what it is asked, without an answer."""
+
+ELECTION_PAUSE: Final = 5.0
+"""Seconds before a stream that elects its leader is asked again."""
 
 
 class StorageError(TidewireError):
@@ -104,11 +109,21 @@ async def _names(js: JetStream) -> AsyncIterator[str]:
 
 async def _info(js: JetStream, name: str) -> dict[str, Any] | None:
     try:
-        return await ask(js, f"STREAM.INFO.{name}")
+        return await _led_info(js, f"STREAM.INFO.{name}")
     except JetStreamError as error:
         if error.err_code == STREAM_NOT_FOUND:
             return None  # somebody deletes it at this moment
         raise StorageError(f"{name}: {error}: are all NATS servers up?") from error
+
+
+async def _led_info(js: JetStream, name: str) -> dict[str, Any]:
+    """Return what the leader says: another copy may be empty, and a stream that looks so may be deleted."""
+    for _ in range(TRIES - 1):
+        try:
+            return said_by_leader(await ask(js, name))
+        except NoLeaderError:
+            await asyncio.sleep(ELECTION_PAUSE)
+    return said_by_leader(await ask(js, name))
 
 
 async def _stream(js: JetStream, info: dict[str, Any], wanted: Wanted) -> Stream:

@@ -52,13 +52,13 @@ async def test_a_server_that_is_not_serving_gets_no_calls(rpc: Rpc) -> None:
     a, b = [await rpc.server(name) for name in "ab"]
     client = await rpc.client(both(a, b))
     await eventually(lambda: answered_by(client, b"a", b"b"))
-    await a.rpc.set_serving(serving=False)
+    a.rpc.set_serving(serving=False)
     await eventually(lambda: answered_by(client, b"b"))
     before = a.echo.requests.total()
     for _ in range(50):
         assert await client.say(b"") == b"b"
     assert a.echo.requests.total() == before
-    await a.rpc.set_serving(serving=True)
+    a.rpc.set_serving(serving=True)
     await eventually(lambda: answered_by(client, b"a", b"b"))
     assert client.calls.keys() == {(SAY, "OK")}
 

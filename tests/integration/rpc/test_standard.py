@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.rpc import NAME, Rpc, Server, path
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.kernel.call_errors import CallError
 from tidewire.platform.rpc_library import grpc
 
@@ -47,7 +47,7 @@ async def test_probes_hear_what_clients_hear(rpc: Rpc) -> None:
     """Both ways, and for each service."""
     server = await rpc.server()
     for serving, status in ((False, "NOT_SERVING"), (True, "SERVING")):
-        await server.rpc.set_serving(serving=serving)
+        server.rpc.set_serving(serving=serving)
         assert [await probe(server), await probe(server, NAME)] == [status, status]
 
 
@@ -75,7 +75,7 @@ async def test_a_draining_server_says_so_first(rpc: Rpc) -> None:
     assert await client.say(b"x") == b"x"
     draining = asyncio.ensure_future(server.rpc.drain())
     await eventually(lambda: probed(server, "NOT_SERVING"))
-    await server.rpc.set_serving(serving=True)
+    server.rpc.set_serving(serving=True)
     assert await probe(server) == "NOT_SERVING"
     async with grpc.aio.insecure_channel(server.address) as channel:
         assert await channel.unary_unary(path("Say"))(b"x", timeout=10) == b"x"
@@ -126,3 +126,45 @@ async def test_a_watch_does_not_hold_a_drain(rpc: Rpc) -> None:
         assert STATUSES.Name((await call.read()).status) == "SERVING"
         await server.rpc.drain()
         assert STATUSES.Name((await call.read()).status) == "NOT_SERVING"
+
+
+async def test_a_watcher_that_takes_nothing_holds_nobody_up(rpc: Rpc) -> None:
+    """It opens no window for the answer (HTTP/2, RFC 9113, 6.9), which any prober can: others are told, and the server drains."""
+    server = await rpc.server(drain_timeout="100ms")
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.rpc.health_port)
+    writer.write(WATCH_WITHOUT_WINDOW)
+    async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(server.address) as channel:
+        await reader.readuntil(b"application/grpc")  # the head of the answer needs no window
+        call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert STATUSES.Name((await call.read()).status) == "SERVING"
+        server.rpc.set_serving(serving=False)
+        assert STATUSES.Name((await call.read()).status) == "NOT_SERVING"
+        await server.rpc.drain()
+    writer.close()
+
+
+def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    """Return an HTTP/2 frame (RFC 9113, 4.1)."""
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+
+def _field(name: bytes, value: bytes) -> bytes:
+    """Return a header field as it is, not compressed (RFC 7541, 6.2.2)."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+WATCH_WITHOUT_WINDOW = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    + _frame(4, 0, 0, b"\0\4" + bytes(4))  # SETTINGS_INITIAL_WINDOW_SIZE is 0
+    + _frame(
+        1,
+        4,
+        1,
+        b"\x83\x86"  # :method POST, :scheme http
+        + _field(b":path", b"/grpc.health.v1.Health/Watch")
+        + _field(b":authority", b"probe")
+        + _field(b"content-type", b"application/grpc")
+        + _field(b"te", b"trailers"),
+    )
+    + _frame(0, 1, 1, bytes(5))  # an empty request: the server as a whole
+)

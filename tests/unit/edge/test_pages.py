@@ -40,6 +40,9 @@ async def serving(
         yield ask
     finally:
         server.close()
+        answering = asyncio.all_tasks() - {asyncio.current_task()}
+        if answering:  # an answer is read before its file is closed
+            await asyncio.wait(answering, timeout=PATIENCE)
 
 
 async def post(base: str, path: str, body: bytes, headers: dict[str, str], *, length: int = 0) -> HttpAnswer:

@@ -62,6 +62,7 @@ def test_pong_goes_before_the_answer_to_the_message_around_the_ping(door: Door) 
         (frame(b"\xff"), 1007),
         (Frame(Opcode.TEXT, b"{}").serialize(mask=False), 1002),
     ],
+    ids=["too long", "not UTF-8", "not masked"],
 )
 def test_broken_rules_of_frames_end_the_connection(door: Door, data: bytes, code: int) -> None:
     """With a close frame, at once; the edge is the one that closed.

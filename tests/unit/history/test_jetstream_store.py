@@ -112,3 +112,25 @@ async def test_a_leaders_message_without_a_time_is_no_message() -> None:
     servers.broken = b"yesterday"
     with pytest.raises(StoreAway, match="yesterday"):
         await servers.store.oldest(STREAM, KEY)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "believed"),
+    [(None, True), ({"leader": "n1"}, True), ({"leader": ""}, False), ({"replicas": []}, False)],
+)
+async def test_what_a_copy_says_of_a_stream_without_a_leader_is_not_believed(
+    cluster: object, believed: bool
+) -> None:
+    """It may be empty, and the stream is not."""
+    state = {"first_seq": 0, "last_seq": 0, "last_ts": "0001-01-01T00:00:00Z"}
+    info = {"config": {"name": STREAM}, "created": "2026-01-01T00:00:00Z", "state": state}
+    answer = json.dumps(info if cluster is None else {**info, "cluster": cluster}).encode()
+    link: Any = FakeLink()
+    link.request = lambda _subject, _payload, _header, _timeout, done: done(b"", answer)
+    store = JetStreamStore(link, "_INBOX_x", 8)
+    for subject in (b"", KEY):
+        if believed:
+            assert await store.facts(STREAM, subject)
+        else:
+            with pytest.raises(StoreAway, match="TW_default_0 has no leader"):
+                await store.facts(STREAM, subject)

@@ -14,6 +14,7 @@ from tidewire.kernel.errors import ReplyError
 from tidewire.kernel.retries import MOST_MOVES
 from tidewire.kernel.seldom import Seldom
 from tidewire.platform.rpc_client import RpcClient
+from tidewire.platform.tasks import ended
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ class GrpcHistory:
 
     async def close(self) -> None:
         """End the calls that are under way, whose `done` never comes then."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         await self._client.close()
 
     def _begin(self, call: Coroutine[Any, Any, None]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tidewire.edge.policies.jwks import LARGEST_SET, UnusableSet, read_set
 from tidewire.edge.policies.keys import BETWEEN_URLS
 from tidewire.platform.download import DownloadFailed, download
+from tidewire.platform.tasks import ended
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -68,10 +69,7 @@ class JwksFetcher:
 
     async def close(self) -> None:
         """End every fetch; who waits for one is told."""
-        fetches = list(self._fetches.values())
-        for task in fetches:
-            task.cancel()
-        await asyncio.gather(*fetches, return_exceptions=True)
+        await ended(self._fetches.values())
 
     def _tell(self, done: Callable[[], None]) -> None:
         if not self._over:

@@ -14,7 +14,7 @@ from tidewire.history.feed import Facts
 from tidewire.history.messages import Kept, Message, message_of, nanoseconds, published
 from tidewire.history.ports import StoreAway
 from tidewire.kernel.streams import GENERATION
-from tidewire.platform.jetstream import API, STREAM_NOT_FOUND, JetStream, JetStreamError
+from tidewire.platform.jetstream import API, STREAM_NOT_FOUND, JetStream, JetStreamError, said_by_leader
 
 if TYPE_CHECKING:
     from tidewire.platform.nats_link import NatsLink
@@ -44,9 +44,9 @@ class JetStreamStore:
         name = f"STREAM.INFO.{stream}"
         try:
             if not subject:  # by which a stream is followed: it must not wait behind reads
-                return _facts(await self._js.call(name), "")
+                return _facts(said_by_leader(await self._js.call(name)), "")
             answer = await self._call(name, {"subjects_filter": subject.decode()})
-            return _facts(answer, subject.decode())
+            return _facts(said_by_leader(answer), subject.decode())
         except JetStreamError as error:
             if error.err_code == STREAM_NOT_FOUND:
                 return None
