@@ -14,6 +14,7 @@ from tidewire.kernel.rendezvous import ranking
 from tidewire.kernel.seldom import Seldom
 from tidewire.options.rate_limit_options import client_config
 from tidewire.platform.rpc_client import RpcClient
+from tidewire.platform.tasks import ended
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -118,9 +119,7 @@ class GrpcRateLimit:
 
     async def close(self) -> None:
         """End the calls that are under way; nobody is told."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         for replica in self.replicas:
             await replica.client.close()
 
