@@ -10,7 +10,8 @@ from tidewire.presence.asks import Question
 from tidewire.presence.compact import keys
 from tidewire.presence.leaves import Leave
 from tidewire.presence.occupancy import Turn
-from tidewire.presence.replica import Replica, Settings
+from tidewire.presence.ports import Settings
+from tidewire.presence.replica import Replica
 
 LISTENING = 4.5
 

@@ -30,7 +30,6 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from tidewire.kernel.errors import TidewireError
 from tidewire.kernel.fnv import fnv1a32
 
 VERSION: Final = 1
@@ -41,10 +40,6 @@ LEASE: Final = 6.0
 CHUNK_SIZE: Final = 48 * 1024
 """Bytes of one chunk of a snapshot, about."""
 ALL_EDGES: Final = "all"
-
-
-class PresenceWireError(TidewireError):
-    """A message that cannot be understood."""
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):

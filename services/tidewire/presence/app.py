@@ -32,7 +32,8 @@ from tidewire.platform.tracing import create_tracer
 from tidewire.presence.adapters.nats_mesh import Ears, NatsVoice
 from tidewire.presence.answers import Answers
 from tidewire.presence.link_watch import LinkWatch
-from tidewire.presence.replica import Replica, Settings
+from tidewire.presence.ports import Settings
+from tidewire.presence.replica import Replica
 from tidewire.presence.servicer import PresenceServicer
 from tidewire.presence.telemetry import Telemetry
 

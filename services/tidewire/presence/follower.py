@@ -26,7 +26,7 @@ class Progress(enum.Enum):
     LACKING = "lacking"
 
 
-class Room(Protocol):
+class Capacity(Protocol):
     """Whether the replica takes more."""
 
     full: bool
@@ -58,8 +58,8 @@ class Follower:
         "_buffer",
         "_buffered",
         "_building",
+        "_capacity",
         "_losses",
-        "_room",
         "ask",
         "content",
         "last",
@@ -67,7 +67,7 @@ class Follower:
         "weight",
     )
 
-    def __init__(self, people: People, notices: Notices, room: Room, losses: Losses) -> None:
+    def __init__(self, people: People, notices: Notices, capacity: Capacity, losses: Losses) -> None:
         self.content = Content(people, notices)
         self.last = 0
         self.progress = Progress.SYNCED
@@ -75,7 +75,7 @@ class Follower:
         """The number of the question that its snapshot is to answer."""
         self.weight = 0
         """Entries that a snapshot would have, as the edge last said."""
-        self._room = room
+        self._capacity = capacity
         self._losses = losses
         self._behind = 0
         self._buffer: list[tuple[int, tuple[Change, ...]]] = []
@@ -106,7 +106,7 @@ class Follower:
             self.lack("gap")
             self._keep(first, changes)
         elif first + len(changes) - 1 > self.last:
-            if self._room.full:
+            if self._capacity.full:
                 self.lack("full")
                 return
             self.content.apply(changes[self.last + 1 - first :])
@@ -160,7 +160,7 @@ class Follower:
             return True
         if chunk.index < building.next:
             return False  # it came twice
-        if self._room.full:
+        if self._capacity.full:
             self.lack("full")
             return True
         building.content.apply(chunk.entries)

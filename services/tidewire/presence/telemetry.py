@@ -15,7 +15,7 @@ REBUILD_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Telemetry:
-    """Implements `replica.Metrics` and that of the adapter."""
+    """Implements `ports.Metrics` and that of the adapter."""
 
     def __init__(self) -> None:
         self._lacking = Counter(
@@ -113,31 +113,31 @@ class Telemetry:
         )
 
     def lacking(self, reason: str) -> None:
-        """See replica.Metrics."""
+        """See ports.Metrics."""
         self._lacking.inc(1, (reason,))
 
     def asked(self, snapshots: int) -> None:
-        """See replica.Metrics."""
+        """See ports.Metrics."""
         self._asked.inc(snapshots)
 
     def ended(self, cause: str) -> None:
-        """See replica.Metrics."""
+        """See ports.Metrics."""
         self._ended.inc(1, (cause,))
 
     def left(self, count: int) -> None:
-        """See replica.Metrics."""
+        """See ports.Metrics."""
         self._left.inc(count)
 
     def leaves_lost(self, count: int) -> None:
-        """See replica.Metrics."""
+        """See ports.Metrics."""
         self._lost.inc(count)
 
     def turned(self, count: int) -> None:
-        """See replica.Metrics."""
+        """See ports.Metrics."""
         self._turned.inc(count)
 
     def whole(self, seconds: float) -> None:
-        """See replica.Metrics."""
+        """See ports.Metrics."""
         self._rebuilt.observe(seconds)
 
     def answered(self, method: str, outcome: str, count: int) -> None:

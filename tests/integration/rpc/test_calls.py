@@ -244,19 +244,20 @@ async def test_retries_have_a_budget(rpc: Rpc) -> None:
     assert client.retries["budget"] + client.retries.get("attempts", 0) == 200
 
 
-async def test_a_replica_that_does_not_serve_it_costs_no_budget(rpc: Rpc) -> None:
+@pytest.mark.parametrize("reason", [call_errors.ELSEWHERE, call_errors.NOT_SYNCED])
+async def test_a_replica_that_does_not_serve_it_costs_no_budget(rpc: Rpc, reason: call_errors.Reason) -> None:
     """The next one is asked at once, though not for ever; what is not idempotent is not passed on."""
     server = await rpc.server()
     client = await rpc.client(server.target, retry_burst=1, retry_ratio=0)
-    server.echo.failing = CallError(call_errors.ELSEWHERE)
+    server.echo.failing = CallError(reason)
     for _ in range(3):
         with pytest.raises(CallError) as caught:
             await client.say(b"x")
-        assert caught.value.reason is call_errors.ELSEWHERE
+        assert caught.value.reason is reason
     with pytest.raises(CallError):
         await client.once(b"1")
     assert server.echo.requests == {b"x": 3 * (1 + MOST_MOVES), 1: 1}
-    assert client.retries == {"elsewhere": 3 * MOST_MOVES}
+    assert client.retries == {reason.name: 3 * MOST_MOVES}
 
 
 async def test_a_retry_never_passes_the_deadline(rpc: Rpc) -> None:

@@ -102,7 +102,7 @@ class Ears:
 
 
 class NatsVoice:
-    """Implements `replica.Voice`."""
+    """Implements `ports.Voice`."""
 
     def __init__(
         self, link: NatsLink, own: str, partitions: int, metrics: Metrics, wall: Callable[[], float]
