@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.present import Guest, Present, present_mesh
+from tests.support.present import NAMESPACES, Guest, Present, present_mesh
 from tests.support.protocol import protocol
 from tests.support.raw_client import Clients
 from tests.support.wait import eventually
@@ -143,3 +143,26 @@ async def test_while_nats_is_away_nobody_leaves_and_afterwards_all_are_there(
     carol = await (await Guest.open(clients, two, "carol")).subscribe("room:n")
     await eventually(lambda: ("join", carol.id) in alice.events("room:n"))
     await listed(alice, "room:n", alice, bob, carol)
+
+
+@protocol("option.presence")
+async def test_list_is_whole_after_a_reload_that_turns_presence_on(mesh: Present, clients: Clients) -> None:
+    """Who had subscribed before is in it, and leaves like all others."""
+    edge = mesh.edge("reloaded")
+    before = [await (await Guest.open(clients, edge, f"user-{n}")).subscribe("live:r") for n in range(3)]
+    assert (await before[0].presence("live:r"))["code"] == 108
+    shown = {"presence": True, "join_leave": True, "allow_presence_for_subscriber": True}
+    namespaces = [each | shown if each["name"] == "live" else each for each in NAMESPACES]
+    edge.configure({"channel": {"namespaces": namespaces}})
+    edge.hang_up()
+    after = await Guest.open(clients, edge, "after")
+
+    async def is_on() -> bool:
+        return "code" not in await before[0].presence("live:r")
+
+    await eventually(is_on)
+    await after.subscribe("live:r", join_leave=True)
+    await listed(after, "live:r", after, *before)
+    before[0].client.abort()
+    await eventually(lambda: ("leave", before[0].id) in after.events("live:r"))
+    await listed(after, "live:r", after, *before[1:])

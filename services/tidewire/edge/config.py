@@ -20,6 +20,7 @@ from tidewire.edge.presence_options import PresenceConfig
 from tidewire.edge.publish_options import PublishConfig
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
 from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
+from tidewire.kernel.presence_wire import CHUNK_SIZE
 from tidewire.kernel.subjects import EVERY_NODE
 from tidewire.options import centrifugo_names
 from tidewire.options.channel_options import ChannelConfig, ChannelOptions, Namespace
@@ -307,5 +308,6 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
 
 
 def needed_payload(config: EdgeConfig) -> int:
-    """Return the least max_payload of a nats-server: a client's data, its connection info, and headers."""
-    return 2 * config.websocket.message_size_limit + HEADER_ROOM
+    """Return the least max_payload of a nats-server: a client's data, its connection info, and headers; or what presence sends."""
+    of_clients = 2 * config.websocket.message_size_limit + HEADER_ROOM
+    return max(of_clients, CHUNK_SIZE + HEADER_ROOM) if config.presence.target else of_clients

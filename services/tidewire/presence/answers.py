@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tidewire.kernel.presence_wire import user_partition
@@ -20,6 +20,11 @@ MOST_MEMBERS: Final = 20_000
 MOST_BYTES: Final = 2 << 20
 """Of all lists of one reply; beyond, lists are cut off like by their limit."""
 MOST_CONNECTIONS: Final = 100
+COSTLY: Final = 0.02
+"""Seconds that a count takes at least to be kept: it is given again for REST times as long as it took."""
+REST: Final = 10
+MOST_KEPT: Final = 1_000
+"""Counts that are kept; the oldest go."""
 
 Problem = str
 """The name of the reason why there is no answer."""
@@ -67,6 +72,8 @@ class Answers:
         self._partitions = partitions
         self._now = now
         self._wall = wall
+        self._kept: dict[str, tuple[float, Counts]] = {}
+        """Counts of large channels, and until when they are given: one client must not keep a replica busy with them."""
 
     def members(self, channels: Iterable[str], limit: int) -> list[Members | Problem]:
         """Return the members of channels: of each at most `limit`, of all together no more than a reply holds."""
@@ -76,7 +83,26 @@ class Answers:
     def counts(self, channels: Iterable[str]) -> list[Counts | Problem]:
         """Return how many members and users channels have."""
         problem = self._problems()
-        return [self._in(channel, problem, _counts) for channel in channels]
+        return [self._in(channel, problem, partial(self._counted, channel)) for channel in channels]
+
+    def _counted(self, channel: str, edges: list[Compact]) -> Counts:
+        began = self._now()
+        until, kept = self._kept.get(channel, (0.0, Counts(0, 0)))
+        if began < until:
+            return kept
+        found = _counts(edges)
+        ended = self._now()
+        self._kept.pop(channel, None)
+        if ended - began >= COSTLY:
+            self._keep(channel, ended + REST * (ended - began), found)
+        return found
+
+    def _keep(self, channel: str, until: float, found: Counts) -> None:
+        while self._kept and (
+            len(self._kept) >= MOST_KEPT or next(iter(self._kept.values()))[0] < self._now()
+        ):
+            del self._kept[next(iter(self._kept))]
+        self._kept[channel] = until, found
 
     def statuses(self, users: Iterable[str]) -> list[Status | Problem]:
         """Return whether users are connected, where and since when."""
@@ -140,18 +166,28 @@ def _together(edges: list[Compact]) -> Compact:
     return {client: member for each in edges for client, member in items(each)}
 
 
-def _shown(limit: int, budget: _Budget, edges: list[Compact]) -> Members:
+def _all(edges: list[Compact]) -> tuple[Iterable[Member], int]:
+    """Return all members and how many they are: not put together where they are more than any list holds."""
+    clients = sum(map(size, edges))
+    if clients > 2 * MOST_MEMBERS:
+        return chain.from_iterable(map(values, edges)), clients
     together = _together(edges)
-    return Members(budget.take(islice(values(together), limit)), size(together))
+    return values(together), size(together)
+
+
+def _shown(limit: int, budget: _Budget, edges: list[Compact]) -> Members:
+    members, clients = _all(edges)
+    return Members(budget.take(islice(members, limit)), clients)
 
 
 def _counts(edges: list[Compact]) -> Counts:
-    together = _together(edges)
-    users = {_user(member) for member in values(together)}
+    members, clients = _all(edges)
+    users = {_user(member) for member in members}
     if "" not in users:
-        return Counts(size(together), len(users))
-    anonymous = sum(not _user(member) for member in values(together))
-    return Counts(size(together), len(users) - 1 + anonymous)
+        return Counts(clients, len(users))
+    members, _ = _all(edges)
+    anonymous = sum(not _user(member) for member in members)
+    return Counts(clients, len(users) - 1 + anonymous)
 
 
 def _user(member: Member) -> str:

@@ -8,7 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from tests.support.config import KEY, client, problems
-from tidewire.edge.config import EdgeConfig
+from tidewire.edge.config import EdgeConfig, needed_payload
 from tidewire.kernel.config import decode
 from tidewire.kernel.config_fields import Kind, settings_of, walk
 from tidewire.kernel.config_schema import json_schema
@@ -135,3 +135,13 @@ def test_tokens_are_handed_out_on_loopback_addresses_only(address: str) -> None:
     assert lines == [
         f"http.issue_tokens: is for loopback addresses such as 127.0.0.1 only, and address is {address}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "target", "needed"),
+    [(65_536, "dns:///p:1", 135_168), (4_096, "dns:///p:1", 53_248), (4_096, "", 12_288)],
+)
+def test_nats_must_carry_what_presence_sends(limit: int, target: str, needed: int) -> None:
+    """Its batches and snapshots have a size of their own; what NATS does not take is never known to a replica."""
+    config = client() | {"websocket": {"message_size_limit": limit}, "presence": {"target": target}}
+    assert needed_payload(decode(EdgeConfig, config)) == needed

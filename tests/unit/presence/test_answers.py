@@ -75,6 +75,49 @@ def test_lists_are_cut_off_by_their_limit_and_by_what_a_reply_holds(monkeypatch:
     assert sizes(100) == [(4, 10), (0, 10)]
 
 
+def test_counts_of_large_channels_are_not_made_for_everybody_who_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What took long is given again for ten times as long, and no longer; a small channel's is always new."""
+    scene, made = Scene(), 0
+
+    def slowly(edges: list[Any]) -> Counts:
+        nonlocal made
+        made += 1
+        scene.bench.now += 0.1
+        return Counts(len(edges), made)
+
+    scene.join("e1", "a", "c1", "bob")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_counts", slowly)
+        assert [scene.answers.counts(["a"]) for _ in range(3)] == [[Counts(1, 1)]] * 3
+        scene.bench.now += 0.99
+        assert scene.answers.counts(["a"]) == [Counts(1, 1)]
+        scene.bench.now += 0.02
+        assert scene.answers.counts(["a"]) == [Counts(1, 2)]
+        patched.setattr(module, "MOST_KEPT", 2)
+        scene.answers.counts(["b", "c", "d"])
+        assert len(scene.answers._kept) == 2
+    assert scene.answers.counts(["e"]) == [Counts(0, 0)]
+    scene.join("e1", "e", "c1", "bob")
+    assert scene.answers.counts(["e"]) == [Counts(1, 1)]
+
+
+def test_list_of_more_than_any_reply_holds_is_not_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beginning of it, and how many there are, at the cost of the beginning."""
+    monkeypatch.setattr(module, "MOST_MEMBERS", 2)
+    monkeypatch.delattr(module, "_together")
+    scene = Scene()
+    for number in range(5):
+        scene.join(f"e{1 + number % 2}", "a", f"c{number}", "bob")
+    (found,) = scene.answers.members(["a"], 2)
+    assert isinstance(found, Members)
+    assert (len(found.shown), found.clients) == (2, 5)
+    scene.join("e2", "a", "nobody", "")
+    scene.join("e1", "a", "nobody either", "")
+    assert scene.answers.counts(["a"]) == [Counts(7, 3)]
+
+
 def test_users_have_connections_everywhere() -> None:
     """As many as an answer holds, and a count of all."""
     scene = Scene()
