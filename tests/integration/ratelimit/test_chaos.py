@@ -77,7 +77,7 @@ async def test_an_edge_that_is_killed_takes_its_tokens_with_it(nats: NatsServer,
         before = len(load.taken)
         await eventually(lambda: len(load.taken) > before + 60)
         await load.end()
-        with pytest.raises(ConnectionError):
+        with pytest.raises((ConnectionError, RuntimeError)):  # the latter: it was about to write
             await dying.end()
         load.taken += dying.taken
         most = load.most_over(TERMS.allowance)

@@ -278,6 +278,10 @@ BASE: dict[str, Any] = {
     "websocket": {"compression": True},
     "history": {"target": "ipv4:127.0.0.1:1"},
     "presence": {"target": "ipv4:127.0.0.1:2"},
+    "rate_limits": {
+        "replicas": ["ipv4:127.0.0.1:1"],
+        "rules": [{"name": "r", "command": "publish", "key": ["user"], "limit": 1}],
+    },
 }
 OTHER_KEYS: dict[str, object] = {
     "hmac_secret_key": "x" * 64,
@@ -305,6 +309,9 @@ OTHER_VALUES: dict[str, object] = {
     "channel.without_namespace.allowed_delta_types": [],
     "channel.without_namespace.force_recovery_mode": "cache",
     "rpc.methods": [{"name": "add"}],
+    "rate_limits.rules": [{"name": "r", "command": "publish", "key": ["user"], "limit": 2}],
+    "rate_limits.connections": [{"name": "c", "key": "user", "limit": 2}],
+    "rate_limits.envoy": [{"name": "e", "domain": "web", "entries": ["path"], "limit": 2}],
 }
 RELOADABLE = {
     ".".join(path): setting
@@ -381,9 +388,25 @@ def in_force(edge: Edge) -> object:
             edge._dispatcher._timers.timing,
             edge._broker.call_timeout,
             edge._config.drain,
+            edge._config.rate_limits,
+            *limits_of(edge),
             logs._threshold.level,
         ]
     )
+
+
+def limits_of(edge: Edge) -> list[object]:
+    """What an edge's rate limits go by."""
+    found = edge._rate_limits
+    assert found is not None
+    limits = found._limits
+    rules = [(limit.rule, limit.leases.most) for limit in limits.all()]
+    return [
+        rules,
+        limits.waiters.most,
+        limits.waiters.patience,
+        [slots.rule for slots in found.places.rules()],
+    ]
 
 
 @pytest.fixture
