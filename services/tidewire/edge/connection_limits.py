@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.addresses import network
 from tidewire.edge.limits import AWAY, CROWDED, Verdict
-from tidewire.edge.places_held import Slot, Slots
+from tidewire.edge.places_held import FULL, Slot, Slots
 from tidewire.edge.waiting import TokensWanted, gives_up, is_crowded_out, standing_of
 from tidewire.kernel import errors
 
 if TYPE_CHECKING:
     from tidewire.edge.party import Party
     from tidewire.edge.waiting import Waiters
-    from tidewire.kernel.errors import Disconnect
+    from tidewire.kernel.errors import Disconnect, ReplyError
     from tidewire.options.rate_limit_options import RateLimitsConfig
     from tidewire.options.rate_limit_rules import ConnectionRule
 
@@ -110,9 +110,12 @@ def leave(party: Party) -> None:
     party.standing.slots = ()
 
 
-def _too_many(slots: Slots) -> Disconnect:
+def _too_many(slots: Slots) -> ReplyError | Disconnect:
+    """Return that after which SDKs come back: one of the others may be gone, and its place not free yet."""
     if slots.rule.key == ADDRESS:
         return errors.TOO_MANY_REQUESTS_CLOSE.saying(
             f"too many requests: the address has {slots.limit} connections over all edges"
         )
-    return errors.CONNECTION_LIMIT.saying(f"connection limit: the user has {slots.limit} over all edges")
+    return errors.TOO_MANY_REQUESTS.saying(
+        f"too many requests: the user has {slots.limit} connections over all edges; try again in {FULL} s"
+    )

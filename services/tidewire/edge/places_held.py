@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from tidewire.options.rate_limit_rules import ConnectionRule
 
 FULL: Final = 1.0
-"""For so many seconds a key that has all its places is not asked for again."""
+"""For so many seconds a key that has all its places, or that nobody counts, is not asked for again."""
 
 
 class Slot(Awaited):
     """The places of one key: how many are taken, and how many this edge may have."""
 
-    __slots__ = ("asked", "full_until", "granted", "held", "key", "learning", "slots")
+    __slots__ = ("asked", "down_until", "full_until", "granted", "held", "key", "learning", "slots")
 
     def __init__(self, slots: Slots, key: str) -> None:
         super().__init__()
@@ -26,6 +26,7 @@ class Slot(Awaited):
         self.held = 0
         self.granted = 0
         self.full_until = 0.0
+        self.down_until = 0.0
         self.asked = False
         self.learning = False
         """Nobody can say yet whether there is a place."""
@@ -61,6 +62,13 @@ class Slot(Awaited):
             return
         if granted < asked:
             self.full_until = now + FULL
+        self.tell()
+
+    def uncounted(self, now: float) -> None:
+        """Take it that the replica has no such rule."""
+        self.asked = False
+        self.granted = self.held
+        self.down_until = now + FULL
         self.tell()
 
     def failed(self) -> None:
@@ -112,6 +120,8 @@ class Slots:
             return slot, 0.0
         if now < slot.full_until:
             return slot, slot.full_until - now
+        if now < slot.down_until:
+            return slot, DOWN
         if not slot.asked:
             slot.asked = self._ask(slot)
         if not slot.asked:

@@ -166,8 +166,9 @@ class ConnectionRule(Section, frozen=True, kw_only=True):
     key: Annotated[
         Literal["user", "ip"],
         Meta(
-            description="Whose connections. One too many of a `user` is closed with 3504, after which SDKs do not try again. Of "
-            "an `ip` (of IPv6 the /64 network) it is closed with 3013, and handshakes get HTTP 429 as long as that is known."
+            description="Whose connections: of a `user`, or of an `ip` (of IPv6 the /64 network). One too many of a `user` gets "
+            "error 111, one of an `ip` is closed with 3013; SDKs come back with growing pauses. Handshakes of an `ip` get HTTP 429 "
+            "as long as that is known."
         ),
     ]
     limit: Annotated[int, Meta(ge=1, le=1_000_000_000, description="How many at most.")]

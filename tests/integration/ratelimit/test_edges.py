@@ -363,21 +363,21 @@ async def come_in(url: str, user: str) -> RawClient:
 
 
 async def test_a_user_has_so_many_connections_on_all_edges(nats: NatsServer, tmp_path: Path) -> None:
-    """One more is closed with 3504; when one ends there is a place; a killed edge frees its own in some seconds."""
+    """One more gets error 111; when one ends there is a place; a killed edge frees its own in some seconds."""
     async with mesh(nats, tmp_path, edges=2, connections=PLACES) as run:
         one, two = run.edges
         first = await come_in(one.ws_url, "alice")
         await come_in(two.ws_url, "alice")
-        assert await connect(one.ws_url, "alice") == 3504
-        assert await connect(two.ws_url, "alice") == 3504
+        assert await connect(one.ws_url, "alice") == 111
+        assert await connect(two.ws_url, "alice") == 111
         assert isinstance(await connect(two.ws_url, "bob"), RawClient)
         await first.close()
         await come_in(two.ws_url, "alice")
-        assert await connect(one.ws_url, "alice") == 3504
+        assert await connect(one.ws_url, "alice") == 111
         two.kill()
         await come_in(one.ws_url, "alice")
         await come_in(one.ws_url, "alice")
-        assert await connect(one.ws_url, "alice") == 3504
+        assert await connect(one.ws_url, "alice") == 111
 
 
 async def test_an_address_has_so_many_connections_on_all_edges(nats: NatsServer, tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ async def test_a_replica_that_was_killed_learns_before_it_judges(nats: NatsServe
         async def judged() -> bool:
             found = await connect(one.ws_url, "alice")
             assert not isinstance(found, RawClient), "a third one"
-            return found == 3504
+            return found == 111
 
         await eventually(judged, 30)
         assert not any(client.gone.is_set() for client in held)
@@ -427,6 +427,6 @@ async def test_another_replica_takes_places_over(nats: NatsServer, tmp_path: Pat
         async def all_judged() -> bool:
             found = [await connect(one.ws_url, user) for user in ("alice", "bob", "carol", "dave")]
             assert not any(isinstance(each, RawClient) for each in found), "a third one"
-            return found == [3504] * 4
+            return found == [111] * 4
 
         await eventually(all_judged, 30)

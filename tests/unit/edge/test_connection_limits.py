@@ -8,6 +8,7 @@ from tests.fakes.limits import Limited
 from tidewire.edge.connection_limits import leave
 from tidewire.edge.limits import AWAY
 from tidewire.edge.waiting import TokensWanted
+from tidewire.kernel import errors
 
 USERS: dict[str, Any] = {"name": "users", "key": "user", "limit": 2}
 ADDRESSES: dict[str, Any] = {"name": "addresses", "key": "ip", "limit": 2}
@@ -28,7 +29,7 @@ def test_a_connection_waits_for_its_place_and_takes_it() -> None:
 
 
 def test_one_too_many_is_told_at_once_for_a_second() -> None:
-    """By user for good, by address to come again; and then handshakes are refused."""
+    """To come again; of an address handshakes are refused meanwhile."""
     limited = Limited(connections=[USERS, ADDRESSES])
     party = limited.party()
     verdict = limited.places.judge(party)
@@ -36,8 +37,9 @@ def test_one_too_many_is_told_at_once_for_a_second() -> None:
     limited.waiters.add(verdict, lambda: None)
     limited.service.place(0)
     refused = limited.places.judge(party)
-    assert getattr(refused, "code", 0) == 3504
-    assert "2 over all edges" in getattr(refused, "reason", "")
+    assert refused == errors.TOO_MANY_REQUESTS.saying(
+        "too many requests: the user has 2 connections over all edges; try again in 1.0 s"
+    )
     nobody = limited.party("")
     refused = limited.places.judge(nobody)
     assert getattr(refused, "code", 0) == 3013

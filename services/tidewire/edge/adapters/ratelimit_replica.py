@@ -234,7 +234,8 @@ class Replica:
     def _take(self, slot: Slot, place: pb.Place, asked: int) -> None:
         if place.unknown:
             self._service.unknown_rule(slot.slots.name)
-            slot.failed()
+            slot.uncounted(self._service.now())
+            self._watched[slot] = None
             return
         slot.answered(place.granted, asked, self._service.now(), learning=place.learning, over=place.over)
         if slot.waiters:
@@ -252,7 +253,7 @@ class Replica:
             if slot.spare and not slot.asked:
                 self._service.ask_again(slot)
             elif not slot.held:
-                if self._service.now() < slot.full_until:
+                if self._service.now() < max(slot.full_until, slot.down_until):
                     self._watched[slot] = None
                 else:
                     slot.slots.forget(slot)

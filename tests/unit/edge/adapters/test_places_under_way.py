@@ -62,7 +62,7 @@ class Edge:
         self.open = asyncio.Event()
         """Calls come back only while it is set."""
         self.open.set()
-        self.under_way = 0
+        self.under_way = self.calls = 0
         self.waiters = Waiters(mesh.clock.monotonic, lambda _seconds, _call: None)
         self.limits = ConnectionLimits(self.service.ask_place, self.waiters)
         self.limits.configure(config)
@@ -70,6 +70,7 @@ class Edge:
         self.service.all_slots = self.limits.slots
 
     async def _hold(self, request: Any) -> Any:
+        self.calls += 1
         reply = await self.mesh.servicer.Hold(request, None)
         self.under_way += 1
         await self.open.wait()
@@ -160,3 +161,18 @@ async def test_who_was_let_in_while_a_call_was_under_way_is_counted(mesh: Mesh) 
         edge.limits.enter(party)
     edge.open.set()
     await eventually(lambda: mesh.places.held() == {"users": 2})
+
+
+async def test_a_replica_that_has_no_such_rule_is_not_asked_again_and_again(mesh: Mesh) -> None:
+    """What the rule says while nobody can count is so at once."""
+    edge = mesh.edge()
+    mesh.places.configure({})
+    for _ in range(3):
+        party, verdict = await asyncio.wait_for(edge.connect(), 2)
+        assert verdict is None
+        leave(party)
+    await eventually(lambda: not edge.replica._holding)
+    assert edge.calls <= 9, "each comes, is let in and leaves"
+    mesh.clock.now += 1.5
+    edge.replica.heartbeat()
+    assert list(edge.limits.slots()) == []
