@@ -15,6 +15,7 @@ import pytest
 from tests.support.present import NAMESPACES, Guest, Present, present_mesh
 from tests.support.protocol import protocol
 from tests.support.raw_client import Clients
+from tests.support.tcp_proxy import running_proxy
 from tests.support.wait import eventually
 
 CROWD = 60
@@ -166,3 +167,18 @@ async def test_list_is_whole_after_a_reload_that_turns_presence_on(mesh: Present
     before[0].client.abort()
     await eventually(lambda: ("leave", before[0].id) in after.events("live:r"))
     await listed(after, "live:r", after, *before[1:])
+
+
+async def test_joins_are_told_of_an_edge_that_was_cut_off(mesh: Present, clients: Clients) -> None:
+    """For longer than a lease: its members' leaves were told by the service, which it did not hear."""
+    async with running_proxy(int(mesh.nats.url.rpartition(":")[2])) as proxy:
+        other = mesh.edge("other")
+        cut = await asyncio.to_thread(mesh.edge, "cut", {"nats": {"urls": [proxy.url]}})
+        watcher = await (await Guest.open(clients, other, "watcher")).subscribe("room:c", join_leave=True)
+        member = await (await Guest.open(clients, cut, "member")).subscribe("room:c")
+        await listed(watcher, "room:c", watcher, member)
+        await proxy.reset()
+        await eventually(lambda: watcher.events("room:c")[-1] == ("leave", member.id), 20)
+        await proxy.mend()
+        await eventually(lambda: watcher.events("room:c")[-1] == ("join", member.id), 20)
+        await listed(watcher, "room:c", watcher, member)

@@ -1,7 +1,8 @@
 """Snapshots of what an edge has announced, for replicas that lack it: paced, and made once for all who wait for the same.
 
 A snapshot is read from the hub and the sessions themselves while they go on, so that nothing is kept for it (see
-`presence_wire.Chunk`).
+`presence_wire.Chunk`). Who is asked after a silence was taken for dead: joins of the members go out with their snapshot, since
+their leaves were told.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.announcer import entry_of
 from tidewire.edge.roll import runs
-from tidewire.kernel.presence_wire import Chunk, Joined, Occupied
+from tidewire.kernel.presence_wire import Chunk, Event, Joined, Occupied
 
 if TYPE_CHECKING:
     from tidewire.edge.announcer import Announcer
@@ -141,4 +142,11 @@ class Snapshots:
                 subscription = connection.session.subscriptions.find(name)
                 if subscription is not None and subscription.attended.kept:
                     party, info = connection.session.party, subscription.grant.info
-                    yield Joined(name, party.client, party.user, bytes(party.info.conn_info), bytes(info))
+                    joined = Joined(name, party.client, party.user, bytes(party.info.conn_info), bytes(info))
+                    if subscription.attended.told and self._announcer.was_missed:
+                        self._wire.tell(name, _join(joined))
+                    yield joined
+
+
+def _join(joined: Joined) -> Event:
+    return Event(1, "join", joined.client, joined.user, joined.conn_info, joined.chan_info)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.fakes.attendance import PARTITIONS, PresentCore
 from tidewire.edge import roll, snapshots
+from tidewire.edge.announcer import BACK_WITHIN, MISSED_AFTER
 from tidewire.kernel.presence_wire import (
     Change,
     Chunk,
@@ -175,3 +176,32 @@ def test_members_go_in_slices() -> None:
         core.snapshots.ask("r1", TO, (number % PARTITIONS,))
     core.turns.turn()
     assert len(core.wire.chunks) <= snapshots.SLICE
+
+
+def test_joins_are_told_with_the_snapshots_that_are_asked_for_after_a_silence() -> None:
+    """Replicas took this edge for dead and told leaves; not where it was only a snapshot, nor of who is not told of."""
+    core = PresentCore()
+    alice = core.join("room:a", info={"n": 1})
+    core.let_in(core.client("bob"), "public:a")
+    core.relay()
+    core.announcer.beat()
+
+    def told() -> list[tuple[str, str, str]]:
+        core.snapshots.ask("r1", TO, ())
+        all_chunks(core)
+        heard, core.wire.told = core.wire.told, []
+        return [(channel, event.change, event.client) for channel, event in heard]
+
+    core.clock.advance(MISSED_AFTER)
+    core.announcer.beat()
+    assert told() == []
+    core.wire.away = True
+    core.clock.advance(2)
+    core.announcer.beat()
+    core.clock.advance(2.1)
+    core.wire.away = False
+    core.announcer.beat()
+    assert told() == [("room:a", "join", "c0")]
+    core.clock.advance(BACK_WITHIN)
+    assert told() == []
+    assert alice.closed == 0
