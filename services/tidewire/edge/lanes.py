@@ -128,7 +128,7 @@ class Lanes:
         first.setbacks += 1
         if first.setbacks > MAX_SETBACKS:
             return self._end(flight, pending.REFUSED)
-        first.id = ""
+        first.id = b""
         return self._fly(flight)
 
     def _not_stored(self, flight: Flight, verdict: Verdict) -> list[Settled]:

@@ -40,7 +40,7 @@ class Stage:
             self.commands += 1
             now = self.clock.monotonic()
             made.append(Pending(self.commands, now, "publish", NO_SPAN, each, b"", demands))
-            made[-1].id = key
+            made[-1].id = key.encode()
         self.take(self.lanes.add(owner, channel, self.place, made))
         return made
 
