@@ -16,7 +16,7 @@ from tidewire.edge.backlog import Backlog
 from tidewire.edge.effects import Answer, Dropped, Effect, FetchKeys, Ping, Publish, Throttled, Yield
 from tidewire.edge.party import Party
 from tidewire.edge.routing import method_of
-from tidewire.edge.session_state import TAKING_COMMANDS, THROTTLED, SessionState
+from tidewire.edge.session_state import CONNECTED, TAKING_COMMANDS, THROTTLED, SessionState
 from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.throttle import PONG, Throttle, has_token
 from tidewire.edge.wire.commands import Command
@@ -86,7 +86,7 @@ class Intake(ABC):
 
         None, and nothing has happened, where something does or they are others: then `receive` wants them frame by frame.
         """
-        if self.state is not SessionState.CONNECTED or self._backlog is not None:
+        if self.state is not CONNECTED or self._backlog is not None:
             return None
         self.party.started = self._rules.clock.monotonic()
         effects = requests.publish_all(commands, self.party, self.subscriptions)

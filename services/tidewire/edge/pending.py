@@ -75,6 +75,10 @@ class Verdict(enum.Enum):
     """Not stored, and trying again will not help."""
 
 
+# Python 3.11 finds a member of an Enum by a call of a Python function; a name of the module is there at once.
+ACKNOWLEDGED: Final = Verdict.STORED
+
+
 class Last(msgspec.Struct, frozen=True):
     """The newest stored publication of a channel; sequence 0 when none is stored."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tidewire.edge import pending
-from tidewire.edge.pending import Last, Place, Terms, Verdict
+from tidewire.edge.pending import ACKNOWLEDGED, Last, Place, Terms, Verdict
 from tidewire.kernel.publication_ids import Minter
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import SUBJECT_CACHE, in_subject
@@ -230,7 +230,7 @@ class StreamPublisher:
         if several > 1 and (answer.count != several or answer.batch.encode() != flight.first.id):
             self._metrics.ignored("other_batch")
             return None
-        return Verdict.DUPLICATE if answer.duplicate else Verdict.STORED
+        return Verdict.DUPLICATE if answer.duplicate else ACKNOWLEDGED
 
     def _refusal(self, error: ApiError) -> Verdict:
         if error.err_code in WRONG_SEQUENCE:

@@ -9,7 +9,8 @@ from tests.fakes.edge import CountingMetrics
 from tests.fakes.nats import FakeLink, Published
 from tidewire.edge import pending
 from tidewire.edge.adapters.stream_publisher import FILE_BATCH, StreamPublisher, terms_of
-from tidewire.edge.lane import Lane
+from tidewire.edge.lane import Lane, LaneLimits
+from tidewire.edge.lanes import Lanes
 from tidewire.edge.pending import Demands, Flight, Last, Pending, Terms, Verdict
 from tidewire.edge.untraced import NO_SPAN
 from tidewire.options.storage_options import StorageProfile
@@ -127,6 +128,18 @@ def test_a_batch(bench: Bench) -> None:
     assert bench.answer(b'{"stream":"%b","seq":7,"batch":"%b","count":3}' % (stream, name)) == [
         Verdict.STORED
     ]
+
+
+@pytest.mark.parametrize("data", [[b"1"], [b"1", b"2"]])
+def test_what_cannot_go_out_leaves_nothing_behind(bench: Bench, data: list[bytes]) -> None:
+    """As long as NATS is away, each publication would."""
+    lanes = Lanes(bench.publisher, LaneLimits(batch=1), ManualClock().monotonic, bench.metrics)
+    bench.link.fails["publish"] = LinkAway("x")
+    publications = bench.flight(*data).publications
+    settled = lanes.add(1, "kept:a", bench.place, publications)
+    assert [(len(each), result) for _, each, result in settled] == [(1, pending.AWAY)] * len(data)
+    assert not bench.publisher._flights
+    assert (len(lanes), lanes.flying, lanes.publications, lanes.size) == (0, 0, 0, 0)
 
 
 def test_a_batch_goes_out_whole_or_not_at_all(bench: Bench) -> None:
