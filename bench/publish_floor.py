@@ -59,7 +59,7 @@ class Floor(DeafListener):
         """Publish the data of commands that came together."""
         for command in WEBSOCKET_JSON.codec.burst(frames) or ():
             request = command.publish or PublishRequest()
-            token = self._minter.mint().encode()
+            token = self._minter.mint()
             self._waiting[token] = socket, command.id
             subject = self._subject(request.channel)
             self.link.publish(subject, bytes(request.data), HEADER % token, INBOX + token)

@@ -50,7 +50,7 @@ class ModelPort:
         """The data that are never taken."""
         self.attempts: list[Attempt] = []
         self.stored: dict[str, list[Copy]] = {}
-        self.ids: dict[str, None] = {}
+        self.ids: dict[bytes, None] = {}
         self.sequence = 0
         self.sequences: dict[str, int] = {}
 
@@ -81,13 +81,13 @@ class ModelPort:
             if not each.id:
                 each.id = self._mint()
         if not flight.token:
-            flight.token = self._mint().encode()
+            flight.token = self._mint()
         self.attempts.append(Attempt(flight, self._clock.monotonic()))
         return None
 
-    def _mint(self) -> str:
+    def _mint(self) -> bytes:
         self._tokens += 1
-        return f"m{self._tokens}"
+        return b"m%d" % self._tokens
 
     # The stream.
 

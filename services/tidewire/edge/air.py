@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from tidewire.edge.pending import Flight
 
+TELLING: Final = 0.0001
+"""Seconds in which one client is told, with what others are given meanwhile."""
 PAUSES: Final = (0.5, 1.0, 2.0)
 """Seconds before an attempt without an answer is repeated; the last one again and again."""
 SHORT_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.0)
@@ -32,14 +34,19 @@ class Air:
     def __len__(self) -> int:
         return len(self._fresh) + len(self._troubled)
 
+    @property
+    def patience(self) -> float:
+        """Seconds that clients wait: the fewer, the more of them would have to be told at once when their time is over."""
+        within = self._answer_within
+        return max(within / 2, within - TELLING * len(self))
+
     def sent(self, flight: Flight, now: float) -> None:
         """An attempt is on its way."""
-        flight.attempts += 1
+        flight.attempts = attempts = flight.attempts + 1
         flight.sent_at = now
-        again = flight.attempts > 1
-        flight.due = due = now + (_pause(PAUSES, flight.attempts) if again else PAUSES[0])
+        flight.due = due = now + (_pause(PAUSES, attempts) if attempts > 1 else PAUSES[0])
         soon = due >= flight.publications[0].started + self._answer_within
-        if again or soon or flight in self._troubled:
+        if attempts > 1 or soon or flight in self._troubled:
             self._watch(flight)
         else:
             self._fresh[flight] = None

@@ -26,7 +26,7 @@ from tidewire.edge.effects import (
 )
 from tidewire.edge.party import Party
 from tidewire.edge.routing import method_of
-from tidewire.edge.session_state import TAKING_COMMANDS, THROTTLED, SessionState
+from tidewire.edge.session_state import CONNECTED, TAKING_COMMANDS, THROTTLED, SessionState
 from tidewire.edge.subscriptions import Subscriptions
 from tidewire.edge.throttle import PONG, Throttle, has_token
 from tidewire.edge.waiting import TokensWanted
@@ -97,7 +97,7 @@ class Intake(ABC):
 
         None, and nothing has happened, where something does or they are others: then `receive` wants them frame by frame.
         """
-        if self.state is not SessionState.CONNECTED or self._backlog is not None:
+        if self.state is not CONNECTED or self._backlog is not None:
             return None
         self.party.started = self._rules.clock.monotonic()
         effects = requests.publish_all(commands, self.party, self.subscriptions)

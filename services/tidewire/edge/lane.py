@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 MAX_SETBACKS: Final = 8
 """How often a version is compared anew because somebody else published in between."""
-TELLING: Final = 0.0001
-"""Seconds in which one client is told, with what others are given meanwhile."""
 
 
 class LaneLimits(msgspec.Struct, frozen=True):
@@ -59,3 +57,17 @@ class Lane(msgspec.Struct, eq=False):
         group = waiting[:count]
         del waiting[:count]
         return group
+
+    def take_late(self, began: float) -> list[Pending]:
+        """Take those at the head that came by then, up to one that may be stored."""
+        late = []
+        while self.waiting and self.waiting[0].started <= began and not self.waiting[0].doubtful:
+            late.append(self.waiting.pop(0))
+        return late
+
+    def block(self) -> list[Pending]:
+        """Let nothing more wait behind what flies but what may be stored; return the rest."""
+        self.blocked = True
+        unsent = [each for each in self.waiting if not each.doubtful]
+        self.waiting = [each for each in self.waiting if each.doubtful]
+        return unsent

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from tidewire.edge import pending
 from tidewire.edge.air import RACE, SHORT_PAUSES, Air
-from tidewire.edge.lane import MAX_SETBACKS, TELLING, Lane, LaneLimits, Settled
-from tidewire.edge.pending import Flight, Verdict
+from tidewire.edge.lane import MAX_SETBACKS, Lane, LaneLimits, Settled
+from tidewire.edge.pending import ACKNOWLEDGED, Flight, Verdict
 
 if TYPE_CHECKING:
     from tidewire.edge.pending import Last, Pending, Place, Result
@@ -51,13 +51,13 @@ class Lanes:
 
     # From clients.
 
-    def add(
-        self, owner: Hashable, channel: str, place: Place, publications: Sequence[Pending]
-    ) -> list[Settled]:
+    def add(self, owner: Hashable, channel: str, place: Place, publications: list[Pending]) -> list[Settled]:
         """Take publications in their order; what is settled at once is returned."""
         lane = self._lanes.get((owner, channel))
         if lane is None:
             lane = self._lanes[owner, channel] = Lane(owner, channel, place)
+            if len(publications) == 1:
+                return self._add_first(lane, publications)
         elif lane.blocked:
             return [(lane.owner, publications, pending.BLOCKED)]
         taken = self._admit(lane, publications)
@@ -65,6 +65,18 @@ class Lanes:
         if taken < len(publications):
             settled.append((lane.owner, publications[taken:], pending.FULL))
         return settled
+
+    def _add_first(self, lane: Lane, publications: list[Pending]) -> list[Settled]:
+        """Send the one publication of a lane that is new: the ordinary case, in which nothing waits."""
+        size = publications[0].size
+        held = self.size + size
+        if self.publications >= self.limits.publications or held > self.limits.size:
+            del self._lanes[lane.owner, lane.channel]
+            return [(lane.owner, publications, pending.FULL)]
+        lane.size, self.size = size, held
+        self.publications += 1
+        lane.flight = Flight(lane, publications)
+        return self._fly(lane.flight)
 
     def _admit(self, lane: Lane, publications: Sequence[Pending]) -> int:
         """Let publications wait, and return how many there is room for. An idle lane takes one of any size."""
@@ -84,7 +96,7 @@ class Lanes:
 
     def answered(self, flight: Flight, verdict: Verdict) -> list[Settled]:
         """Take the answer to what was published."""
-        if verdict is Verdict.STORED:
+        if verdict is ACKNOWLEDGED:
             return self._stored(flight)
         if len(flight.publications) > 1:
             return self._one_by_one(flight)
@@ -128,7 +140,7 @@ class Lanes:
         first.setbacks += 1
         if first.setbacks > MAX_SETBACKS:
             return self._end(flight, pending.REFUSED)
-        first.id = ""
+        first.id = b""
         return self._fly(flight)
 
     def _not_stored(self, flight: Flight, verdict: Verdict) -> list[Settled]:
@@ -171,23 +183,21 @@ class Lanes:
                 return settled
             if problem is pending.TOO_LARGE and len(flight.publications) > 1:
                 return settled + self._one_by_one(flight)
-            lane.flight = None
+            self._land(flight)
             settled += self._settle(lane, flight.publications, problem)
         del self._lanes[lane.owner, lane.channel]
         return settled
 
     def _pass_over(self, lane: Lane) -> list[Settled]:
         """Leave out those whose clients could not be answered in time."""
-        began = self._monotonic() - self.limits.answer_within
-        late = []
-        while lane.waiting and lane.waiting[0].started <= began and not lane.waiting[0].doubtful:
-            late.append(lane.waiting.pop(0))
+        late = lane.take_late(self._monotonic() - self.limits.answer_within)
         return self._settle(lane, late, pending.LATE) if late else []
 
     def _try(self, flight: Flight) -> Result | None:
         """Send it. A result says that it is not in the air, and was never stored; one in doubt is tried again instead."""
         first = flight.publications[0]
-        flight.asks = first.demands is not None and first.versioned and first.expected is None
+        if first.demands is not None:
+            flight.asks = first.versioned and first.expected is None
         problem = self._port.ask(flight) if flight.asks else self._port.send(flight)
         now = self._monotonic()
         if problem is None:
@@ -247,17 +257,8 @@ class Lanes:
     def tick(self) -> list[Settled]:
         """Answer clients whose time is over, and repeat what is due."""
         now = self._monotonic()
-        over = now - self._patience
-        settled: list[Settled] = []
-        for flight in self._air.restless(now):
-            settled += self._look_after(flight, now, over)
-        return settled
-
-    @property
-    def _patience(self) -> float:
-        """Seconds that clients wait: the fewer, the more of them would have to be told at once when their time is over."""
-        within = self.limits.answer_within
-        return max(within / 2, within - TELLING * len(self._air))
+        over = now - self._air.patience
+        return [each for flight in self._air.restless(now) for each in self._look_after(flight, now, over)]
 
     def _look_after(self, flight: Flight, now: float, over: float) -> list[Settled]:
         first = flight.first
@@ -272,10 +273,8 @@ class Lanes:
     def _block(self, flight: Flight) -> list[Settled]:
         """Tell the client that nobody knows; behind that, nothing may be sent before it is known."""
         lane = flight.lane
-        lane.blocked = True
-        unknown = [*flight.publications, *(each for each in lane.waiting if each.doubtful)]
-        unsent = [each for each in lane.waiting if not each.doubtful]
-        lane.waiting = unknown[len(flight.publications) :]
+        unsent = lane.block()
+        unknown = [*flight.publications, *lane.waiting]
         settled = [(lane.owner, unknown, pending.UNCERTAIN), *self._settle(lane, unsent, pending.BLOCKED)]
         for each in unknown:
             each.told = True

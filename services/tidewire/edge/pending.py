@@ -75,11 +75,15 @@ class Verdict(enum.Enum):
     """Not stored, and trying again will not help."""
 
 
+# Python 3.11 finds a member of an Enum by a call of a Python function; a name of the module is there at once.
+ACKNOWLEDGED: Final = Verdict.STORED
+
+
 class Last(msgspec.Struct, frozen=True):
     """The newest stored publication of a channel; sequence 0 when none is stored."""
 
     sequence: int = 0
-    id: str = ""
+    id: bytes = b""
     version: int = 0
     version_epoch: str = ""
 
@@ -124,7 +128,7 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     data: bytes
     fields: bytes
     demands: Demands | None = None
-    id: str = ""
+    id: bytes = b""
     """Its `Nats-Msg-Id`, the same in every attempt; the port mints it with the first."""
     apart: bool = False
     """It was part of a batch, and goes by itself now."""

@@ -81,6 +81,7 @@ def publish_all(
     ids: list[int] = []
     payloads: list[bytes] = []
     channel = namespace = None
+    started = party.started
     for command in commands:
         request = command.publish
         if request is None or not command.id:
@@ -95,7 +96,8 @@ def publish_all(
                 return None
             must_be_json = not party.is_json and _must_be_json(namespace, party)
             sender = party.sender if subscription is None else _sender(party, subscription)
-            effects.append(Publish(ids, channel, payloads, sender, party.started, profile=namespace.profile))
+            profile = namespace.profile
+            effects.append(Publish(ids, channel, payloads, sender, started, "", "publish", profile))
         data = bytes(request.data)
         if not data or (must_be_json and clean_json(data) is None):
             return None

@@ -25,7 +25,7 @@ from tidewire.edge.effects import AskOthers, Close, Effect, Identified, Opened
 from tidewire.edge.intake import Intake
 from tidewire.edge.policies.claims import ConnectionClaims
 from tidewire.edge.routing import carry_out, method_of
-from tidewire.edge.session_state import AUTHENTICATED, SessionState
+from tidewire.edge.session_state import AUTHENTICATED, RETIRING, SessionState
 from tidewire.edge.waiting import TokensWanted, standing_of
 from tidewire.edge.wire.commands import Command, ConnectRequest
 from tidewire.edge.wire.replies import Reply
@@ -174,7 +174,7 @@ class Session(Intake):
     ) -> list[Effect]:
         """Take the result of `Publish`."""
         effects = requests.published(self.party, numbers, started, error, method, outcome)
-        return effects + self._retired() if self.state is SessionState.RETIRING else effects
+        return effects + self._retired() if self.state is RETIRING else effects
 
     def called(self, number: int, started: float, answer: bytes | ReplyError) -> list[Effect]:
         """Take the result of `Call`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 
 class SessionState(enum.Enum):
@@ -16,6 +17,9 @@ class SessionState(enum.Enum):
     CLOSED = "closed"
 
 
+# Python 3.11 finds a member of an Enum by a call of a Python function; a name of the module is there at once.
+CONNECTED: Final = SessionState.CONNECTED
+RETIRING: Final = SessionState.RETIRING
 # Tuples, since a set asks for hashes, which are slow for enums.
 TAKING_COMMANDS = (SessionState.CONNECTING, SessionState.CONNECTED)
 AUTHENTICATED = (SessionState.JOINING, SessionState.CONNECTED)

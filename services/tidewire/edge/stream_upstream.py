@@ -62,8 +62,8 @@ class StreamUpstream:
         self._asked: tuple[float, bytes, str, bytes, Demands | None] | None = None
         """When the lines of a header block were made last, and of what; those are `_fields`."""
         self._fields = b""
-        self._settled: dict[Hashable, list[Settled]] = {}
-        """What the answers of one read from NATS have settled, by whom it is to be told."""
+        self._settled: list[Settled] = []
+        """What the answers of one read from NATS have settled."""
 
     def trust(self, secret: bytes) -> None:
         """Make the ids of applications' keys with the deployment's secret from now on."""
@@ -103,25 +103,25 @@ class StreamUpstream:
 
     def answered(self, flight: Flight, verdict: Verdict) -> None:
         """Take JetStream's answer to a publication; `flush` tells."""
-        self._keep(self.lanes.answered(flight, verdict))
+        self._settled += self.lanes.answered(flight, verdict)
 
     def found(self, flight: Flight, last: Last | None) -> None:
         """Take JetStream's answer to the question what a channel holds; `flush` tells."""
-        self._keep(self.lanes.found(flight, last))
-
-    def _keep(self, settled: Iterable[Settled]) -> None:
-        for each in settled:
-            kept = self._settled.get(each[0])
-            if kept is None:
-                self._settled[each[0]] = [each]
-            else:
-                kept.append(each)
+        self._settled += self.lanes.found(flight, last)
 
     def flush(self) -> None:
         """Tell clients what the answers of one read have settled, each of them all of it in one frame."""
-        if self._settled:
-            told, self._settled = self._settled, {}
-            self._tell_each(iter(told.values()))
+        if not self._settled:
+            return
+        told: dict[Hashable, list[Settled]] = {}
+        for each in self._settled:
+            theirs = told.get(each[0])
+            if theirs is None:
+                told[each[0]] = [each]
+            else:
+                theirs.append(each)
+        self._settled = []
+        self._tell_each(iter(told.values()))
 
     def _tell_each(self, told: Iterator[Sequence[Settled]]) -> None:
         try:
@@ -146,14 +146,16 @@ class StreamUpstream:
         """Return what the session makes of it: commands that came at one time, and ended alike, are answered together."""
         runs: list[tuple[list[int], float, str, Result]] = []
         kind = None
+        numbers: list[int] = []
         for _, publications, result in settled:
             for each in publications:
                 if each.span is not NO_SPAN:
                     each.span.end(result.error.code if result.error is not None else 0)
                 if kind != (each.started, each.method, result):
                     kind = each.started, each.method, result
-                    runs.append(([], *kind))
-                runs[-1][0].append(each.command)
+                    numbers = []
+                    runs.append((numbers, *kind))
+                numbers.append(each.command)
         effects: list[Effect] = []
         for numbers, started, method, result in runs:
             self._metrics.ended(result.outcome, len(numbers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.frames import FrameReader
 from tidewire.edge.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing, deflated
@@ -30,6 +30,10 @@ class TransportState(enum.Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+# Python 3.11 finds a member of an Enum by a call of a Python function; a name of the module is there at once.
+_OPEN: Final = TransportState.OPEN
 
 
 class WebSocketTransport(asyncio.Protocol):
@@ -137,7 +141,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     def send(self, frame: bytes) -> bool:
         """See `ports.Transport`."""
-        if self.state is not TransportState.OPEN:
+        if self.state is not _OPEN:
             return True
         if not self._paused:
             self._write(frame)

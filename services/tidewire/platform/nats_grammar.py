@@ -13,7 +13,7 @@ def check_subject(subject: bytes) -> None:
     Raises:
         ValueError: The subject, reply subject or queue group is empty, or holds white space.
     """
-    if subject.split() != [subject] or b"\0" in subject:
+    if subject.split() != [subject] or 0 in subject:
         raise ValueError(_SUBJECT)
 
 
@@ -35,7 +35,7 @@ def publication(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> 
     """
     if reply:
         to = b"%b %b" % (subject, reply)
-        if to.split() != [subject, reply] or b"\0" in to:
+        if to.split() != [subject, reply] or 0 in to:
             raise ValueError(_SUBJECT)
     else:
         check_subject(subject)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from tidewire.platform.nats_calls import WaitingCalls
 from tidewire.platform.nats_client import LinkClient
@@ -30,6 +30,8 @@ from tidewire.platform.nats_types import (
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that `close` waits for the server to take what was written."""
+# Python 3.11 finds a member of an Enum by a call of a Python function; a name of the module is there at once.
+_CONNECTED: Final = LinkState.CONNECTED
 
 
 class NatsLink:
@@ -162,7 +164,7 @@ class NatsLink:
             ValueError: Subject or reply could not stand on a protocol line, or the header block does not end.
         """
         size = len(header) + len(payload)
-        if self._state is not LinkState.CONNECTED or size > self._keeper.client.max_payload:
+        if self._state is not _CONNECTED or size > self._keeper.client.max_payload:
             self._refuse(size)
         self._outgoing.message(publication(subject, reply, header, payload))
         self._out_msgs += 1
@@ -175,7 +177,7 @@ class NatsLink:
             LinkAway, LinkFull, PayloadTooLarge, ValueError: As `publish`, for any of them.
         """
         size = len(header) + max(map(len, payloads))
-        if self._state is not LinkState.CONNECTED or size > self._keeper.client.max_payload:
+        if self._state is not _CONNECTED or size > self._keeper.client.max_payload:
             self._refuse(size)
         self._outgoing.messages(publications(subject, header, payloads))
         self._out_bytes += len(header) * len(payloads) + sum(map(len, payloads))
@@ -186,7 +188,7 @@ class NatsLink:
         for header, _, _ in messages:
             check_header(header)
         sizes = [len(header) + len(payload) for header, payload, _ in messages]
-        if self._state is not LinkState.CONNECTED or max(sizes) > self._keeper.client.max_payload:
+        if self._state is not _CONNECTED or max(sizes) > self._keeper.client.max_payload:
             self._refuse(max(sizes))
         self._outgoing.messages(
             [publication(subject, reply, header, payload) for header, payload, reply in messages]
@@ -195,7 +197,7 @@ class NatsLink:
         self._out_msgs += len(messages)
 
     def _refuse(self, size: int) -> NoReturn:
-        if self._state is not LinkState.CONNECTED:
+        if self._state is not _CONNECTED:
             raise LinkAway("NATS is away")
         raise PayloadTooLarge(size, self._keeper.client.max_payload)
 
@@ -215,7 +217,7 @@ class NatsLink:
             LinkAway: There is no connection.
             LinkFull: Too many barriers wait already.
         """
-        if self._state is not LinkState.CONNECTED:
+        if self._state is not _CONNECTED:
             raise LinkAway("NATS is away")
         unsent = self._outgoing.unsent_ping
         number = self._calls.add_barrier(callback, timeout, unsent=unsent)

@@ -40,7 +40,7 @@ class Stage:
             self.commands += 1
             now = self.clock.monotonic()
             made.append(Pending(self.commands, now, "publish", NO_SPAN, each, b"", demands))
-            made[-1].id = key
+            made[-1].id = key.encode()
         self.take(self.lanes.add(owner, channel, self.place, made))
         return made
 
@@ -464,3 +464,19 @@ def test_one_that_is_larger_than_nats_takes_costs_no_other_anything(stage: Stage
     for _ in range(3):
         stage.process()
     assert stage.ends == {1: "stored", 2: "stored", 3: "too_large", 4: "stored"}
+
+
+@pytest.mark.parametrize(
+    "limits", [LaneLimits(publications=2), LaneLimits(size=20)], ids=["publications", "bytes"]
+)
+def test_a_new_lane_is_refused_what_there_is_no_room_for(limits: LaneLimits) -> None:
+    """One publication of a new lane, too; when the others are settled there is room again."""
+    stage = Stage(limits)
+    for owner in (1, 2, 3):
+        stage.publish(b"x" * 10, owner=owner)
+    assert stage.ends == {3: "full"}
+    assert (len(stage.lanes), stage.lanes.flying, stage.lanes.publications, stage.lanes.size) == (2, 2, 2, 20)
+    stage.take(stage.lanes.answered(stage.flights[0], Verdict.STORED))
+    stage.publish(b"x" * 10, owner=3)
+    assert stage.ends == {3: "full", 1: "stored"}
+    assert (len(stage.lanes), stage.lanes.publications, stage.lanes.size) == (2, 2, 20)

@@ -57,7 +57,7 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
     def publish_with_key(self, owner: int, channel: str, key: str) -> None:
         """With an application's key, perhaps one that was used before."""
         publication = self._pending(b"x", Demands(idempotency_key=key))
-        publication.id = f"{owner}{channel}{key}"
+        publication.id = f"{owner}{channel}{key}".encode()
         self._add(owner, channel, [publication])
 
     @rule(owner=st.integers(1, 2), channel=st.sampled_from("ab"), version=st.integers(1, 5))

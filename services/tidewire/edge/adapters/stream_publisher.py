@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tidewire.edge import pending
-from tidewire.edge.pending import Last, Place, Terms, Verdict
+from tidewire.edge.pending import ACKNOWLEDGED, Last, Place, Terms, Verdict
 from tidewire.kernel.publication_ids import Minter
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import SUBJECT_CACHE, in_subject
@@ -102,7 +102,7 @@ class StreamPublisher:
         self.mapped: Callable[[], bool] = lambda: True
         """Whether the node behind the link maps subjects; one that does not counts as away."""
         self.place = lru_cache(SUBJECT_CACHE)(self._place)
-        self._inbox = f"{inbox_prefix}.{self._minter.mint()}.".encode()
+        self._inbox = b"%b.%b." % (inbox_prefix.encode(), self._minter.mint())
         self._inbox_size = len(self._inbox)
         link.subscribe(self._inbox + b"*", self._receive)
 
@@ -146,7 +146,7 @@ class StreamPublisher:
             publication.id = self._minter.mint()
         expected = publication.expected
         header = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n%b%b\r\n" % (
-            publication.id.encode(),
+            publication.id,
             b"" if expected is None else b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % expected,
             publication.fields,
         )
@@ -163,8 +163,8 @@ class StreamPublisher:
             header = (
                 b"NATS/1.0\r\nNats-Msg-Id: %b\r\nNats-Batch-Id: %b\r\nNats-Batch-Sequence: %d\r\n%b%b\r\n"
                 % (
-                    publication.id.encode(),
-                    flight.first.id.encode(),
+                    publication.id,
+                    flight.first.id,
                     number,
                     b"Nats-Batch-Commit: 1\r\n" if ends else b"",
                     publication.fields,
@@ -186,7 +186,7 @@ class StreamPublisher:
         return None
 
     def _expect(self, flight: Flight) -> None:
-        flight.token = token = self._minter.mint().encode()
+        flight.token = token = self._minter.mint()
         self._flights[token] = flight
 
     def forget(self, flight: Flight) -> None:
@@ -227,10 +227,10 @@ class StreamPublisher:
             self._metrics.ignored("other_stream")
             return None
         several = len(flight.publications)
-        if several > 1 and (answer.count != several or answer.batch != flight.first.id):
+        if several > 1 and (answer.count != several or answer.batch.encode() != flight.first.id):
             self._metrics.ignored("other_batch")
             return None
-        return Verdict.DUPLICATE if answer.duplicate else Verdict.STORED
+        return Verdict.DUPLICATE if answer.duplicate else ACKNOWLEDGED
 
     def _refusal(self, error: ApiError) -> Verdict:
         if error.err_code in WRONG_SEQUENCE:
@@ -257,7 +257,7 @@ class StreamPublisher:
             return None
         return Last(
             int(sequence),
-            fields.get(b"Nats-Msg-Id", b"").decode(errors="replace"),
+            fields.get(b"Nats-Msg-Id", b""),
             _number(fields.get(b"Tw-Version", b"")),
             fields.get(b"Tw-Version-Epoch", b"").decode(errors="replace"),
         )

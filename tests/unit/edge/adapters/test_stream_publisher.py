@@ -9,7 +9,8 @@ from tests.fakes.edge import CountingMetrics
 from tests.fakes.nats import FakeLink, Published
 from tidewire.edge import pending
 from tidewire.edge.adapters.stream_publisher import FILE_BATCH, StreamPublisher, terms_of
-from tidewire.edge.lane import Lane
+from tidewire.edge.lane import Lane, LaneLimits
+from tidewire.edge.lanes import Lanes
 from tidewire.edge.pending import Demands, Flight, Last, Pending, Terms, Verdict
 from tidewire.edge.untraced import NO_SPAN
 from tidewire.options.storage_options import StorageProfile
@@ -84,7 +85,7 @@ def test_one_publication(bench: Bench) -> None:
     assert message.subject == bench.place.subject
     assert message.header == (
         b'NATS/1.0\r\nNats-Msg-Id: %b\r\nTw-V: 1\r\nTw-Time: 1800000000250000\r\nTw-Info: {"user":"u"}\r\n\r\n'
-        % flight.first.id.encode()
+        % flight.first.id
     )
     ack = b'{"stream":"%b","seq":7}' % bench.place.stream.encode()
     assert bench.answer(ack) == [Verdict.STORED]
@@ -106,7 +107,7 @@ def test_each_flight_has_an_inbox_of_its_own_that_nobody_can_guess(bench: Bench)
     flights = [bench.sent(b"1")[0] for _ in range(3)]
     replies = {message.reply for message in bench.link.published}
     assert len(replies) == 3
-    assert not any(flight.first.id.split("-")[0].encode() in reply for flight in flights for reply in replies)
+    assert not any(flight.first.id in reply for flight in flights for reply in replies)
 
 
 def test_a_batch(bench: Bench) -> None:
@@ -114,12 +115,12 @@ def test_a_batch(bench: Bench) -> None:
     flight, messages = bench.sent(b"1", b"2", b"3")
     assert [bool(message.reply) for message in messages] == [False, False, True]
     lines = [message.header.split(b"\r\n")[1:5] for message in messages]
-    batch = b"Nats-Batch-Id: %b" % flight.first.id.encode()
+    batch = b"Nats-Batch-Id: %b" % flight.first.id
     for number, (publication, each) in enumerate(zip(flight.publications, lines, strict=True), 1):
-        identity = b"Nats-Msg-Id: %b" % publication.id.encode()
+        identity = b"Nats-Msg-Id: %b" % publication.id
         assert each[:3] == [identity, batch, b"Nats-Batch-Sequence: %d" % number]
     assert [each[3] for each in lines] == [b"Tw-V: 1", b"Tw-V: 1", b"Nats-Batch-Commit: 1"]
-    stream, name = bench.place.stream.encode(), flight.first.id.encode()
+    stream, name = bench.place.stream.encode(), flight.first.id
     bench.answer(b'{"stream":"%b","seq":7}' % stream)
     bench.answer(b'{"stream":"%b","seq":7,"batch":"%b","count":2}' % (stream, name))
     bench.answer(b'{"stream":"%b","seq":7,"batch":"x","count":3}' % stream)
@@ -127,6 +128,18 @@ def test_a_batch(bench: Bench) -> None:
     assert bench.answer(b'{"stream":"%b","seq":7,"batch":"%b","count":3}' % (stream, name)) == [
         Verdict.STORED
     ]
+
+
+@pytest.mark.parametrize("data", [[b"1"], [b"1", b"2"]])
+def test_what_cannot_go_out_leaves_nothing_behind(bench: Bench, data: list[bytes]) -> None:
+    """As long as NATS is away, each publication would."""
+    lanes = Lanes(bench.publisher, LaneLimits(batch=1), ManualClock().monotonic, bench.metrics)
+    bench.link.fails["publish"] = LinkAway("x")
+    publications = bench.flight(*data).publications
+    settled = lanes.add(1, "kept:a", bench.place, publications)
+    assert [(len(each), result) for _, each, result in settled] == [(1, pending.AWAY)] * len(data)
+    assert not bench.publisher._flights
+    assert (len(lanes), lanes.flying, lanes.publications, lanes.size) == (0, 0, 0, 0)
 
 
 def test_a_batch_goes_out_whole_or_not_at_all(bench: Bench) -> None:
@@ -210,7 +223,7 @@ def test_nothing_goes_out_while_nats_is_away_or_does_not_map_or_it_is_too_large(
 def test_demands_are_headers(bench: Bench) -> None:
     """The expected sequence is JetStream's business, and stands before what comes from the client."""
     flight = bench.flight(b"1", demands=Demands("key", 3, "e", 60))
-    flight.first.id, flight.first.expected = "keyed", 0
+    flight.first.id, flight.first.expected = b"keyed", 0
     bench.publisher.send(flight)
     assert bench.link.published[0].header == (
         b"NATS/1.0\r\nNats-Msg-Id: keyed\r\nNats-Expected-Last-Subject-Sequence: 0\r\nTw-V: 1\r\n"
@@ -243,7 +256,7 @@ def asked(bench: Bench) -> Flight:
     ("lines", "last"),
     [
         (b"", Last(12)),
-        (b"Nats-Msg-Id: i\r\nTw-Version: 7\r\nTw-Version-Epoch: e\r\n", Last(12, "i", 7, "e")),
+        (b"Nats-Msg-Id: i\r\nTw-Version: 7\r\nTw-Version-Epoch: e\r\n", Last(12, b"i", 7, "e")),
         (b"Tw-Version: x\r\n", Last(12)),
         (b"Tw-Version: %b\r\n" % (b"9" * 30), Last(12)),
         (b"Nats-Sequence: 999\r\nNats-Stream: forged\r\nNats-Subject: forged\r\n", Last(12)),
