@@ -10,6 +10,7 @@ from random import Random
 from typing import Protocol, cast
 
 from tests.support.http import request
+from tidewire.platform.tasks import ended
 
 POLL = 0.05
 """Seconds between two looks at `/ready`; load balancers look less often."""
@@ -67,9 +68,7 @@ class Balancer:
         if self._server is not None:
             self._server.close()
         tasks = [task for task in (self._polling, *self._opening) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(tasks)
         for side in list(self._sides):
             side.abort()
         if self._server is not None:

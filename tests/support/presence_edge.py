@@ -32,6 +32,7 @@ from tidewire.kernel.presence_wire import (
     user_partition,
 )
 from tidewire.kernel.subjects import encode_channel, partition_of
+from tidewire.platform.tasks import ended
 
 ENTRIES = 500
 """Of one chunk."""
@@ -111,8 +112,7 @@ class ScriptedEdge:
     async def freeze(self) -> None:
         """Say nothing more, like a process that was killed."""
         if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
+            await ended([self._beating])
             self._beating = None
         self.answering = False
 

@@ -28,6 +28,7 @@ from tidewire.platform.rpc_options import RpcConfig
 from tidewire.platform.rpc_server import RpcServer, Service
 from tidewire.platform.rpc_telemetry import RpcClientMetrics, RpcServerMetrics
 from tidewire.platform.rpc_tracing import current
+from tidewire.platform.tasks import ended
 from tidewire.platform.tracing import Tracer
 
 NAME = "tidewire.tests.Echo"
@@ -243,9 +244,7 @@ class Load:
 
     async def end(self) -> None:
         """Make no more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
 
 
 async def serve(name: str, settings: dict[str, Any]) -> None:

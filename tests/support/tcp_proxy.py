@@ -9,6 +9,8 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
+from tidewire.platform.tasks import ended
+
 HOST = "127.0.0.1"
 NO_LINGER = struct.pack("ii", 1, 0)
 """Of SO_LINGER: a close is a reset, and what was not sent is gone."""
@@ -73,9 +75,7 @@ class TcpProxy:
     async def stop(self) -> None:
         """End everything."""
         await self.reset()
-        for task in self._joining:
-            task.cancel()
-        await asyncio.gather(*self._joining, return_exceptions=True)
+        await ended(self._joining)
 
     def accepted(self, near: _End) -> None:
         """Somebody has connected, and is connected onwards unless nothing may pass."""

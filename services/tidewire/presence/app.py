@@ -28,6 +28,7 @@ from tidewire.platform.nats_types import LinkError
 from tidewire.platform.reload import Reloader
 from tidewire.platform.rpc_server import RpcServer
 from tidewire.platform.rpc_telemetry import RpcServerMetrics
+from tidewire.platform.tasks import ended
 from tidewire.platform.tracing import create_tracer
 from tidewire.presence.adapters.nats_mesh import Ears, NatsVoice
 from tidewire.presence.answers import Answers
@@ -175,9 +176,7 @@ class PresenceService:
         """End everything at once."""
         self._unready = "stopped"
         self._reloader.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         await self._rpc.stop()
         if self._internal is not None:
             self._internal.close()

@@ -17,6 +17,7 @@ from tests.support.presence import PresenceClient
 from tests.support.presence_edge import ScriptedEdge, scripted_edge
 from tests.support.wait import eventually
 from tidewire.kernel.call_errors import CallError
+from tidewire.platform.tasks import ended
 
 CHANNELS = [f"room:{number}" for number in range(20)]
 PHASE = 3.0
@@ -43,8 +44,7 @@ class Churn:
 
     async def end(self) -> None:
         """Let nobody come or go any more."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await ended([self._task])
 
 
 def truth(edges: list[ScriptedEdge]) -> dict[str, set[str]]:

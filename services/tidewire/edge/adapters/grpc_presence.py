@@ -26,6 +26,7 @@ from tidewire.kernel.errors import ReplyError
 from tidewire.kernel.retries import MOST_MOVES
 from tidewire.kernel.seldom import Seldom
 from tidewire.platform.rpc_client import RpcClient
+from tidewire.platform.tasks import ended
 from tidewire.rpc.presence.v1 import presence_pb2 as pb
 
 if TYPE_CHECKING:
@@ -193,9 +194,7 @@ class GrpcPresence:
 
     async def close(self) -> None:
         """End the calls that are under way."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         await self._client.close()
 
     def _begin(self, call: Coroutine[Any, Any, None]) -> None:
