@@ -40,8 +40,9 @@ e2e: ## run the tests with whole processes, the official SDKs and a browser
 conformance: setup ## run the Autobahn Testsuite against the WebSocket transport (needs Python 2.7; a quarter of an hour)
 	@scripts/conformance.sh
 
-chaos: setup ## kill, freeze, cut off, fill and restore one part of a mesh after the other while 200 SDK clients publish and read; CHAOS="--seed 7"
+chaos: setup ## kill, freeze, cut off, fill and restore one part of a mesh after the other while 200 SDK clients publish and read (CHAOS="--seed 7"), then of one with 5,000 members and rate limits (ATTENDANCE="--seed 7")
 	@PYTHONPATH=services:. .venv/bin/python -m tests.chaos $(CHAOS)
+	@PYTHONPATH=services:. .venv/bin/python -m tests.chaos.attendance $(ATTENDANCE)
 
 fuzz: setup-sdks ## fuzz what reads strangers' bytes: FUZZ_RUNS inputs (10 million) for each target, or for TARGET only
 	@PYTHONPATH=services:. .venv/bin/python -m tests.fuzz --runs $(or $(FUZZ_RUNS),1e7) $(TARGET)

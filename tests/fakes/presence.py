@@ -100,6 +100,7 @@ class Bench:
         """Namespaces in `silent` (channels before their `:`) have no joins and leaves. `started`: it listens no more."""
         self.now = 1_000.0
         self.ahead = 1_000_000.0
+        self.silent = False
         self.voice = RecordingVoice()
         self.metrics = CountingMetrics()
         quiet = frozenset(silent)
@@ -121,8 +122,12 @@ class Bench:
         return int((self.now + self.ahead) * 1000)
 
     def tick(self) -> None:
-        """Do what is due now."""
+        """Do what is due now. A replica hears its own signs of life, unless the way from NATS is `silent`."""
+        said = len(self.voice.beats)
         self.replica.tick(self.now, self.now_ms)
+        for beat in self.voice.beats[said:]:
+            if not self.silent:
+                self.replica.peer(beat, self.now)
 
     def pass_time(self, seconds: float, step: float = 0.25) -> None:
         """Let time pass, in steps."""

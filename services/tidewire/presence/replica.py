@@ -1,7 +1,7 @@
 """One replica: what it hears becomes state, and time becomes questions, leaves, occupancy and signs of life. Pure.
 
 It answers for a partition when it has listened for long enough to know every living edge, and holds all that they announced.
-While NATS is away nothing ends and nothing is answered; afterwards leases begin anew, and each edge is doubted until its
+While NATS is away or silent nothing ends and nothing is answered; afterwards leases begin anew, and each edge is doubted until its
 heartbeat shows that nothing was missed.
 """
 
@@ -32,6 +32,9 @@ LISTENING_AGAIN: Final = HEARTBEAT + 0.5
 """Seconds for which it listens when NATS is back, at most: the edges that were known must be heard of anyway."""
 RETURN: Final = 4.0
 """Seconds more than a lease that edges have when NATS is back: they may be later to find it."""
+DEAF: Final = HEARTBEAT + 1.0
+"""Seconds without a word, its own included, after which it is the way from NATS that is silent, not the edges. The first of the
+leases that would end by it does so LEASE - HEARTBEAT after the last word at the earliest, and the others up to HEARTBEAT later."""
 STALL: Final = 2.0
 """Seconds between two looks at the clock after which it is this process that stood still, not the edges."""
 MOST_AT_ONCE: Final = 2_000
@@ -73,7 +76,7 @@ class Replica:
         """Since when it is not whole."""
         self._lease_floor = now
         """Until when no lease ends."""
-        self._now = self._ticked = self._beat_at = self._measure_at = now
+        self._now = self._heard = self._ticked = self._beat_at = self._measure_at = now
         self._now_ms = now_ms
 
     # answering
@@ -88,6 +91,8 @@ class Replica:
         if self._is_away:
             return "unavailable"
         if self._listening_until is not None or now - self._ticked > STALL or not self.mesh.lives:
+            return "not_synced"
+        if self._is_deaf(now):
             return "not_synced"
         return None if self.mesh.is_whole(partition) else "not_synced"
 
@@ -109,12 +114,12 @@ class Replica:
 
     def delta(self, edge: str, partition: int, delta: Delta, now: float) -> None:
         """Take changes of an edge."""
-        self._now = now
+        self._hear(now)
         self.mesh.delta(edge, partition, delta, now)
 
     def heartbeat(self, edge: str, heartbeat: Heartbeat | Bye, now: float) -> None:
         """Take an edge's sign of life, or its end."""
-        self._now = now
+        self._hear(now)
         if isinstance(heartbeat, Bye):
             self.mesh.bye(edge, heartbeat, now)
         else:
@@ -125,18 +130,19 @@ class Replica:
 
         As long as it lives there are no answers, since they would lack it.
         """
-        self._now = now
+        self._hear(now)
         self.mesh.disagreed(edge, incarnation, now)
 
     def chunk(self, number: int, chunk: Chunk, now: float) -> None:
         """Take a part of an answer to the question of this number."""
-        self._now = now
+        self._hear(now)
         life = self.asks.find(number, chunk, now)
         if life is not None and self.mesh.chunk(life, chunk, now):
             self.asks.over(number, chunk.partition)
 
     def peer(self, beat: ReplicaBeat, now: float) -> None:
         """Hear of another replica. It may have taken for dead whom this one was only away from."""
+        self._hear(now)
         if beat.replica == self.peers.own:
             return
         self.peers.beat(beat, now)
@@ -149,6 +155,17 @@ class Replica:
     def turned(self, partition: int, channel: str, message: OccupancyMessage) -> None:
         """Hear a change of occupancy, which may be this replica's own."""
         self.occupancy.told(Turn(partition, channel, message.occupied))
+
+    def _hear(self, now: float) -> None:
+        """A word has come. After a silence others may have been lost, and leases begin anew."""
+        self._now = now
+        if self._is_deaf(now) and not self._is_away:
+            self.mesh.doubt()
+            self._start_anew(now)
+        self._heard = now
+
+    def _is_deaf(self, now: float) -> bool:
+        return bool(self.mesh.lives) and now - self._heard > DEAF
 
     # mesh.Listener
 
@@ -176,7 +193,7 @@ class Replica:
         """NATS is there, for the first time or again."""
         self._is_away = False
         if not self._heard_of_nats:
-            self._heard_of_nats, self._began = True, now
+            self._heard_of_nats, self._began, self._heard = True, now, now
             self._listening_until = now + self._listening
             self._voice.hello()
         else:
@@ -198,17 +215,22 @@ class Replica:
             self.mesh.doubt()
             self._start_anew(now)
         self._listen(now)
-        if now >= self._lease_floor:
-            self.mesh.expire(now)
-        self.peers.expire(now)
-        self.seen.expire(now_ms)
+        if not self._is_deaf(now):
+            self._expire(now)
+            self._publish(now)
         self._ask(now)
-        self._publish(now)
         if now >= self._beat_at:
             self._beat(now)
 
+    def _expire(self, now: float) -> None:
+        if now >= self._lease_floor:
+            self.mesh.expire(now)
+        self.peers.expire(now)
+        self.seen.expire(self._now_ms)
+
     def _start_anew(self, now: float) -> None:
         """Nothing was heard for a while, because nothing could be."""
+        self._heard = now
         self._listening_until = now + min(LISTENING_AGAIN, self._listening)
         self._began = now
         self._lease_floor = now + LEASE + RETURN

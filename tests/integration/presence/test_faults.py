@@ -312,3 +312,37 @@ async def test_shares_of_the_partitions(server: NatsServer, edge: ScriptedEdge, 
         for _ in range(20):
             for channel in by_partition.values():
                 assert await either.clients(channel) == {f"in-{channel}"}
+
+
+@pytest.mark.timeout(180)
+async def test_a_replica_that_hears_nothing_does_not_answer(
+    server: NatsServer, edge: ScriptedEdge, tmp_path: Path
+) -> None:
+    """Nothing passes from NATS, and nobody says so: no list lacks an edge, and nobody was told to leave when it is over."""
+    async with (
+        running_proxy(server.port) as proxy,
+        scripted_edge(server.url, "second") as second,
+        connected(server.url) as listener,
+        heard_by(listener) as heard,
+    ):
+        with PresenceProcess(tmp_path, presence_config(proxy.url)).launch() as process:
+            await asyncio.to_thread(process.wait_ready)
+            await process.until_ready()
+            async with client_of(process) as client:
+                await edge.join("room:a", *MEMBERS)
+                await asyncio.sleep(1)  # so that their leases do not end together
+                await second.join("room:a", "s1")
+                await eventually(lambda: all_have([client], "room:a", {*MEMBERS, "s1"}))
+                proxy.stall()
+                end = time.monotonic() + 9  # longer than a lease, and shorter than NATS pings take
+                refused = 0
+                while time.monotonic() < end:
+                    try:
+                        assert await client.clients("room:a") == {*MEMBERS, "s1"}
+                    except CallError:
+                        refused += 1
+                    await asyncio.sleep(0.02)
+                assert refused
+                await proxy.mend()
+                await eventually(lambda: all_have([client], "room:a", {*MEMBERS, "s1"}))
+                assert heard.leaves == []

@@ -22,6 +22,7 @@ from tidewire.kernel.presence_wire import (
 )
 from tidewire.presence import asks, follower, leaves, mesh, occupancy
 from tidewire.presence.occupancy import SETTLE, Turn
+from tidewire.presence.replica import DEAF, LISTENING_AGAIN
 
 
 def joined(*clients: str, channel: str = "room:a") -> tuple[Change, ...]:
@@ -77,8 +78,7 @@ def test_it_listens_before_it_answers() -> None:
     bench = Bench(started=False)
     assert bench.voice.hellos == 1
     assert bench.replica.why_unready == "listening for edges"
-    bench.beat()
-    bench.pass_time(LISTENING - 0.1)
+    keep(bench, LISTENING - 0.1, "e1")
     assert bench.problem() == "not_synced"
     bench.beat()
     bench.pass_time(0.2)
@@ -331,7 +331,7 @@ def test_nobody_ends_while_the_replica_is_away(bench: Bench) -> None:
     bench.pass_time(100)
     assert bench.clients("room:a") == {"c1"}
     bench.replica.link_up(bench.now)
-    bench.pass_time(LEASE + 1)
+    keep(bench, LEASE + 1, "e2")
     assert bench.problem() == "not_synced"
     assert bench.clients("room:a") == {"c1"}
     bench.beat("e1", 1, PartitionState(0, 1, 1, 0, 0))
@@ -339,12 +339,47 @@ def test_nobody_ends_while_the_replica_is_away(bench: Bench) -> None:
     assert bench.voice.questions == []
 
 
+def test_nobody_ends_while_nothing_is_heard_at_all(bench: Bench) -> None:
+    """NATS does not say that it is away: edges would end one after the other, and lists lack some of them meanwhile."""
+    say(bench, 1, *joined("c1"))
+    say(bench, 1, *joined("c2"), edge="e2")
+    one, two = (PartitionState(0, 1, 1, 0, 0),), (PartitionState(0, 1, 1, 0, 0),)
+    bench.beat("e2", 1, *two)
+    bench.pass_time(HEARTBEAT - 0.5)
+    bench.beat("e1", 1, *one)
+    assert bench.problem() is None
+    bench.silent = True
+    bench.pass_time(DEAF + 0.1)
+    assert bench.problem() == "not_synced"
+    bench.pass_time(2 * LEASE)
+    assert bench.voice.leaves == []
+    assert set(bench.replica.mesh.lives) == {"e1", "e2"}
+    bench.silent = False
+    bench.beat("e1", 1, *one)
+    assert bench.problem() == "not_synced", "the other may have missed something"
+    bench.beat("e2", 1, *two)
+    assert bench.problem() == "not_synced", "somebody may have come whom it does not know"
+    keep(bench, LISTENING_AGAIN + 0.1, "e1", "e2", states=one)
+    assert bench.problem() is None
+    assert bench.clients("room:a") == {"c1", "c2"}
+    assert bench.voice.leaves == []
+
+
+def test_an_edge_that_ends_is_not_taken_for_silence(bench: Bench) -> None:
+    """Though it was the only one: the replica hears itself."""
+    say(bench, 1, *joined("c1"))
+    bench.beat("e1", 1, PartitionState(0, 1, 1, 0, 0))
+    bench.pass_time(LEASE + 0.5)
+    assert bench.replica.mesh.lives == {}
+    assert bench.voice.gone == [("room:a", "c1")]
+
+
 def test_what_was_missed_while_away_is_not_answered(bench: Bench) -> None:
     """Not before the edge has said where it stands, however long it was listened."""
     say(bench, 1, *joined("c1"))
     bench.replica.link_down()
     bench.replica.link_up(bench.now)
-    bench.pass_time(LISTENING)
+    keep(bench, LISTENING, "e2")
     say(bench, 2, *joined("c2"))
     assert bench.problem() == "not_synced"
     bench.beat("e1", 1, PartitionState(0, 2, 2, 0, 0), PartitionState(5, 7, 1, 1, 1))
