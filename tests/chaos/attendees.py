@@ -115,7 +115,7 @@ class Attendee:
             if self.gone.is_set():
                 raise ConnectionError
             return await self._client.command(**command)
-        except LOST:
+        except (*LOST, asyncio.CancelledError):
             self.abort()
             raise
 
