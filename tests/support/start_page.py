@@ -123,6 +123,7 @@ def seeing_mesh(folder: Path) -> Iterator[PageMesh]:
                 yield mesh
 
 
+@contextlib.contextmanager
 def limited_mesh(folder: Path) -> Iterator[PageMesh]:
     """Run one whose edges count presses together, as `make run` does."""
     rule = {
