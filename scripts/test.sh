@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Run test suites, each within its budget of seconds: a suite that hangs is stopped and fails. The whole stays under
 # 30 minutes on two cores. Usage: scripts/test.sh [suite...], by default every one in this order. Two tests run at a time,
-# but those marked `alone`, which are the suite of that name.
+# of integration three, since they mostly wait; those marked `alone` are the suite of that name, and run one by one.
 source "$(dirname "$0")/env.sh"
 
-declare -A budget=([unit]=200 [integration]=600 [e2e]=600 [alone]=300)
+declare -A budget=([unit]=220 [integration]=700 [e2e]=600 [alone]=280)
 declare -A paths=([unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser" [alone]="tests/e2e tests/chaos")
-together=(-n 2 --dist worksteal -m "not alone")
+together=(--dist worksteal -m "not alone")
 for folder in $(find tests -name 'test_*.py' | cut -d/ -f1,2 | sort -u); do
   [[ " ${paths[*]} " == *" $folder "* ]] || fail "$folder holds tests and is in no suite of scripts/test.sh"
 done
@@ -18,7 +18,11 @@ timings=()
 for suite in "${suites[@]}"; do
   echo "== $suite (at most ${budget[$suite]} s)"
   started=$SECONDS
-  case $suite in alone) how=(-m alone) ;; *) how=("${together[@]}") ;; esac
+  case $suite in
+    alone) how=(-m alone) ;;
+    integration) how=(-n 3 "${together[@]}") ;;
+    *) how=(-n 2 "${together[@]}") ;;
+  esac
   # shellcheck disable=SC2086  # a list of files
   timeout --foreground --signal=INT --kill-after=20 "${budget[$suite]}" .venv/bin/python -m pytest ${paths[$suite]} "${how[@]}" --durations=5 ||
     fail "suite $suite failed or took longer than ${budget[$suite]} s (after $((SECONDS - started)) s)"
