@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Run test suites, each within its budget of seconds: a suite that hangs is stopped and fails. The whole stays under
-# 30 minutes on two cores. Usage: scripts/test.sh [suite...], by default every one in this order. Two tests run at a time,
-# of integration three, since they mostly wait; those marked `alone` are the suite of that name, and run one by one.
+# 30 minutes on two cores. Usage: scripts/test.sh [suite...], by default every one in this order. Two tests run at a time;
+# those marked `alone` are the suite of that name, and run one by one.
 source "$(dirname "$0")/env.sh"
 
-declare -A budget=([unit]=220 [integration]=700 [e2e]=600 [alone]=280)
+declare -A budget=([unit]=220 [integration]=760 [e2e]=560 [alone]=260)
 declare -A paths=([unit]=tests/unit [integration]=tests/integration [e2e]="tests/e2e tests/browser" [alone]="tests/e2e tests/chaos")
-together=(--dist worksteal -m "not alone")
+together=(-n 2 --dist worksteal -m "not alone")
 for folder in $(find tests -name 'test_*.py' | cut -d/ -f1,2 | sort -u); do
   [[ " ${paths[*]} " == *" $folder "* ]] || fail "$folder holds tests and is in no suite of scripts/test.sh"
 done
@@ -20,8 +20,7 @@ for suite in "${suites[@]}"; do
   started=$SECONDS
   case $suite in
     alone) how=(-m alone) ;;
-    integration) how=(-n 3 "${together[@]}") ;;
-    *) how=(-n 2 "${together[@]}") ;;
+    *) how=("${together[@]}") ;;
   esac
   # shellcheck disable=SC2086  # a list of files
   timeout --foreground --signal=INT --kill-after=20 "${budget[$suite]}" .venv/bin/python -m pytest ${paths[$suite]} "${how[@]}" --durations=5 ||
