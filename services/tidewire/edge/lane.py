@@ -25,6 +25,8 @@ class LaneLimits(msgspec.Struct, frozen=True):
     batch_size: int = 256 * 1024
 
 
+Run = tuple[str, "Place", list["Pending"]]
+"""Publications of one connection on one channel, which came together, and where they go."""
 Settled = tuple[Hashable, Sequence["Pending"], "Result"]
 """Publications of one owner that have ended alike: their client is to be told so."""
 

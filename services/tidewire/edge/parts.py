@@ -193,7 +193,11 @@ def streams(
     upstream = StreamUpstream(
         publisher, _lane_limits(config), clock, telemetry, tracer, dispatcher.pacer, dispatcher.perform
     )
-    publisher.answered, publisher.found = upstream.answered, upstream.found
+    publisher.stored, publisher.answered, publisher.found = (
+        upstream.stored.append,
+        upstream.answered,
+        upstream.found,
+    )
     dispatcher.store_with(upstream.publish)
     return upstream
 

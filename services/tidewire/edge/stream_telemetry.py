@@ -89,12 +89,17 @@ class StreamTelemetry:
             ]
         )
 
-    def acknowledged(self, publications: int, seconds: float) -> None:
+    def acknowledged(self, seconds: float, flights: int = 1) -> None:
         """See ports.StreamMetrics."""
-        self._acknowledged.observe(seconds)
+        self._acknowledged.observe(seconds, count=flights)
+
+    def stored(self, publications: int) -> None:
+        """See ports.StreamMetrics."""
         self._stored += publications
-        if publications > 1:
-            self._batched.inc(1, ("stored",))
+
+    def batch_stored(self) -> None:
+        """See ports.StreamMetrics."""
+        self._batched.inc(1, ("stored",))
 
     def ended(self, outcome: str, publications: int) -> None:
         """See ports.StreamMetrics."""
