@@ -35,14 +35,20 @@ class Stage:
         self, *data: bytes, owner: int = 1, channel: str = "a", demands: Demands | None = None, key: str = ""
     ) -> list[Pending]:
         """Publications of one read."""
-        made = []
-        for each in data:
-            self.commands += 1
-            now = self.clock.monotonic()
-            made.append(Pending(self.commands, now, "publish", NO_SPAN, each, b"", demands))
-            made[-1].id = key.encode()
-        self.take(self.lanes.add(owner, channel, self.place, made))
+        made = [self._pending(each, demands) for each in data]
+        for each in made:
+            each.id = key.encode()
+        self.take(self.lanes.add_all(owner, [(channel, self.place, made)]))
         return made
+
+    def publish_on(self, **channels: bytes) -> None:
+        """Publications of one read, one on each channel."""
+        runs = [(channel, self.place, [self._pending(data)]) for channel, data in channels.items()]
+        self.take(self.lanes.add_all(1, runs))
+
+    def _pending(self, data: bytes, demands: Demands | None = None) -> Pending:
+        self.commands += 1
+        return Pending(self.commands, self.clock.monotonic(), "publish", NO_SPAN, data, b"", demands)
 
     def take(self, settled: list[Settled]) -> None:
         """Note what clients are told."""
@@ -108,6 +114,54 @@ def test_a_publication_is_told_of_once_it_is_stored(stage: Stage) -> None:
 
 
 @protocol("publish.order")
+def test_what_comes_together_on_many_channels_goes_together(stage: Stage) -> None:
+    """And is acknowledged together: who is told, hears it once, and nothing is left."""
+    stage.publish_on(a=b"1", b=b"2", c=b"3")
+    stage.clock.advance(0.25)
+    for attempt in stage.port.attempts:
+        stage.port.process(attempt)
+    settled = stage.lanes.stored(stage.flights)
+    assert [[each.command for each in publications] for _, publications, _ in settled] == [[1, 2, 3]]
+    assert (len(stage.lanes), stage.lanes.publications, stage.lanes.size, stage.lanes.flying) == (0, 0, 0, 0)
+    assert stage.metrics.of("acknowledged") == [(pytest.approx(0.25), 3)]
+    assert stage.metrics.of("stored") == [(3,)]
+
+
+def test_what_is_acknowledged_beside_a_batch(stage: Stage) -> None:
+    """Each counts what it holds; what waits behind one of them goes next."""
+    stage.publish(b"1", b"2", channel="a")
+    stage.publish_on(b=b"3", c=b"4")
+    stage.publish(b"5", channel="c")
+    stage.take(stage.lanes.stored(stage.flights))
+    assert stage.ends == dict.fromkeys([1, 2, 3, 4], "stored")
+    assert stage.sent[3:] == [[b"5"]]
+    assert (len(stage.lanes), stage.lanes.publications, stage.lanes.flying) == (1, 1, 1)
+    assert stage.metrics.of("batch_stored") == [()]
+    assert sum(count for (count,) in stage.metrics.of("stored")) == 4
+
+
+def test_what_can_not_go_out_with_others_is_told_why_by_itself(stage: Stage) -> None:
+    """At once; the others go."""
+    stage.publish_on(a=b"1", b=stage.port.too_large, c=b"3")
+    assert stage.ends == {2: "too_large"}
+    assert stage.sent == [[b"1"], [b"3"]]
+    stage.port.away = pending.AWAY
+    stage.publish_on(d=b"4", e=b"5")
+    assert stage.ends == {2: "too_large", 4: "away", 5: "away"}
+    assert (len(stage.lanes), stage.lanes.publications, stage.lanes.flying) == (2, 2, 2)
+
+
+def test_one_that_comes_late_among_others_is_looked_after_in_time(stage: Stage) -> None:
+    """As a command that had to wait for its turn."""
+    late = stage._pending(b"1")
+    stage.clock.advance(LIMITS.answer_within - 0.2)
+    stage.take(
+        stage.lanes.add_all(1, [("a", stage.place, [late]), ("b", stage.place, [stage._pending(b"2")])])
+    )
+    stage.run(0.3)
+    assert stage.ends == {1: "uncertain"}
+
+
 def test_one_is_in_flight_and_what_waits_goes_together(stage: Stage) -> None:
     """On one connection and channel; others have lanes of their own."""
     stage.publish(b"1")

@@ -113,6 +113,30 @@ def test_only_namespaces_with_history_go_to_streams(stage: Stage) -> None:
     assert client.connection.session.party.owed == 1
 
 
+def test_one_read_may_hold_both(stage: Stage) -> None:
+    """Each goes where it belongs, and each is answered."""
+    client = stage.client()
+    client.say(
+        publish(2), publish(3, channel="live:a"), publish(4, channel="kept:b"), publish(5, channel="live:b")
+    )
+    assert [copy.data for attempt in stage.port.attempts for copy in attempt.copies] == [b"1", b"1"]
+    assert [channel for channel, *_ in stage.core.broker.published] == ["live:a", "live:b"]
+
+
+def test_acknowledgements_of_one_read_are_one_frame_and_wait_for_no_tick(stage: Stage) -> None:
+    """A client whose time is over at that very tick has its answer before."""
+    client = stage.client()
+    client.say(publish(2), publish(3, channel="kept:b"))
+    for attempt in stage.port.attempts:
+        stage.port.forget(attempt.flight)
+        stage.streams.stored.append(attempt.flight)
+    stage.core.clock.advance(10)
+    stage.streams.tick()
+    assert client.frames() == ['{"id":2,"publish":{}}\n{"id":3,"publish":{}}']
+    stage.streams.flush()
+    assert client.frames() == []
+
+
 def test_lines_of_a_header_block_are_made_once_for_what_comes_at_one_time_and_is_alike(stage: Stage) -> None:
     """Another moment, client, key or demand has lines of its own."""
     made: list[Any] = []
