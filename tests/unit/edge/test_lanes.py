@@ -282,6 +282,16 @@ def test_trying_ends_before_the_stream_may_forget_the_id(stage: Stage) -> None:
     assert stage.metrics.of("ended_late") == [("uncertain", 3)]
 
 
+def test_trying_ends_in_time_for_what_went_out_with_others(stage: Stage) -> None:
+    """Counted from the first attempt, not from the first repetition."""
+    stage.publish_on(a=b"1", b=b"2")
+    stage.run(PLACE.retry_for - 2 * TICK)
+    assert len(stage.lanes) == 2
+    stage.run(3 * TICK)
+    assert (len(stage.lanes), stage.lanes.flying) == (0, 0)
+    assert stage.metrics.of("ended_late") == [("uncertain", 1)] * 2
+
+
 def test_the_time_of_a_batchs_publications_runs_from_when_it_was_sent(stage: Stage) -> None:
     """Not from their own first attempt by themselves: JetStream may have their ids since the batch."""
     stage.publish(b"1", b"2")

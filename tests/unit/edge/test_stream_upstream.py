@@ -137,6 +137,25 @@ def test_acknowledgements_of_one_read_are_one_frame_and_wait_for_no_tick(stage: 
     assert client.frames() == []
 
 
+def test_commands_that_came_at_two_times_are_answered_together_and_counted_apart(stage: Stage) -> None:
+    """Each with the time that it took."""
+    client = stage.client()
+    client.say(publish(2))
+    stage.core.clock.advance(1)
+    client.say(publish(3, channel="kept:b"))
+    stage.core.clock.advance(0.25)
+    stage.core.metrics.events.clear()
+    for attempt in stage.port.attempts:
+        stage.port.forget(attempt.flight)
+        stage.streams.stored.append(attempt.flight)
+    stage.streams.flush()
+    assert client.frames() == ['{"id":2,"publish":{}}\n{"id":3,"publish":{}}']
+    assert [seconds for _, _, seconds, *_ in stage.core.metrics.of("command")] == [
+        pytest.approx(1.25),
+        pytest.approx(0.25),
+    ]
+
+
 def test_lines_of_a_header_block_are_made_once_for_what_comes_at_one_time_and_is_alike(stage: Stage) -> None:
     """Another moment, client, key or demand has lines of its own."""
     made: list[Any] = []
