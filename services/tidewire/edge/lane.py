@@ -9,6 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from tidewire.edge.pending import Flight, Pending, Place, Result
+    from tidewire.edge.room import Share
 
 MAX_SETBACKS: Final = 8
 """How often a version is compared anew because somebody else published in between."""
@@ -37,6 +38,7 @@ class Lane(msgspec.Struct, eq=False):
     owner: Hashable
     channel: str
     place: Place
+    share: Share
     flight: Flight | None = None
     waiting: list[Pending] = []
     """Short, and mostly empty: then a list is the least that it can be."""

@@ -19,6 +19,7 @@ from tidewire.edge import pending
 from tidewire.edge.air import RACE, SHORT_PAUSES, Air
 from tidewire.edge.lane import MAX_SETBACKS, Lane, LaneLimits, Run, Settled
 from tidewire.edge.pending import ACKNOWLEDGED, Flight, Verdict
+from tidewire.edge.room import Room
 
 if TYPE_CHECKING:
     from tidewire.edge.pending import Last, Pending, Place, Result
@@ -37,10 +38,7 @@ class Lanes:
         self._metrics = metrics
         self._lanes: dict[tuple[Hashable, str], Lane] = {}
         self._air = Air(limits.answer_within)
-        self.publications = 0
-        """Publications that are held, over all lanes."""
-        self.size = 0
-        """Their bytes."""
+        self.room = Room(limits.publications, limits.size)
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -58,21 +56,18 @@ class Lanes:
         flights: list[Flight] = []
         for channel, place, publications in runs:
             key, first = (owner, channel), publications[0]
-            size = first.size
-            one = len(publications) == 1 and first.demands is None
-            if not one or key in self._lanes or not self._has_room(size):
+            if len(publications) > 1 or first.demands is not None or key in self._lanes:
                 settled += self.add(owner, channel, place, publications)
                 continue
             # The ordinary case, in which nothing waits.
-            lane = self._lanes[key] = Lane(owner, channel, place, size=size)
+            share, size = self.room.shares[place.stream], first.size
+            if not self.room.take(share, size):
+                settled.append((owner, publications, pending.FULL))
+                continue
+            lane = self._lanes[key] = Lane(owner, channel, place, share, size=size)
             lane.flight = flight = Flight(lane, publications)
             flights.append(flight)
-            self.size += size
-            self.publications += 1
         return settled + self._fly_all(flights)
-
-    def _has_room(self, size: int) -> bool:
-        return self.publications < self.limits.publications and self.size + size <= self.limits.size
 
     def _fly_all(self, flights: Sequence[Flight]) -> list[Settled]:
         """Send first attempts together; where that cannot be, each by itself is told why."""
@@ -85,7 +80,8 @@ class Lanes:
         """Take publications in their order; what is settled at once is returned."""
         lane = self._lanes.get((owner, channel))
         if lane is None:
-            lane = self._lanes[owner, channel] = Lane(owner, channel, place)
+            share = self.room.shares[place.stream]
+            lane = self._lanes[owner, channel] = Lane(owner, channel, place, share)
         elif lane.blocked:
             return [(lane.owner, publications, pending.BLOCKED)]
         taken = self._admit(lane, publications)
@@ -96,16 +92,13 @@ class Lanes:
 
     def _admit(self, lane: Lane, publications: Sequence[Pending]) -> int:
         """Let publications wait, and return how many there is room for. An idle lane takes one of any size."""
-        limits = self.limits
         for index, each in enumerate(publications):
             size = each.size
             queued = lane.size + size
-            if not self._has_room(size) or (queued > limits.queue_size and lane.size):
+            if (queued > self.limits.queue_size and lane.size) or not self.room.take(lane.share, size):
                 return index
             lane.waiting.append(each)
             lane.size = queued
-            self.size += size
-            self.publications += 1
         return len(publications)
 
     # From JetStream.
@@ -125,14 +118,13 @@ class Lanes:
             self._air.landed(flight)
             owner = lane.owner
             del self._lanes[owner, lane.channel]
-            self.size -= lane.size
+            self.room.give_back(lane.share, 1, lane.size)
             sent.append(flight.sent_at)
             if owner in told:
                 told[owner] += flight.publications
             else:
                 told[owner] = flight.publications[:]
         settled += [(owner, publications, pending.STORED) for owner, publications in told.items()]
-        self.publications -= len(sent)
         self._metrics.stored(len(sent))
         for sent_at, count in Counter(sent).items():
             self._metrics.acknowledged(now - sent_at, count)
@@ -292,8 +284,7 @@ class Lanes:
         idle = lane.flight is None and not lane.waiting
         size = lane.size if idle else sum(each.size for each in publications)
         lane.size -= size
-        self.size -= size
-        self.publications -= len(publications)
+        self.room.give_back(lane.share, len(publications), size)
         late = sum(each.told for each in publications) if lane.blocked else 0
         if late:
             self._metrics.ended_late(result.outcome, late)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tidewire.edge.pending import Verdict
 from tidewire.kernel.seldom import Seldom
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total, metrics_of
 
 if TYPE_CHECKING:
@@ -78,9 +79,15 @@ class StreamTelemetry:
                 Gauge(
                     "tidewire_stream_held_publications",
                     "Publications that fly or wait behind one that flies.",
-                    lambda: float(lanes.publications),
+                    lambda: float(lanes.room.publications),
                 ),
-                Gauge("tidewire_stream_held_bytes", "Bytes of those.", lambda: float(lanes.size)),
+                Gauge("tidewire_stream_held_bytes", "Bytes of those.", lambda: float(lanes.room.size)),
+                Gauge(
+                    "tidewire_stream_held_bytes_of_one",
+                    "The same of the stream that holds most. One that does not answer may hold half of the room.",
+                    lambda: float(lanes.room.largest),
+                    merge=Merge.MAX,
+                ),
                 Total(
                     "tidewire_stream_acknowledged",
                     "Publications that JetStream has acknowledged to this edge.",

@@ -191,8 +191,10 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
         counts = sum(
             len(lane.waiting) + len(lane.flight.publications if lane.flight else ()) for lane in held
         )
-        assert self.lanes.publications == counts <= LIMITS.publications
-        assert self.lanes.size == sum(lane.size for lane in held) <= LIMITS.size
+        assert self.lanes.room.publications == counts <= LIMITS.publications
+        assert self.lanes.room.size == sum(lane.size for lane in held) <= LIMITS.size
+        for share in self.lanes.room.shares.values():
+            assert (share.publications, share.size) == (self.lanes.room.publications, self.lanes.room.size)
         for lane in held:
             inside = [*lane.waiting, *(lane.flight.publications if lane.flight else ())]
             assert lane.size == sum(each.size for each in inside)
@@ -205,7 +207,9 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
         for _ in range(200):
             self._tick()
         assert not self.untold
-        assert len(self.lanes) == self.lanes.publications == self.lanes.size == self.lanes.flying == 0
+        assert (
+            len(self.lanes) == self.lanes.room.publications == self.lanes.room.size == self.lanes.flying == 0
+        )
 
     # How.
 

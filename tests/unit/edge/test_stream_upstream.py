@@ -279,7 +279,7 @@ def test_a_connection_that_goes_leaves_nothing_behind(stage: Stage) -> None:
     stage.process()
     stage.process()
     assert [copy.data for copy in stage.port.stored["kept:a"]] == [b"2", b"3"]
-    assert (len(stage.streams.lanes), stage.streams.lanes.size) == (0, 0)
+    assert (len(stage.streams.lanes), stage.streams.lanes.room.size) == (0, 0)
 
 
 def test_without_streams_nothing_is_taken() -> None:

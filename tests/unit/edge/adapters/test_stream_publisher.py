@@ -12,6 +12,7 @@ from tidewire.edge.adapters.stream_publisher import FILE_BATCH, StreamPublisher,
 from tidewire.edge.lane import Lane, LaneLimits
 from tidewire.edge.lanes import Lanes
 from tidewire.edge.pending import Demands, Flight, Last, Pending, Terms, Verdict
+from tidewire.edge.room import Share
 from tidewire.edge.untraced import NO_SPAN
 from tidewire.options.storage_options import StorageProfile
 from tidewire.platform.nats_link import NatsLink
@@ -47,7 +48,7 @@ class Bench:
         publications = [
             Pending(n, 0.0, "publish", NO_SPAN, each, fields, demands) for n, each in enumerate(data)
         ]
-        return Flight(Lane(1, "kept:a", self.place), publications)
+        return Flight(Lane(1, "kept:a", self.place, Share()), publications)
 
     def sent(self, *data: bytes) -> tuple[Flight, list[Published]]:
         """A flight that was sent, and its messages."""
@@ -177,7 +178,7 @@ def test_what_cannot_go_out_leaves_nothing_behind(bench: Bench, data: list[bytes
     settled = lanes.add(1, "kept:a", bench.place, publications)
     assert [(len(each), result) for _, each, result in settled] == [(1, pending.AWAY)] * len(data)
     assert not bench.publisher._flights
-    assert (len(lanes), lanes.flying, lanes.publications, lanes.size) == (0, 0, 0, 0)
+    assert (len(lanes), lanes.flying, lanes.room.publications, lanes.room.size) == (0, 0, 0, 0)
 
 
 def test_a_batch_goes_out_whole_or_not_at_all(bench: Bench) -> None:
