@@ -34,6 +34,9 @@ class Listener(Protocol):
     def user_gone(self, user: str, at_ms: int) -> None:
         """A user's connection is gone; 0: it is not known when."""
 
+    def collided(self, edge: str) -> None:
+        """Two edges that live have the same name."""
+
 
 class _Notices:
     """Implements `content.Notices` for a partition."""
@@ -172,6 +175,8 @@ class Mesh:
         is_old = incarnation <= newest_over or (life is not None and incarnation < life.incarnation)
         if is_old or (life is None and len(self.lives) >= MOST_EDGES):
             self.unheard += 1
+            if life is not None and life.has_rival(now):
+                self._listener.collided(edge)
             return None
         if life is not None:
             self._end(life, "successor")

@@ -187,6 +187,10 @@ class Replica:
         """See mesh.Listener."""
         self.seen.gone(user, at_ms or self._now_ms, self._now_ms)
 
+    def collided(self, edge: str) -> None:
+        """See mesh.Listener."""
+        self._metrics.collided(edge)
+
     # NATS and time
 
     def link_up(self, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from tests.support.presence_edge import ScriptedEdge, scripted_edge
 from tests.support.tcp_proxy import running_proxy
 from tests.support.wait import eventually
 from tidewire.kernel.call_errors import CallError
-from tidewire.kernel.presence_wire import Event, Occupancy, reader
+from tidewire.kernel.presence_wire import HEARTBEAT, Event, Occupancy, reader
 
 MEMBERS = {f"c{number}" for number in range(50)}
 CROWD = [f"c{number}" for number in range(5_000)]
@@ -266,6 +267,17 @@ async def test_an_edge_begins_a_new_life(
     assert metrics.value("tidewire_presence_edges_ended_total", cause="successor") == 1
     assert metrics.value("tidewire_presence_edges_ended_total", cause="bye") == 1
     assert metrics.value("tidewire_presence_unheard_total") >= 1
+
+
+@pytest.mark.timeout(180)
+async def test_two_edges_of_one_name_are_in_the_log(presence: PresenceProcess, server: NatsServer) -> None:
+    """Once, however much the one that is not heard says."""
+    async with scripted_edge(server.url, "twin"), scripted_edge(server.url, "twin", incarnation=2):
+        await eventually(lambda: "presence.name_collision" in presence.log)
+        await asyncio.sleep(2 * HEARTBEAT)
+    (line,) = [line for line in presence.log.splitlines() if "presence.name_collision" in line]
+    told = json.loads(line)
+    assert (told["level"], told["edge"]) == ("warning", "twin")
 
 
 @pytest.mark.timeout(180)

@@ -322,6 +322,41 @@ def test_the_next_life_keeps_whom_it_has(bench: Bench) -> None:
     assert bench.clients("room:a") == {"c2"}
 
 
+def test_two_edges_of_one_name_are_told_of(bench: Bench) -> None:
+    """While both speak, the later one alone is heard."""
+    bench.beat("e1", 1)
+    bench.beat("e1", 2)
+    for _ in range(4):
+        bench.pass_time(HEARTBEAT)
+        bench.beat("e1", 1)
+        bench.beat("e1", 2)
+    assert bench.metrics.counts["collided e1"] == 2
+    assert bench.replica.mesh.lives["e1"].incarnation == 2
+
+
+def test_what_is_on_its_way_of_a_former_life_is_no_collision(bench: Bench) -> None:
+    """It comes within a moment of the first words of the next."""
+    bench.beat("e1", 2)
+    bench.beat("e1", 1)
+    bench.pass_time(0.25)
+    bench.beat("e1", 2)
+    bench.beat("e1", 1)
+    for _ in range(4):
+        bench.pass_time(HEARTBEAT)
+        bench.beat("e1", 2)
+    assert "collided e1" not in bench.metrics.counts
+
+
+def test_a_clock_that_was_set_back_is_no_collision(bench: Bench) -> None:
+    """The life that counts as the later one is dead, and the other is heard once its lease is over."""
+    bench.beat("e1", 2)
+    for _ in range(4):
+        bench.pass_time(HEARTBEAT)
+        bench.beat("e1", 1)
+    assert "collided e1" not in bench.metrics.counts
+    assert bench.replica.mesh.lives["e1"].incarnation == 1
+
+
 def test_nobody_ends_while_the_replica_is_away(bench: Bench) -> None:
     """Afterwards edges have a lease and some time to come back themselves."""
     say(bench, 1, *joined("c1"))
