@@ -52,13 +52,17 @@ User = Annotated[str, Meta(max_length=1024)]
 
 
 class Joined(_Message, tag="j", frozen=True):
-    """A connection has subscribed to a channel that keeps presence. `conn_info` and `chan_info`: JSON, empty = none."""
+    """A connection has subscribed to a channel that keeps presence. `conn_info` and `chan_info`: JSON, empty = none.
+
+    `told`: whether its join and leave are told, where its token says so; None: where the namespace has `join_leave`.
+    """
 
     channel: Text
     client: Text
     user: User
     conn_info: bytes = b""
     chan_info: bytes = b""
+    told: bool | None = None
 
 
 class Left(_Message, tag="l", frozen=True):

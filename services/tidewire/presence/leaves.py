@@ -17,7 +17,7 @@ MOST_LEAVES: Final = 2_000_000
 """Members that may wait; of edges beyond, no leaves are published."""
 
 Told = Callable[[str], bool]
-"""Whether joins and leaves of a channel are told."""
+"""Whether joins and leaves of a channel are told, where a member's token does not say it."""
 Elsewhere = Callable[[int, str, str], bool]
 """Whether a connection (the last argument) is a member of a channel of a partition after all."""
 
@@ -100,10 +100,11 @@ class Leaves:
 
     def _leaves(self, partition: int, content: Content) -> Iterator[Leave]:
         for channel, room in content.rooms.items():
-            if not room.members or not self._told(channel):
-                continue
+            told = self._told(channel)
             for member in values(room.members):
-                if not self._elsewhere(partition, channel, member.person.client):
+                if (told if member.told is None else member.told) and not self._elsewhere(
+                    partition, channel, member.person.client
+                ):
                     yield Leave(partition, channel, _event(member))
 
 

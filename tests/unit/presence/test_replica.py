@@ -13,6 +13,7 @@ from tidewire.kernel.presence_wire import (
     Connected,
     Delta,
     Disconnected,
+    Event,
     Joined,
     Left,
     Occupied,
@@ -287,6 +288,25 @@ def test_a_dead_edge_takes_its_members_along(bench: Bench) -> None:
     keep(bench, 20, "e1", states=(PartitionState(0, 1, 1, 0, 0),))
     assert len(bench.voice.leaves) == 1
     assert ("dead", 1, 0) in bench.voice.beats[-10].swept
+
+
+def test_a_token_has_its_word_on_the_leave_of_a_dead_edge(bench: Bench) -> None:
+    """Before the namespace's options, and also where the member is known from a snapshot, or has info."""
+    bench = Bench(silent=["quiet"])
+    say(
+        bench,
+        1,
+        Joined("room:a", "shy", "u", told=False),
+        Joined("room:a", "usual", "u"),
+        Joined("quiet:a", "loud", "u", b"1", b"2", told=True),
+        Joined("quiet:a", "usual", "u", b"", b"3"),
+        edge="dead",
+    )
+    bench.beat("dead", 1, PartitionState(0, 4, 4, 0, 0))
+    assert bench.clients("room:a") == {"shy", "usual"}
+    keep(bench, LEASE + 0.5, "e1")
+    assert bench.voice.gone == [("room:a", "usual"), ("quiet:a", "loud")]
+    assert bench.voice.leaves[1].event == Event(1, "leave", "loud", "u", b"1", b"2")
 
 
 def test_an_edge_that_says_bye_has_told_its_leaves(bench: Bench) -> None:
