@@ -184,12 +184,16 @@ class Occupancy(_Message, frozen=True):
 
 
 class ReplicaBeat(_Message, frozen=True):
-    """A replica lives and serves these partitions (none named: all). `swept`: (edge, incarnation, partition) whose leaves are out."""
+    """A replica lives and serves these partitions (none named: all). `swept`: (edge, incarnation, partition) whose leaves are out.
+
+    One that does not know yet what there is has no say among replicas (`speaks` is false): it is the word that it hears of itself.
+    """
 
     v: Literal[1]
     replica: Text
     partitions: tuple[int, ...] = ()
     swept: tuple[tuple[str, int, int], ...] = ()
+    speaks: bool = True
 
 
 _M = TypeVar("_M")

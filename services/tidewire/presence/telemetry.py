@@ -88,7 +88,9 @@ class Telemetry:
                     lambda: sum(not life.is_whole for life in mesh.lives.values()),
                 ),
                 Gauge(
-                    "tidewire_presence_replicas", "Other replicas that live.", lambda: len(replica.peers.live)
+                    "tidewire_presence_replicas",
+                    "Other replicas that live, and know what there is.",
+                    lambda: len(replica.peers.live),
                 ),
                 Gauge(
                     "tidewire_presence_snapshots_under_way",

@@ -23,7 +23,7 @@ from tidewire.kernel.presence_wire import (
 )
 from tidewire.presence import asks, follower, leaves, mesh, occupancy
 from tidewire.presence.occupancy import SETTLE, Turn
-from tidewire.presence.replica import DEAF, LISTENING_AGAIN
+from tidewire.presence.replica import DEAF, LISTENING_AGAIN, RETURN
 
 
 def joined(*clients: str, channel: str = "room:a") -> tuple[Change, ...]:
@@ -429,6 +429,34 @@ def test_an_edge_that_ends_is_not_taken_for_silence(bench: Bench) -> None:
     assert bench.voice.gone == [("room:a", "c1")]
 
 
+@pytest.mark.parametrize("pause", [1, 5, 20])
+def test_an_only_edge_that_ends_while_it_is_doubted_holds_nothing_up(bench: Bench, pause: float) -> None:
+    """Its time is over when it would be with others there; the next edge is answered then, or at once if it comes later."""
+    say(bench, 1, *joined("c1"))
+    bench.beat("e1", 1, PartitionState(0, 1, 1, 0, 0))
+    bench.replica.link_down()
+    bench.replica.link_up(bench.now)
+    back = bench.now
+    bench.pass_time(pause)
+    assert bench.problem() == "not_synced"
+    while bench.problem() is not None:
+        assert bench.now < max(back + pause, back + LEASE + RETURN) + 1
+        bench.beat("e2")
+        bench.pass_time(0.25)
+    assert bench.clients("room:a") == set()
+    assert bench.voice.gone == [("room:a", "c1")]
+
+
+def test_a_replica_that_learns_has_no_say(bench: Bench) -> None:
+    """Its word is for itself: others tell the leaves at once."""
+    say(bench, 1, *joined("c1"), edge="dead")
+    bench.replica.peer(ReplicaBeat(1, "r0"), bench.now)
+    bench.replica.peer(ReplicaBeat(1, "r0", speaks=False), bench.now)
+    assert bench.replica.peers.live == {}
+    keep(bench, LEASE + 0.5, "e1")
+    assert bench.voice.gone == [("room:a", "c1")]
+
+
 def test_what_was_missed_while_away_is_not_answered(bench: Bench) -> None:
     """Not before the edge has said where it stands, however long it was listened."""
     say(bench, 1, *joined("c1"))
@@ -555,12 +583,12 @@ def test_leaves_that_wait_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_replica_beats_when_it_has_something_to_say(bench: Bench) -> None:
-    """Not before it knows what there is, and not while it learns it again."""
+    """Until it knows what there is, and while it learns it again, only to hear itself."""
     fresh = Bench(started=False)
     fresh.pass_time(LISTENING - 0.5)
-    assert fresh.voice.beats == []
+    assert {beat.speaks for beat in fresh.voice.beats} == {False}
     fresh.pass_time(1)
-    assert len(fresh.voice.beats) == 1
+    assert fresh.voice.beats[-1] == ReplicaBeat(1, "r1")
     bench.replica.link_down()
     count = len(bench.voice.beats)
     bench.pass_time(5)
