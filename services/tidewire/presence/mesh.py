@@ -161,9 +161,11 @@ class Mesh:
             if follower is not None:
                 yield life, follower.content
 
-    def has(self, partition: int, channel: str, client: str) -> bool:
-        """Return whether a connection is a member of a channel, at any edge."""
-        return any(content.has(channel, client) for _, content in self.contents(partition))
+    def has(self, edge: str, partition: int, channel: str, client: str) -> bool:
+        """Return whether a connection of an edge is a member of a channel. It never is one of another edge's."""
+        life = self.lives.get(edge)
+        follower = None if life is None else life.followers.get(partition)
+        return follower is not None and follower.content.has(channel, client)
 
     def _life(self, edge: str, incarnation: int, now: float) -> Life | None:
         """Return the life that speaks, which may be news; None where it is over."""

@@ -277,14 +277,14 @@ def test_edges_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dead_edge_takes_its_members_along(bench: Bench) -> None:
-    """Those that are nowhere else, in channels that tell leaves, once."""
+    """In channels that tell leaves, once."""
     bench = Bench(silent=["quiet"])
-    say(bench, 1, *joined("c1", "both"), Joined("quiet:a", "c1", "u"), edge="dead")
-    bench.beat("dead", 1, PartitionState(0, 3, 3, 0, 0))
-    say(bench, 1, *joined("both"))
+    say(bench, 1, *joined("c1"), Joined("quiet:a", "c1", "u"), edge="dead")
+    bench.beat("dead", 1, PartitionState(0, 2, 2, 0, 0))
+    say(bench, 1, *joined("c2"))
     keep(bench, LEASE + 0.5, "e1", states=(PartitionState(0, 1, 1, 0, 0),))
     assert bench.voice.gone == [("room:a", "c1")]
-    assert bench.clients("room:a") == {"both"}
+    assert bench.clients("room:a") == {"c2"}
     keep(bench, 20, "e1", states=(PartitionState(0, 1, 1, 0, 0),))
     assert len(bench.voice.leaves) == 1
     assert ("dead", 1, 0) in bench.voice.beats[-10].swept
@@ -519,6 +519,19 @@ def test_who_is_not_first_waits_for_the_leaves_to_be_told(bench: Bench) -> None:
     keep(bench, 30, "e2")
     assert bench.voice.leaves == []
     assert bench.replica.leaves.waiting == 0
+
+
+def test_who_is_back_with_the_edge_does_not_leave(bench: Bench) -> None:
+    """It was taken for dead, and lives; its leaves were not told yet. Another channel's members, and others of the channel, are gone."""
+    say(bench, 1, *joined("back", "gone"), *joined("back", channel="room:b"))
+    bench.pass_time(LEASE - 0.5)
+    bench.replica.peer(ReplicaBeat(1, "r0"), bench.now)
+    bench.pass_time(1)
+    assert bench.replica.mesh.lives == {}
+    say(bench, 1, *joined("back"))
+    say(bench, 1, *joined("gone"), edge="e2")
+    keep(bench, LEASE + 1, "e1", "e2", states=(PartitionState(0, 1, 1, 0, 0),))
+    assert bench.voice.gone == [("room:a", "gone"), ("room:b", "back")]
 
 
 def test_who_is_next_tells_what_the_first_did_not(bench: Bench) -> None:
