@@ -63,7 +63,7 @@ class PresenceService:
         self._unready: str | None = "starting"
         clock = self._clock = SystemClock()
         self._reloader = Reloader(config, load, self._configure, self._log, clock.wall)
-        self._telemetry = Telemetry()
+        self._telemetry = Telemetry(self._log, clock.monotonic)
         self._rpc_metrics = RpcServerMetrics()
         self._link = self._make_link(config)
         name = f"{encode_token(self._node)}-{token_hex(4)}"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tidewire.kernel.seldom import Seldom
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total, metrics_of
 from tidewire.platform.nats_metrics import link_metrics
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from tidewire.platform.nats_link import NatsLink
     from tidewire.presence.replica import Replica
 
@@ -17,7 +21,9 @@ REBUILD_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 class Telemetry:
     """Implements `ports.Metrics` and that of the adapter."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: FilteringBoundLogger, monotonic: Callable[[], float]) -> None:
+        self._log = log
+        self._seldom = Seldom(monotonic)
         self._lacking = Counter(
             "tidewire_presence_lacking",
             "Times that an edge's state in a partition had to be asked for: changes were missed (gap), counts differ (counts), "
@@ -82,7 +88,9 @@ class Telemetry:
                     lambda: sum(not life.is_whole for life in mesh.lives.values()),
                 ),
                 Gauge(
-                    "tidewire_presence_replicas", "Other replicas that live.", lambda: len(replica.peers.live)
+                    "tidewire_presence_replicas",
+                    "Other replicas that live, and know what there is.",
+                    lambda: len(replica.peers.live),
                 ),
                 Gauge(
                     "tidewire_presence_snapshots_under_way",
@@ -115,6 +123,11 @@ class Telemetry:
     def lacking(self, reason: str) -> None:
         """See ports.Metrics."""
         self._lacking.inc(1, (reason,))
+
+    def collided(self, edge: str) -> None:
+        """See ports.Metrics. One is logged in a minute; `tidewire_presence_unheard_total` counts the words."""
+        if self._seldom.allows("name_collision"):
+            self._log.warning("presence.name_collision", edge=edge)
 
     def asked(self, snapshots: int) -> None:
         """See ports.Metrics."""
