@@ -106,7 +106,7 @@ class Telemetry:
 
     def heard(self, profile: str) -> None:
         """See ports.Metrics."""
-        self._heard.inc(1, (profile,))
+        self._heard.values[profile,] += 1
 
     def dropped(self, reason: str) -> None:
         """See ports.Metrics."""

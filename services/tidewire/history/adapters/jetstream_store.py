@@ -11,7 +11,7 @@ import msgspec
 
 from tidewire.history.adapters.batched_gets import BatchedGets
 from tidewire.history.feed import Facts
-from tidewire.history.messages import Kept, Message, message_of, nanoseconds, published
+from tidewire.history.messages import Message, message_of, nanoseconds, published
 from tidewire.history.ports import StoreAway
 from tidewire.kernel.streams import GENERATION
 from tidewire.platform.jetstream import API, STREAM_NOT_FOUND, JetStream, JetStreamError, said_by_leader
@@ -162,9 +162,9 @@ def stored_message(stream: str, said: dict[str, Any]) -> Message:
     time_ns = nanoseconds(said["time"].encode())
     if time_ns is None:
         raise StoreAway(f"{stream} gave a message the time {said['time']!r}")
-    header = published(base64.b64decode(said.get("hdrs", "")))
-    kept = Kept(base64.b64decode(said.get("data", "")), header)
-    return Message(stream.encode(), said["subject"].encode(), said["seq"], time_ns, None, kept)
+    lines = published(base64.b64decode(said.get("hdrs", "")))
+    data = base64.b64decode(said.get("data", ""))
+    return Message(stream.encode(), said["subject"].encode(), said["seq"], time_ns, None, lines, data)
 
 
 def _facts(answer: dict[str, Any], subject: str) -> Facts:
