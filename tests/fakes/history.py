@@ -98,6 +98,10 @@ class FakeStore:
         self.meanwhile: list[Callable[[], object]] = []
         """What happens during the next calls, one for each."""
 
+    @property
+    def waiting(self) -> int:
+        return 0
+
     async def _called(self, name: str) -> None:
         self.calls[name] += 1
         await asyncio.sleep(0)
@@ -203,6 +207,9 @@ class CountingMetrics:
 
     def read(self, source: str, outcome: str) -> None:
         self.counts["read", source, outcome] += 1
+
+    def refused(self) -> None:
+        self.counts[("refused",)] += 1
 
     def joined(self) -> None:
         self.counts[("joined",)] += 1

@@ -13,6 +13,7 @@ from tidewire.history.adapters.batched_gets import BatchedGets
 from tidewire.history.feed import Facts
 from tidewire.history.messages import Message, message_of, nanoseconds, published
 from tidewire.history.ports import StoreAway
+from tidewire.history.turns import Turns
 from tidewire.kernel.streams import GENERATION
 from tidewire.platform.jetstream import API, STREAM_NOT_FOUND, JetStream, JetStreamError, said_by_leader
 
@@ -32,12 +33,17 @@ NOT_FOUND: Final = 404
 
 
 class JetStreamStore:
-    """`ports.Store`. At most `concurrency` requests of reads are under way; others wait for their turn."""
+    """`ports.Store`. At most `concurrency` requests of reads are under way; others wait for their turn, see `turns`."""
 
     def __init__(self, link: NatsLink, inbox_prefix: str, concurrency: int) -> None:
         self._js = JetStream(link, TIMEOUT)
         self._batches = BatchedGets(link, inbox_prefix, TIMEOUT)
-        self._turn = asyncio.Semaphore(concurrency)
+        self._turn = Turns(concurrency)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return self._turn.waiting
 
     async def facts(self, stream: str, subject: bytes = b"") -> Facts | None:
         """See ports.Store."""
