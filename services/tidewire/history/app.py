@@ -186,6 +186,7 @@ class HistoryService:
             self._cache,
             lambda: {name: one.feed for name, one in self._followers.by_stream.items()},
             lambda: self._reader.under_way,
+            lambda: self._reader.requests_waiting,
             self._clock.monotonic,
         )
         registry.add(self._rpc_metrics.all())

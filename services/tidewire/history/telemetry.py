@@ -51,6 +51,10 @@ class Telemetry:
         self._joined = Counter(
             "tidewire_history_reads_joined", "Reads that waited for the same one that was under way."
         )
+        self._refused = Counter(
+            "tidewire_history_reads_refused",
+            "Reads that were refused (busy), since too many wait for streams: of all, or of the same connection.",
+        )
         self._positions = Counter(
             "tidewire_history_positions", "Positions told, from memory or the stream.", ["source"]
         )
@@ -69,6 +73,7 @@ class Telemetry:
         cache: Cache,
         feeds: Callable[[], Mapping[str, Feed]],
         under_way: Callable[[], int],
+        requests_waiting: Callable[[], int],
         now: Callable[[], float],
     ) -> None:
         """Expose everything."""
@@ -90,6 +95,11 @@ class Telemetry:
                 ),
                 Gauge("tidewire_history_waiting_reads", "Reads that wait for a stream.", under_way),
                 Gauge(
+                    "tidewire_history_waiting_requests",
+                    "Requests to streams, of reads and other calls, that wait for their turn.",
+                    requests_waiting,
+                ),
+                Gauge(
                     "tidewire_history_current",
                     "1 while memory is known to hold all that the stream has; else its channels are UNAVAILABLE.",
                     lambda: {(name,): float(feed.is_current(now())) for name, feed in feeds().items()},
@@ -106,7 +116,7 @@ class Telemetry:
 
     def heard(self, profile: str) -> None:
         """See ports.Metrics."""
-        self._heard.inc(1, (profile,))
+        self._heard.values[profile,] += 1
 
     def dropped(self, reason: str) -> None:
         """See ports.Metrics."""
@@ -123,6 +133,10 @@ class Telemetry:
     def read(self, source: str, outcome: str) -> None:
         """See ports.Metrics."""
         self._reads.inc(1, (source, outcome))
+
+    def refused(self) -> None:
+        """See ports.Metrics."""
+        self._refused.inc()
 
     def joined(self) -> None:
         """See ports.Metrics."""
