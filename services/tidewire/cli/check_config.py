@@ -36,7 +36,7 @@ def command(
     reference: bool,
     running: Path | None,
 ) -> None:
-    """Check a configuration as `tidewire edge`, `history` and `ratelimit` would, without starting anything.
+    """Check a configuration as `tidewire edge`, `history`, `presence` and `ratelimit` would, without starting.
 
     Reads the file, the TIDEWIRE_* environment and the secret files. Prints by how much each rate limit may be exceeded, and
     `ok: FILE`; or every problem, one line each
