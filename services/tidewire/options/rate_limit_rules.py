@@ -93,7 +93,8 @@ class RateLimitRule(RateLimit, frozen=True, kw_only=True):
     command: Annotated[
         Literal["connect", "subscribe", "publish", "rpc"],
         Meta(
-            description="What is counted. `publish` is also `tw.publish`; `subscribe` is not what the server subscribes to."
+            description="What is counted. `publish` is also `tw.publish`, which `rpc` is not; `rpc` is also `tw.user_status`; "
+            "`subscribe` is not what the server subscribes to."
         ),
     ]
     key: Annotated[
