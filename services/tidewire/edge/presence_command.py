@@ -120,7 +120,8 @@ def _listed(number: int, found: Members) -> Reply:
 
 
 def _size(member: Member) -> int:
-    return ENTRY + 2 * len(member.client) + len(member.user) + len(member.conn_info) + len(member.chan_info)
+    user = len(msgspec.json.encode(member.user))  # of control characters each takes six
+    return ENTRY + 2 * len(member.client) + user + len(member.conn_info) + len(member.chan_info)
 
 
 def _info(member: Member) -> ClientInfo:
