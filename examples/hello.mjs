@@ -16,10 +16,10 @@ client.on('connected', (context) => console.log('connected as client', context.c
 client.on('disconnected', (context) => console.log('disconnected:', context.reason));
 
 const lobby = client.newSubscription('chat:lobby');
-lobby.on('publication', ({ data, info }) => console.log(`${info?.user}: ${data.text}`));
-lobby.on('subscribed', async () => {
-  await lobby.publish({ text: 'Hello from JavaScript' }); // acknowledged, and by now heard
+lobby.on('publication', ({ data, info }) => {
+  console.log(`${info?.user}: ${data.text}`);
   client.disconnect();
 });
+lobby.on('subscribed', () => lobby.publish({ text: 'Hello from JavaScript' }));
 lobby.subscribe();
 client.connect();

@@ -74,7 +74,8 @@ export function showPeople(list, own) {
   for (const { user } of list) users.set(user, (users.get(user) ?? 0) + 1);
   const me = list.find(({ client }) => client === own)?.user;
   const sorted = [...users].sort(([a], [b]) => (b === me) - (a === me) || a.localeCompare(b));
-  $("who-count").textContent = `${users.size} ${users.size === 1 ? "user" : "users"}, ${list.length} here`;
+  const connections = list.length > users.size ? `, ${list.length} connections` : "";
+  $("who-count").textContent = `${users.size} ${users.size === 1 ? "user" : "users"}${connections}`;
   $("people").replaceChildren(...sorted.slice(0, SHOWN).map(([user, count]) => person(user, count, user === me)));
 }
 

@@ -32,11 +32,11 @@ async def test_list_follows_who_comes_and_goes(browser: Browser, seeing: PageMes
     await expect(two.locator("#people .own .name")).to_have_text("grace")
     robots = [await joined(edge.ws_url, token("<b>robot</b>"), "chat:lobby") for edge in seeing.edges]
     await expect(names).to_have_text(["ada", "<b>robot</b>", "grace"])
-    await expect(one.locator("#who-count")).to_have_text("3 users, 4 here")
+    await expect(one.locator("#who-count")).to_have_text("3 users, 4 connections")
     await expect(one.locator("#people .times")).to_have_text("\u00d7 2")
     await one.screenshot(path=tmp_path / "who.png")
     robots[0].abort()
-    await expect(one.locator("#who-count")).to_have_text("3 users, 3 here")
+    await expect(one.locator("#who-count")).to_have_text("3 users")
     robots[1].abort()
     await expect(names).to_have_text(["ada", "grace"])
     await two.close()
@@ -58,6 +58,18 @@ async def test_page_that_is_loaded_again_stays_in_the_list(browser: Browser, see
     await expect(two.locator("#people .name")).to_have_text(["grace", "ada"])
     await expect(names).to_have_text(["ada", "grace"])
     assert await one.evaluate("window.changes") == 0
+
+
+async def test_list_comes_when_the_service_does(browser: Browser, seeing: PageMesh) -> None:
+    """A page that was opened before the service answered asks again."""
+    service = seeing.service
+    assert service is not None
+    service.configure({"presence_service": {"rpc": {"port": service.port}}})
+    service.kill()
+    page = await open_tab(browser, seeing.edges[0].base_url, "ada")
+    await expect(page.locator("#who")).to_be_hidden()
+    service.start()
+    await expect(page.locator("#people .name")).to_have_text(["ada"])
 
 
 async def test_without_presence_there_is_no_list(browser: Browser, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ class PageMesh:
         self._ports = free_ports(2 * EDGES)
         self._starts = 0
         self.edges: list[EdgeProcess] = []
+        self.service: HistoryProcess | None = None  # the one that a page needs, where a test ends it
 
     def create(self, index: int, key: str = SECRET) -> EdgeProcess:
         """Return an edge that may be started; each has a folder, and so a log, of its own. `key` signs tokens."""
@@ -120,6 +121,7 @@ def seeing_mesh(folder: Path) -> Iterator[PageMesh]:
             asyncio.run(presence.until_ready())
             changes = {**channel, "presence": {"target": f"ipv4:127.0.0.1:{presence.port}"}}
             with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
+                mesh.service = presence
                 yield mesh
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -11,6 +14,11 @@ from tidewire.cli.options import ConfigFailure, config_option, load_config, load
 from tidewire.cli.rate_bounds import bounds
 from tidewire.kernel.config import ConfigError, Problem
 from tidewire.kernel.config_changes import changes
+
+if TYPE_CHECKING:
+    from tidewire.edge.config import EdgeConfig
+
+S = TypeVar("S")
 
 NEEDS_RESTART = 3
 """Exit code of `--diff` where a reload would be refused."""
@@ -36,7 +44,7 @@ def command(
     reference: bool,
     running: Path | None,
 ) -> None:
-    """Check a configuration as `tidewire edge`, `history` and `ratelimit` would, without starting anything.
+    """Check a configuration as `tidewire edge`, `history`, `presence` and `ratelimit` would, without starting.
 
     Reads the file, the TIDEWIRE_* environment and the secret files. Prints by how much each rate limit may be exceeded, and
     `ok: FILE`; or every problem, one line each
@@ -61,17 +69,33 @@ def command(
     elif running is not None:
         context.exit(_diff(running, config_file))
     else:
-        from tidewire.history.config import HistoryConfig
-        from tidewire.presence.config import PresenceConfig
-        from tidewire.ratelimit.config import ServiceConfig
-
-        config = load_config(config_file)
-        load_section(HistoryConfig, config_file)
-        load_section(PresenceConfig, config_file)
-        load_section(ServiceConfig, config_file)
-        for line in bounds(config.rate_limits):
+        for line in bounds(_checked(config_file).rate_limits):
             click.echo(line)
         click.echo(f"ok: {config_file or 'defaults and environment (no file)'}")
+
+
+def _checked(config_file: Path | None) -> EdgeConfig:
+    """The configuration of an edge. Raises ConfigFailure with what is wrong for any process, once for each setting."""
+    from tidewire.history.config import HistoryConfig
+    from tidewire.presence.config import PresenceConfig
+    from tidewire.ratelimit.config import ServiceConfig
+
+    problems: list[Problem] = []
+    config = _read(partial(load_config, config_file), problems)
+    for service in (HistoryConfig, PresenceConfig, ServiceConfig):
+        _read(partial(load_section, service, config_file), problems)
+    if config is None or problems:
+        raise ConfigFailure(ConfigError(problems))
+    return config
+
+
+def _read(read: Callable[[], S], problems: list[Problem]) -> S | None:
+    told = {problem.path for problem in problems}
+    try:
+        return read()
+    except ConfigFailure as failure:
+        problems += [problem for problem in failure.problems if problem.path not in told]
+        return None
 
 
 def _diff(running: Path, config_file: Path | None) -> int:

@@ -25,7 +25,7 @@ def command(config_file: Path | None) -> None:
     \b
     Examples:
       tidewire history -c tidewire.yaml
-      TIDEWIRE_HISTORY_SERVICE_RPC_PORT=9543 tidewire history -c tidewire.yaml
+      TIDEWIRE_HISTORY_SERVICE_RPC_PORT=9445 tidewire history -c tidewire.yaml
     """
     from tidewire.history.config import HistoryConfig
     from tidewire.platform import lifecycle, logs

@@ -26,7 +26,7 @@ def command(config_file: Path | None) -> None:
     \b
     Examples:
       tidewire presence -c tidewire.yaml
-      TIDEWIRE_PRESENCE_SERVICE_RPC_PORT=9643 tidewire presence -c tidewire.yaml
+      TIDEWIRE_PRESENCE_SERVICE_RPC_PORT=9545 tidewire presence -c tidewire.yaml
     """
     from tidewire.platform import lifecycle, logs
     from tidewire.platform.settings import load

@@ -25,7 +25,7 @@ def command(config_file: Path | None) -> None:
     \b
     Examples:
       tidewire ratelimit -c tidewire.yaml
-      TIDEWIRE_RATE_LIMIT_SERVICE_RPC_PORT=9643 tidewire ratelimit -c tidewire.yaml
+      TIDEWIRE_RATE_LIMIT_SERVICE_RPC_PORT=9645 tidewire ratelimit -c tidewire.yaml
     """
     from tidewire.platform import lifecycle, logs
     from tidewire.platform.settings import load

@@ -192,7 +192,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="Most commands of one connection in a second; 0: any number. A command with a token, or that reads "
-            "history (`history` with a limit, `subscribe` that recovers) or asks for a list (`presence`, `tw.user_status`), counts as 10, a pong as none. Further ones get error 111, which clients may try again. A client that is refused "
+            "history (`history` with a limit, `subscribe` that recovers) or asks who is there (`presence`, `presence_stats`, `tw.user_status`), counts as 10, a pong as none. Further ones get error 111, which clients may try again. A client that is refused "
             "as many again does not look at the answers, and is closed with 3013.",
         ),
     ] = 500

@@ -18,10 +18,11 @@ from tidewire.edge.http_options import HttpConfig, TlsConfig
 from tidewire.edge.key_options import HmacKey, JwksConfig, PublicKeyConfig
 from tidewire.edge.presence_options import PresenceConfig
 from tidewire.edge.publish_options import PublishConfig
+from tidewire.edge.rpc_options import RpcConfig, RpcMethod
 from tidewire.edge.token_options import SubscriptionTokenConfig, TokenConfig, TrustConfig
-from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
+from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration
 from tidewire.kernel.presence_wire import CHUNK_SIZE
-from tidewire.kernel.subjects import EVERY_NODE
+from tidewire.kernel.subjects import EVERY_NODE, NO_NAMESPACE
 from tidewire.options import centrifugo_names
 from tidewire.options.channel_options import ChannelConfig, ChannelOptions, Namespace
 from tidewire.options.log_options import LogConfig
@@ -64,7 +65,6 @@ __all__ = [
 
 HEADER_ROOM: Final = 4096
 """Bytes of a NATS message beside data and connection info."""
-_RESERVED_METHODS: Final = "tw."
 OTHERS: Final = frozenset({"history_service", "presence_service", "rate_limit_service"})
 """Settings of other processes in the same file."""
 
@@ -106,61 +106,6 @@ class WebsocketConfig(Section, frozen=True, kw_only=True):
             extra={"at_least": "100ms", "at_most": "1m"},
         ),
     ] = duration("5s")
-
-
-def method_names_differ(rpc: RpcConfig) -> Iterator[Problem]:
-    """One entry decides on a method."""
-    yield from repeated("methods", rpc.methods, "name")
-
-
-def method_is_not_ours(method: RpcMethod) -> Iterator[Problem]:
-    """Some names are kept for methods of the edge itself."""
-    if method.name.startswith(_RESERVED_METHODS):
-        yield Problem("name", f"names that begin with {_RESERVED_METHODS} are the edge's own")
-
-
-class RpcMethod(Section, frozen=True, kw_only=True):
-    """Who may call one method."""
-
-    checks = (method_is_not_ours,)
-    reloadable = True
-
-    name: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=255,
-            description="The method's name; `*` stands for every method that is not listed.",
-        ),
-    ]
-    allow_for_client: Annotated[bool, Meta(description="Whether clients with a user id may call it.")] = True
-    allow_for_anonymous: Annotated[
-        bool, Meta(description="Whether clients without a user id may call it.")
-    ] = False
-
-
-class RpcConfig(Section, frozen=True, kw_only=True):
-    """Calls of clients, relayed to NATS responders on `tw.rpc.<method>`."""
-
-    checks = (method_names_differ,)
-    hints = centrifugo_names.RPC
-    reloadable = True
-
-    enabled: Annotated[
-        bool, Meta(description="Whether calls are relayed. Otherwise each gets error 108 (not available).")
-    ] = False
-    timeout: Annotated[
-        Duration,
-        Meta(
-            description="How long a responder may take before the client gets a temporary error. Less than 4s, since "
-            "the SDKs give up on a command after 5s.",
-            extra={"at_least": "100ms", "below": "4s"},
-        ),
-    ] = duration("3s")
-    methods: Annotated[
-        tuple[RpcMethod, ...],
-        Meta(description="The methods that clients may call. Any other gets error 103 (permission denied)."),
-    ] = ()
 
 
 class SendConfig(Section, frozen=True, kw_only=True):
@@ -211,6 +156,16 @@ def personal_namespace_exists(config: EdgeConfig) -> Iterator[Problem]:
         )
 
 
+def limited_namespaces_exist(config: EdgeConfig) -> Iterator[Problem]:
+    """A rule for a name that is misspelt would limit nothing."""
+    known = {NO_NAMESPACE, *(namespace.name for namespace in config.channel.namespaces)}
+    for index, rule in enumerate(config.rate_limits.rules):
+        for place, name in enumerate(rule.namespaces):
+            if name not in known:
+                path = f"rate_limits.rules[{index}].namespaces[{place}]"
+                yield Problem(path, f"no namespace is called {name!r}")
+
+
 def node_is_one(config: EdgeConfig) -> Iterator[Problem]:
     """It would hear orders for all edges twice, and its own would reach everybody."""
     if config.node_name == EVERY_NODE:
@@ -241,6 +196,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
 
     checks = (
         personal_namespace_exists,
+        limited_namespaces_exist,
         node_is_one,
         histories_fit,
         history_can_be_read,

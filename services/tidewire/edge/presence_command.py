@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tidewire.edge.party import Party
     from tidewire.edge.presence_ports import Member, PresenceAnswer, PresenceQuery, UserStatus
     from tidewire.edge.subscriptions import Subscriptions
+    from tidewire.edge.waiting import TokensWanted
     from tidewire.edge.wire.commands import PresenceRequest
 
 MAX_USERS: Final = 100
@@ -73,12 +74,16 @@ def read(
     return _ask(number, method, StatsQuery(channel) if counts else MembersQuery(channel, limit), party)
 
 
-def status(number: int, data: bytes, party: Party) -> list[Effect]:
+def status(number: int, data: bytes, party: Party) -> list[Effect] | Disconnect | TokensWanted:
     """Carry out a call of tw.user_status; its answer comes from `answer`, unless it is refused."""
     users = errors.TOO_MANY_REQUESTS if party.crowded else _users(data, party)
     if isinstance(users, ReplyError):
         return [party.refuse("rpc", number, users)]
-    return _ask(number, "rpc", UsersQuery(users), party)
+    limits = party.rules.limits
+    verdict = limits.judge("rpc", party, method=USER_STATUS) if limits is not None else None
+    if isinstance(verdict, ReplyError):
+        return [party.refuse("rpc", number, verdict)]
+    return _ask(number, "rpc", UsersQuery(users), party) if verdict is None else verdict
 
 
 def _ask(number: int, method: str, query: PresenceQuery, party: Party) -> list[Effect]:
@@ -115,7 +120,8 @@ def _listed(number: int, found: Members) -> Reply:
 
 
 def _size(member: Member) -> int:
-    return ENTRY + 2 * len(member.client) + len(member.user) + len(member.conn_info) + len(member.chan_info)
+    user = len(msgspec.json.encode(member.user))  # of control characters each takes six
+    return ENTRY + 2 * len(member.client) + user + len(member.conn_info) + len(member.chan_info)
 
 
 def _info(member: Member) -> ClientInfo:

@@ -32,14 +32,15 @@ def reads_history(command: Command) -> bool:
     return command.history is not None and command.history.limit != 0
 
 
-def lists_clients(command: Command) -> bool:
-    """Return whether the answer of a command may be a long list of who is there."""
-    return command.presence is not None or (command.rpc is not None and command.rpc.method == USER_STATUS)
+def asks_who_is_there(command: Command) -> bool:
+    """Return whether the presence service has to list, or to count, who is there: work for each of them."""
+    asked = command.presence is not None or command.presence_stats is not None
+    return asked or (command.rpc is not None and command.rpc.method == USER_STATUS)
 
 
 def cost(command: Command) -> int:
     """Return what a command counts: nothing for a pong, TOKEN_COST for one with a token, or with much to read."""
-    if has_token(command) or reads_history(command) or lists_clients(command):
+    if has_token(command) or reads_history(command) or asks_who_is_there(command):
         return TOKEN_COST
     return 0 if not command.id and command == PONG else 1
 

@@ -40,10 +40,21 @@ def replicas_are_named(config: RateLimitsConfig) -> Iterator[Problem]:
         yield Problem("replicas", "is needed for rules: where the rate-limit service listens")
 
 
+def descriptors_differ(config: RateLimitsConfig) -> Iterator[Problem]:
+    """Of two rules for one descriptor the second would never count."""
+    taken: dict[tuple[str, tuple[str, ...]], int] = {}
+    for index, rule in enumerate(config.envoy):
+        first = taken.setdefault((rule.domain, rule.entries), index)
+        if first != index:
+            yield Problem(
+                f"envoy[{index}].entries", f"are those of envoy[{first}], which is the one that counts"
+            )
+
+
 class RateLimitsConfig(Section, frozen=True, kw_only=True):
     """Rate limits over all edges, and the way to the service that counts."""
 
-    checks = (names_differ, replicas_are_named)
+    checks = (names_differ, replicas_are_named, descriptors_differ)
     reloadable = True
 
     replicas: Annotated[

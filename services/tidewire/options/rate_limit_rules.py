@@ -70,11 +70,11 @@ def key_fits(rule: RateLimitRule) -> Iterator[Problem]:
             choices = ", ".join(_PARTS)
             yield Problem(f"key[{index}]", f"expected one of {choices} or claim:NAME, got {part!r}")
         elif rule.command not in commands:
-            yield Problem(f"key[{index}]", f"a {rule.command} command has no {part}")
+            yield Problem(f"key[{index}]", f"{rule.command} commands have no {part}")
         if part in rule.key[:index]:
             yield Problem(f"key[{index}]", f"{part!r} is there already")
     if rule.namespaces and rule.command not in _PARTS["channel"]:
-        yield Problem("namespaces", f"a {rule.command} command has no channel")
+        yield Problem("namespaces", f"{rule.command} commands have no channel")
 
 
 def lease_fits(rule: RateLimitRule) -> Iterator[Problem]:
@@ -93,7 +93,8 @@ class RateLimitRule(RateLimit, frozen=True, kw_only=True):
     command: Annotated[
         Literal["connect", "subscribe", "publish", "rpc"],
         Meta(
-            description="What is counted. `publish` is also `tw.publish`; `subscribe` is not what the server subscribes to."
+            description="What is counted. `publish` is also `tw.publish`, which `rpc` is not; `rpc` is also `tw.user_status`; "
+            "`subscribe` is not what the server subscribes to."
         ),
     ]
     key: Annotated[

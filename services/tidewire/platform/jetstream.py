@@ -9,10 +9,9 @@ import msgspec
 
 from tidewire.kernel.errors import TidewireError
 from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkError
+from tidewire.platform.nats_types import NO_RESPONDERS, LinkError
 
 API: Final = "$JS.API."
-NO_RESPONDERS: Final = b"NATS/1.0 503"
 STREAM_NOT_FOUND: Final = 10059
 WRONG_SEQUENCE: Final = frozenset({10071, 10164})
 """What was to follow a certain message does not, and is not stored. A stream of several replicas mostly says the second, which

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -23,6 +23,9 @@ will not be known."""
 
 ReplyCallback = Callable[[bytes | None, bytes], None]
 """Called once with (header, payload); header is None when no answer came in time or the link was lost."""
+
+NO_RESPONDERS: Final = b"NATS/1.0 503"
+"""How the header block begins by which the server answers, without a payload, what nobody listens for."""
 
 
 class LinkState(enum.Enum):

@@ -7,7 +7,7 @@ both places. Read once, at start, by the command line; everything else receives 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -82,7 +82,6 @@ def _merged(
     mapping = {} if file is None else read_yaml(file)
     known = variables(config_type)
     others = tuple(variable((name,)) for name in getattr(config_type, "others", ()))
-    groups = tuple(f"{name}_" for name in others)
     known_files = {f"{name}_FILE": path for name, (path, kind) in known.items() if kind.kind is Kind.SECRET}
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name == CONFIG_VARIABLE:
@@ -95,11 +94,18 @@ def _merged(
             if variable((*group, last)) in environ:
                 problems.append(Problem(name, f"give either {name} or {variable((*group, last))}"))
             _put(mapping, (*group, last), _SecretFile(environ[name], name))
-        elif name not in others and not name.startswith(groups):
+        elif name not in others and not _is_of_others(name, config_type, others):
             problems.append(
                 Problem(name, f"unknown variable{suggestion(name, [*known, *known_files], PREFIX)}")
             )
     return mapping
+
+
+def _is_of_others(name: str, config_type: type[msgspec.Struct], others: Sequence[str]) -> bool:
+    """Return whether a variable belongs to another process: of sections whose names begin alike, the longest counts."""
+    own = [variable((field,)) for field in config_type.__struct_fields__]
+    closest = max((each for each in [*own, *others] if name.startswith(f"{each}_")), key=len, default="")
+    return closest in others
 
 
 class _SecretFile:

@@ -35,6 +35,21 @@ OTHERS: Final = frozenset(
 """Settings of other processes in the same file."""
 
 
+class RateLimitRpcConfig(RpcConfig, frozen=True, kw_only=True):
+    """The gRPC server of a service, and its health port for probes."""
+
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 = any free port.")] = 9643
+    health_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="Port that speaks `grpc.health.v1.Health` without TLS and nothing else, for probes that have no "
+            "certificate; 0 = any free port.",
+        ),
+    ] = 9644
+
+
 class RateLimitServiceConfig(Section, frozen=True, kw_only=True):
     """The rate-limit service (`tidewire ratelimit`)."""
 
@@ -63,9 +78,9 @@ class RateLimitServiceConfig(Section, frozen=True, kw_only=True):
             description="Port of the internal listener: `/live`, `/ready`, `/metrics`; 0 = any free port.",
             extra=RESTART,
         ),
-    ] = 9100
-    rpc: Annotated[RpcConfig, Meta(description="The gRPC server that edges and gateways call.")] = field(
-        default_factory=RpcConfig
+    ] = 9120
+    rpc: Annotated[RateLimitRpcConfig, Meta(description="The gRPC server that edges and gateways call.")] = (
+        field(default_factory=RateLimitRpcConfig)
     )
     max_keys: Annotated[
         int,

@@ -48,6 +48,13 @@ async def test_a_life(server: NatsServer, edge: ScriptedEdge, tmp_path: Path) ->
         assert len(process.logged("presence.drained")) == 1
 
 
+async def test_that_there_is_no_edge_is_not_taken_for_a_message(server: NatsServer, tmp_path: Path) -> None:
+    """It asks all edges for a sign of life, and nats-server says that nobody listens."""
+    with PresenceProcess(tmp_path, presence_config(server.url)) as process:
+        await process.until_ready()
+        assert (await process.metrics()).value("tidewire_presence_dropped_total") == 0
+
+
 async def test_what_is_not_there(server: NatsServer, tmp_path: Path) -> None:
     """One line that says what to do."""
     config = presence_config(server.url, {"nats": {"connect_timeout": "1s"}})

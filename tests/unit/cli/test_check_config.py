@@ -52,6 +52,23 @@ def test_every_problem_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_problems_of_all_processes_come_together_and_once_each() -> None:
+    """Those of an edge first; what all of them read is told of by one."""
+    services = (
+        "history_service: {partitions: [99]}\npresence_service: {nam: x}\nrate_limit_service: {max_keys: 1}\n"
+    )
+    Path("bad.yaml").write_text(GOOD + "http: {port: 70000}\nlog: {format: x}\nhtp: {}\n" + services)
+    lines = run("-c", "bad.yaml").stderr.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "htp",
+        "log.format",
+        "http.port",
+        "history_service.partitions[0]",
+        "presence_service.nam",
+        "rate_limit_service.max_keys",
+    ]
+
+
 @pytest.mark.parametrize("named_by", ["option", "environment"])
 def test_a_named_file_that_is_missing_is_one_clear_line(
     named_by: str, monkeypatch: pytest.MonkeyPatch

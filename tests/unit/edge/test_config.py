@@ -18,6 +18,13 @@ TARGET_OF_PRESENCE = (
     "presence.target: expected dns:///host:port, or ipv4:address:port and more, separated by commas"
 )
 
+LIMITED = {
+    "replicas": ["dns:///ratelimit-0:9643"],
+    "rules": [
+        {"name": "m", "command": "publish", "key": ["user"], "limit": 5, "namespaces": ["_", "chat", "chatt"]}
+    ],
+}
+
 
 def test_a_key_is_all_that_an_edge_needs() -> None:
     """Everything else has a default, and the defaults pass their own checks."""
@@ -49,6 +56,10 @@ def test_a_key_is_all_that_an_edge_needs() -> None:
         (
             {**KEY, "channel": {"namespaces": [{"name": "chat", "presence": True}]}},
             "presence.target: is needed for namespaces with presence: where the presence service listens",
+        ),
+        (
+            {**KEY, "channel": {"namespaces": [{"name": "chat"}]}, "rate_limits": LIMITED},
+            "rate_limits.rules[0].namespaces[2]: no namespace is called 'chatt'",
         ),
         ({**KEY, "presence": {"target": "presence"}}, TARGET_OF_PRESENCE),
         ({**KEY, "presence": {"timeout": "4s"}}, "presence.timeout: expected less than 4s, got 4s"),

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.edge import edge_config, token
 from tests.fakes.limits import Limited
 from tests.fakes.sessions import Client
-from tidewire.edge.effects import AwaitTokens, Effect, Join, Publish
+from tidewire.edge.effects import AskPresence, AwaitTokens, Effect, Join, Publish
 from tidewire.edge.policies.payload import custom_claims
 from tidewire.edge.session_state import SessionState
 from tidewire.edge.wire.json_codec import JSON
@@ -86,6 +86,27 @@ def test_a_read_of_publications_is_taken_at_once_where_there_are_tokens() -> Non
     client.limited.service.grant(0, wait=2)
     client.frame(publish(5, 1), publish(6, 1))
     assert [reply["error"]["code"] for reply in client.replies()] == [111, 111]
+
+
+def test_the_question_who_is_connected_is_an_rpc_like_others() -> None:
+    """It waits for its token, and over the rule it is not asked; one that is refused anyway makes no key."""
+    rule = {"name": "c", "command": "rpc", "key": ["user", "method"], "limit": 1, "period": "1h"}
+    client = LimitedClient(rules=[rule])
+    client.rules.announces = client.rules.user_status = True
+    client.connect()
+
+    def question(number: int, users: list[str]) -> dict[str, Any]:
+        return {"id": number, "rpc": {"method": "tw.user_status", "data": {"users": users}}}
+
+    client.frame(question(2, []))
+    assert client.limited.service.asked == []
+    effects = client.frame(question(3, ["bob"]))
+    assert [type(effect) for effect in effects] == [AwaitTokens]
+    client.limited.service.grant(1)
+    assert [type(effect) for effect in client.effects] == [AskPresence]
+    client.frame(question(4, ["bob"]))
+    client.limited.service.grant(0, wait=60)
+    assert [reply["error"]["code"] for reply in client.replies()] == [111]
 
 
 def test_a_connect_command_waits_before_its_reply_and_its_token_is_checked_once() -> None:

@@ -142,8 +142,10 @@ def members(count: int, info: bytes = b"") -> list[Member]:
         (Members(members(3), 3), 3),
         (Members(members(3), 4), None),
         (Members(members(3, b"1" * (MAX_REPLY // 3)), 3), None),
+        (Members([Member(f"c{n}", "\x01" * 1024) for n in range(100)], 100), None),
+        (Members([Member(f"c{n}", "\N{GRINNING FACE}" * 1024) for n in range(150)], 150), None),
     ],
-    ids=["empty", "full", "cut", "large"],
+    ids=["empty", "full", "cut", "large", "escaped", "wide"],
 )
 def test_part_of_a_list_is_never_shown(found: Members, shown: int | None) -> None:
     """The protocol has no way to say that it is one."""

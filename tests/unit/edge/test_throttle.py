@@ -50,7 +50,7 @@ def publishes(count: int) -> list[Command]:
         (Command(id=1, history=HistoryRequest(channel="a", limit=1)), TOKEN_COST),
         (Command(id=1, history=HistoryRequest(channel="a")), 1),
         (Command(id=1, presence=PresenceRequest(channel="a")), TOKEN_COST),
-        (Command(id=1, presence_stats=PresenceStatsRequest(channel="a")), 1),
+        (Command(id=1, presence_stats=PresenceStatsRequest(channel="a")), TOKEN_COST),
         (Command(id=1, rpc=RpcRequest(method="tw.user_status")), TOKEN_COST),
         (Command(id=1, rpc=RpcRequest(method="add")), 1),
     ],

@@ -28,9 +28,9 @@ def problems(**config: Any) -> list[str]:
         ),
         ({"key": ["claim:"]}, "rules[0].key[0]: expected one of"),
         ({"key": ["user", "user"]}, "rules[0].key[1]: 'user' is there already"),
-        ({"key": ["method"]}, "rules[0].key[0]: a publish command has no method"),
-        ({"command": "connect", "key": ["channel"]}, "rules[0].key[0]: a connect command has no channel"),
-        ({"command": "rpc", "namespaces": ["chat"]}, "rules[0].namespaces: a rpc command has no channel"),
+        ({"key": ["method"]}, "rules[0].key[0]: publish commands have no method"),
+        ({"command": "connect", "key": ["channel"]}, "rules[0].key[0]: connect commands have no channel"),
+        ({"command": "rpc", "namespaces": ["chat"]}, "rules[0].namespaces: rpc commands have no channel"),
         ({"lease_size": 101}, "rules[0].lease_size: expected no more than burst"),
         ({"lease_size": 51, "burst": 50}, "rules[0].lease_size: expected no more than burst"),
         ({"name": "a b"}, "rules[0].name: a name holds letters"),
@@ -50,6 +50,20 @@ def test_names_are_of_one_rule() -> None:
     assert problems(rules=[RULE], connections=[connection]) == [
         "connections[0].name: 'r' is one of rules already"
     ]
+
+
+def test_gateways_descriptors_have_one_rule() -> None:
+    """Where the keys and values are the same; another value is another rule."""
+    entries = [
+        ["path=/login", "remote_address"],
+        ["path", "remote_address"],
+        ["path=/login", "remote_address"],
+    ]
+    rules = [
+        {"name": f"e{n}", "domain": "web", "entries": each, "limit": 1} for n, each in enumerate(entries)
+    ]
+    assert problems(envoy=rules) == ["envoy[2].entries: are those of envoy[0], which is the one that counts"]
+    decode(RateLimitsConfig, {"envoy": [*rules[:2], {**rules[2], "domain": "api"}]})
 
 
 def test_replicas_are_one_process_each() -> None:

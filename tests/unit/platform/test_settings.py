@@ -116,6 +116,23 @@ def test_variables_of_other_processes_in_the_same_file_are_passed_over(file: Pat
         load(Shared, None, {"TIDEWIRE_FAR_ENDING": "8"})
 
 
+def test_a_section_of_its_own_is_none_of_anothers_whose_name_it_begins_with() -> None:
+    """A misspelt override of `far_end` is one, though there is a `far`; and the other way round."""
+
+    class FarEnd(Example, frozen=True, kw_only=True):
+        others = frozenset({"far"})
+        far_end: Login = field(default_factory=Login)
+
+    class Far(Example, frozen=True, kw_only=True):
+        others = frozenset({"far_end"})
+        far: Login = field(default_factory=Login)
+
+    with pytest.raises(ConfigError, match="did you mean TIDEWIRE_FAR_END_USER_NAME"):
+        load(FarEnd, None, {"TIDEWIRE_FAR_END_USERNAME": "x", "TIDEWIRE_FAR_USERNAME": "x"})
+    with pytest.raises(ConfigError, match="did you mean TIDEWIRE_FAR_USER_NAME"):
+        load(Far, None, {"TIDEWIRE_FAR_END_USERNAME": "x", "TIDEWIRE_FAR_USERNAME": "x"})
+
+
 def test_problems_of_all_places_come_together(file: Path) -> None:
     """Environment, secret files and the file itself, in one run."""
     file.write_text("numbr: 1\nflag: 7\nlogin: {password_file: gone, keys: [{kid: 1}]}\n")

@@ -68,12 +68,12 @@ class Scene:
         Ears(PARTITIONS, self.bench.replica, self.drops, lambda: self.bench.now).subscribe(self.link, served)
         self.voice = NatsVoice(self.link, "r1", PARTITIONS, self.drops, lambda: 5.0)
 
-    def hear(self, subject: str, message: object) -> None:
+    def hear(self, subject: str, message: object, header: bytes = b"") -> None:
         """Deliver to the one subscription that fits."""
         payload = message if isinstance(message, bytes) else encode(message)
         for pattern, callback in self.link.subscribed.items():
             if fits(pattern.decode(), subject):
-                callback(subject.encode(), b"", b"", payload)
+                callback(subject.encode(), b"", header, payload)
                 return
         raise AssertionError(f"nobody listens to {subject}")
 
@@ -124,6 +124,15 @@ def test_what_cannot_be_is_dropped(subject: str, message: object) -> None:
     scene.hear(subject, message)
     assert scene.drops.counts == {"malformed": 1}
     assert scene.bench.replica.mesh.lives == {}
+
+
+def test_that_nobody_listens_is_no_message() -> None:
+    """A replica that begins before any edge asks nobody; with a payload it is one that somebody sent."""
+    scene = Scene()
+    scene.hear("tw.pres.c.r1.0", b"", b"NATS/1.0 503\r\n\r\n")
+    assert scene.drops.counts == {}
+    scene.hear("tw.pres.c.r1.0", b"x", b"NATS/1.0 503\r\n\r\n")
+    assert scene.drops.counts == {"malformed": 1}
 
 
 def test_a_replica_speaks_in_its_own_name() -> None:

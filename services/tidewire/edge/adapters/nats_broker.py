@@ -28,7 +28,7 @@ from tidewire.kernel.subjects import (
     in_subject,
     rpc_subject,
 )
-from tidewire.platform.nats_types import LinkError, LinkState, PayloadTooLarge
+from tidewire.platform.nats_types import NO_RESPONDERS, LinkError, LinkState, PayloadTooLarge
 
 if TYPE_CHECKING:
     from tidewire.edge.ports import Metrics, Tracer
@@ -44,7 +44,6 @@ UNCERTAIN = errors.INTERNAL.saying(
 )
 TOO_LARGE = errors.BAD_REQUEST.saying("bad request: larger than the NATS server takes (its max_payload)")
 UNANSWERED = errors.INTERNAL.saying("the method did not answer in time")
-NO_RESPONDERS = b"NATS/1.0 503"
 APPLICATION_CODES = range(400, 2000)
 MAX_APPLICATION_MESSAGE = 256
 VISIBLE = "".join(chr(byte) for byte in range(0x21, 0x7F) if chr(byte) != "%")

@@ -21,7 +21,7 @@ from tidewire.kernel.publication_ids import Minter
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import SUBJECT_CACHE, in_subject
 from tidewire.platform.jetstream import WRONG_SEQUENCE
-from tidewire.platform.nats_types import LinkError, PayloadTooLarge
+from tidewire.platform.nats_types import NO_RESPONDERS, LinkError, PayloadTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,6 @@ RETRY_SHARE: Final = 0.45
 FILE_BATCH: Final = 32
 """Where one replica keeps its stream in files, nats-server makes files for each batch, too (`newBatchStore`): some 4 ms of its
 CPU and as long a wait, against 0.03 ms for a message by itself. With replicas, or in memory, a batch costs no more than that."""
-NO_RESPONDERS: Final = b"NATS/1.0 503"
 NOT_FOUND: Final = b"NATS/1.0 404"
 NOBODY_CODES: Final = frozenset({10008, 10009})
 """JetStream has no leader at this moment, or is asked at the wrong place."""

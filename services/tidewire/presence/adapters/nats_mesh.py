@@ -20,7 +20,7 @@ from tidewire.kernel.presence_wire import (
     reader,
 )
 from tidewire.kernel.subjects import InvalidChannelError, decode_channel, encode_channel, partition_of
-from tidewire.platform.nats_types import LinkError
+from tidewire.platform.nats_types import NO_RESPONDERS, LinkError
 
 if TYPE_CHECKING:
     from tidewire.platform.nats_link import NatsLink
@@ -64,7 +64,9 @@ class Ears:
         link.subscribe(f"tw.pres.c.{self._replica.peers.own}.*".encode(), self._guarded(self._on_chunk))
 
     def _guarded(self, take: Callable[[list[str], bytes], None]) -> MessageCallback:
-        def receive(subject: bytes, _reply: bytes, _header: bytes, payload: bytes) -> None:
+        def receive(subject: bytes, _reply: bytes, header: bytes, payload: bytes) -> None:
+            if header.startswith(NO_RESPONDERS) and not payload:
+                return  # a question to edges that are not there
             try:
                 take(subject.decode().split(".", 4), payload)
             except (msgspec.MsgspecError, InvalidChannelError, ValueError):
