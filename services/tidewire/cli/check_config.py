@@ -63,12 +63,12 @@ def command(
     else:
         from tidewire.history.config import HistoryConfig
         from tidewire.presence.config import PresenceConfig
-        from tidewire.ratelimit.config import ServiceConfig
+        from tidewire.ratelimit.config import RateLimitConfig
 
         config = load_config(config_file)
         load_section(HistoryConfig, config_file)
         load_section(PresenceConfig, config_file)
-        load_section(ServiceConfig, config_file)
+        load_section(RateLimitConfig, config_file)
         for line in bounds(config.rate_limits):
             click.echo(line)
         click.echo(f"ok: {config_file or 'defaults and environment (no file)'}")
@@ -101,6 +101,6 @@ def _reference() -> str:
     from tidewire.edge.config import EdgeConfig
     from tidewire.history.config import HistoryConfig
     from tidewire.presence.config import PresenceConfig
-    from tidewire.ratelimit.config import ServiceConfig
+    from tidewire.ratelimit.config import RateLimitConfig
 
-    return reference(EdgeConfig, HistoryConfig, PresenceConfig, ServiceConfig)
+    return reference(EdgeConfig, HistoryConfig, PresenceConfig, RateLimitConfig)

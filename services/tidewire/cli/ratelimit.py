@@ -29,14 +29,14 @@ def command(config_file: Path | None) -> None:
     """
     from tidewire.platform import lifecycle, logs
     from tidewire.platform.settings import load
-    from tidewire.ratelimit.config import ServiceConfig
+    from tidewire.ratelimit.config import RateLimitConfig
 
     lifecycle.hold_reloads()
 
-    def read() -> ServiceConfig:
-        return load(ServiceConfig, config_file, os.environ)
+    def read() -> RateLimitConfig:
+        return load(RateLimitConfig, config_file, os.environ)
 
-    config = load_section(ServiceConfig, config_file)
+    config = load_section(RateLimitConfig, config_file)
 
     from tidewire.ratelimit.app import RateLimitService
 

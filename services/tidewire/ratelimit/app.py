@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tidewire.options.rate_limit_options import RateLimitsConfig
     from tidewire.platform.tracing import Tracer
-    from tidewire.ratelimit.config import ServiceConfig
+    from tidewire.ratelimit.config import RateLimitConfig
 
 TICK: Final = 0.25
 """Seconds between two looks at what is over."""
@@ -42,7 +42,7 @@ class RateLimitService:
     """One rate-limit process; implements `lifecycle.App`. `load` reads and checks the configuration again, for a reload."""
 
     def __init__(
-        self, config: ServiceConfig, log: FilteringBoundLogger, load: Callable[[], ServiceConfig]
+        self, config: RateLimitConfig, log: FilteringBoundLogger, load: Callable[[], RateLimitConfig]
     ) -> None:
         own = config.rate_limit_service
         self._node = own.node_name or f"{gethostname()}-{token_hex(3)}"
@@ -60,14 +60,14 @@ class RateLimitService:
         self._internal: Listener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _create_tracing(self, config: ServiceConfig) -> Tracer | None:
+    def _create_tracing(self, config: RateLimitConfig) -> Tracer | None:
         resource = {"service.instance.id": self._node, "service.version": __version__}
         try:
             return create_tracer(config.tracing, resource, self._clock, self._log)
         except OSError as error:
             raise StartError(f"tracing.ca_file cannot be used ({error})") from error
 
-    def _configure(self, config: ServiceConfig) -> None:
+    def _configure(self, config: RateLimitConfig) -> None:
         """Put a configuration in force that differs in reloadable settings only."""
         self._rulebook.configure(config.rate_limits, config.rate_limit_service.max_keys)
         self._places.configure(_limits(config.rate_limits))

@@ -6,11 +6,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, field
 
-from tidewire.kernel.config import RESTART, Section
-from tidewire.options.log_options import LogConfig
 from tidewire.options.rate_limit_options import RateLimitsConfig
-from tidewire.platform.rpc_options import RpcConfig
-from tidewire.platform.tracing_options import TracingConfig
+from tidewire.platform.service_options import ProcessConfig, ServiceConfig
 
 OTHERS: Final = frozenset(
     {
@@ -35,38 +32,9 @@ OTHERS: Final = frozenset(
 """Settings of other processes in the same file."""
 
 
-class RateLimitServiceConfig(Section, frozen=True, kw_only=True):
+class RateLimitServiceConfig(ServiceConfig, frozen=True, kw_only=True):
     """The rate-limit service (`tidewire ratelimit`)."""
 
-    reloadable = True
-
-    node_name: Annotated[
-        str,
-        Meta(
-            pattern="^[-a-zA-Z0-9_]*$",
-            max_length=64,
-            description="Name of this process in logs. Empty: the host name and a random suffix.",
-            extra={"hint": "a name holds letters, digits, - and _ only", **RESTART},
-        ),
-    ] = ""
-    internal_address: Annotated[
-        str,
-        Meta(
-            min_length=1, description="IP address of the internal listener (probes, metrics).", extra=RESTART
-        ),
-    ] = "127.0.0.1"
-    internal_port: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=65535,
-            description="Port of the internal listener: `/live`, `/ready`, `/metrics`; 0 = any free port.",
-            extra=RESTART,
-        ),
-    ] = 9100
-    rpc: Annotated[RpcConfig, Meta(description="The gRPC server that edges and gateways call.")] = field(
-        default_factory=RpcConfig
-    )
     max_keys: Annotated[
         int,
         Meta(
@@ -78,13 +46,13 @@ class RateLimitServiceConfig(Section, frozen=True, kw_only=True):
     ] = 1_000_000
 
 
-class ServiceConfig(Section, frozen=True, kw_only=True):
+class RateLimitConfig(ProcessConfig, frozen=True, kw_only=True):
     """Everything that the rate-limit service is told."""
 
+    service = "ratelimit"
+    section = "rate_limit_service"
     others = OTHERS
 
-    log: Annotated[LogConfig, Meta(description="Logs.")] = field(default_factory=LogConfig)
-    tracing: Annotated[TracingConfig, Meta(description="Traces.")] = field(default_factory=TracingConfig)
     rate_limits: Annotated[RateLimitsConfig, Meta(description="The rules.")] = field(
         default_factory=RateLimitsConfig
     )
