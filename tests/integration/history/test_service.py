@@ -29,7 +29,7 @@ from tests.support.history import (
 )
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
-from tidewire.doctor.history_facts import read_history
+from tidewire.doctor.service_facts import read_history
 from tidewire.edge.adapters.grpc_history import GrpcHistory
 from tidewire.edge.adapters.grpc_history import client_of as client_to
 from tidewire.edge.config import EdgeConfig
