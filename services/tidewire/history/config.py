@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, field
 
 from tidewire.kernel.config import RESTART, Duration, duration
 from tidewire.options.partitioned import PartitionedConfig, PartitionedServiceConfig, partitions_exist
+from tidewire.options.sections import SECTIONS
 from tidewire.options.storage_options import StorageConfig
 from tidewire.options.stored import histories_fit
-
-OTHERS: Final = frozenset(
-    {
-        "client",
-        "dev",
-        "drain",
-        "history",
-        "http",
-        "node_name",
-        "presence",
-        "presence_service",
-        "rate_limit_service",
-        "rate_limits",
-        "rpc",
-        "send",
-        "websocket",
-        "workers",
-    }
-)
-"""Settings of other processes in the same file."""
 
 
 class HistoryServiceConfig(PartitionedServiceConfig, frozen=True, kw_only=True):
@@ -68,7 +49,7 @@ class HistoryConfig(PartitionedConfig, frozen=True, kw_only=True):
     service = "history"
     section = "history_service"
     checks = (histories_fit, partitions_exist(section))
-    others = OTHERS
+    others = SECTIONS - {"channel", "history_service", "log", "nats", "storage", "tracing"}
 
     storage: Annotated[StorageConfig, Meta(description="Where channels with history are stored.")] = field(
         default_factory=StorageConfig

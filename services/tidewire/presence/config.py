@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, field
 
 from tidewire.kernel.config import RESTART, Duration, duration
 from tidewire.options.partitioned import PartitionedConfig, PartitionedServiceConfig, partitions_exist
+from tidewire.options.sections import SECTIONS
 from tidewire.platform.rpc_options import RpcConfig
 from tidewire.platform.service_options import InternalPort
-
-OTHERS: Final = frozenset(
-    {
-        "client",
-        "dev",
-        "drain",
-        "history",
-        "history_service",
-        "http",
-        "node_name",
-        "presence",
-        "rate_limit_service",
-        "rate_limits",
-        "rpc",
-        "send",
-        "storage",
-        "websocket",
-        "workers",
-    }
-)
-"""Settings of other processes in the same file."""
 
 
 class PresenceRpcConfig(RpcConfig, frozen=True, kw_only=True):
@@ -90,7 +70,7 @@ class PresenceConfig(PartitionedConfig, frozen=True, kw_only=True):
     service = "presence"
     section = "presence_service"
     checks = (partitions_exist(section),)
-    others = OTHERS
+    others = SECTIONS - {"channel", "log", "nats", "presence_service", "tracing"}
 
     presence_service: Annotated[PresenceServiceConfig, Meta(description="The presence service.")] = field(
         default_factory=PresenceServiceConfig

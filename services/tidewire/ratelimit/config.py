@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, field
 
 from tidewire.options.rate_limit_options import RateLimitsConfig
+from tidewire.options.sections import SECTIONS
 from tidewire.platform.service_options import ProcessConfig, ServiceConfig
-
-OTHERS: Final = frozenset(
-    {
-        "channel",
-        "client",
-        "dev",
-        "drain",
-        "history",
-        "history_service",
-        "http",
-        "nats",
-        "node_name",
-        "presence",
-        "presence_service",
-        "rpc",
-        "send",
-        "storage",
-        "websocket",
-        "workers",
-    }
-)
-"""Settings of other processes in the same file."""
 
 
 class RateLimitServiceConfig(ServiceConfig, frozen=True, kw_only=True):
@@ -51,7 +30,7 @@ class RateLimitConfig(ProcessConfig, frozen=True, kw_only=True):
 
     service = "ratelimit"
     section = "rate_limit_service"
-    others = OTHERS
+    others = SECTIONS - {"log", "rate_limit_service", "rate_limits", "tracing"}
 
     rate_limits: Annotated[RateLimitsConfig, Meta(description="The rules.")] = field(
         default_factory=RateLimitsConfig

@@ -9,9 +9,3 @@ def test_its_ports_are_not_those_of_the_history_service() -> None:
     own = decode(PresenceConfig, {"presence_service": {"rpc": {"address": "127.0.0.2"}}})
     assert (own.presence_service.rpc.port, own.presence_service.rpc.health_port) == (9543, 9544)
     assert own.presence_service.internal_port == 9110
-
-
-def test_settings_of_others_are_passed_over() -> None:
-    """It is one file for all."""
-    others = {"client": {}, "history": {}, "presence": {}, "dev": {}, "storage": {}, "history_service": {}}
-    assert decode(PresenceConfig, {**others, "workers": 2}).served
