@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidewire.platform.metrics import Counter, Gauge, Registry, Total, metrics_of
-from tidewire.platform.nats_metrics import link_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tidewire.history.cache import Cache
     from tidewire.history.feed import Feed
-    from tidewire.platform.nats_link import NatsLink
 
 
 class Telemetry:
@@ -59,17 +57,10 @@ class Telemetry:
             "tidewire_history_positions", "Positions told, from memory or the stream.", ["source"]
         )
         self._purges = Counter("tidewire_history_purges", "Channels purged.")
-        self._nats_errors = Counter(
-            "tidewire_nats_errors",
-            "Trouble on the NATS connection that left it alive: permissions, slow_consumer, callback, other.",
-            ["kind"],
-        )
-        self._nats_lost = Counter("tidewire_nats_disconnects", "Times that the connection to NATS was lost.")
 
     def register(
         self,
         registry: Registry,
-        link: NatsLink,
         cache: Cache,
         feeds: Callable[[], Mapping[str, Feed]],
         under_way: Callable[[], int],
@@ -78,7 +69,6 @@ class Telemetry:
     ) -> None:
         """Expose everything."""
         registry.add(metrics_of(self))
-        registry.add(link_metrics(link))
         registry.add(
             [
                 Gauge("tidewire_history_channels", "Channels in memory.", lambda: len(cache)),
@@ -149,11 +139,3 @@ class Telemetry:
     def purged(self) -> None:
         """See ports.Metrics."""
         self._purges.inc()
-
-    def nats_error(self, kind: str) -> None:
-        """Something went wrong on the NATS connection without ending it."""
-        self._nats_errors.inc(1, (kind,))
-
-    def nats_lost(self) -> None:
-        """The connection to NATS is gone."""
-        self._nats_lost.inc()

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from tidewire.kernel.seldom import Seldom
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total, metrics_of
-from tidewire.platform.nats_metrics import link_metrics
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from tidewire.platform.nats_link import NatsLink
     from tidewire.presence.replica import Replica
 
 REBUILD_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -61,18 +59,11 @@ class Telemetry:
             "while it lives.",
             ["reason"],
         )
-        self._nats_errors = Counter(
-            "tidewire_nats_errors",
-            "Trouble on the NATS connection that left it alive: permissions, slow_consumer, callback, other.",
-            ["kind"],
-        )
-        self._nats_lost = Counter("tidewire_nats_disconnects", "Times that the connection to NATS was lost.")
 
-    def register(self, registry: Registry, link: NatsLink, replica: Replica) -> None:
+    def register(self, registry: Registry, replica: Replica) -> None:
         """Expose everything."""
         mesh = replica.mesh
         registry.add(metrics_of(self))
-        registry.add(link_metrics(link))
         registry.add(
             [
                 Gauge("tidewire_presence_edges", "Edges that live.", lambda: len(mesh.lives)),
@@ -160,11 +151,3 @@ class Telemetry:
     def dropped(self, reason: str) -> None:
         """A message is of no use."""
         self._dropped.inc(1, (reason,))
-
-    def nats_error(self, kind: str) -> None:
-        """Something went wrong on the NATS connection without ending it."""
-        self._nats_errors.inc(1, (kind,))
-
-    def nats_lost(self) -> None:
-        """The connection to NATS is gone."""
-        self._nats_lost.inc()
