@@ -136,6 +136,6 @@ async def test_what_a_read_brought_is_fanned_out_at_its_end(
     edge, flushed = created(), []
     monkeypatch.setattr(edge._hub, "flush", lambda: flushed.append("hub"))
     edge._watched.link_away()
-    assert (flushed, link.probes) == ([], 0)
+    assert (flushed, edge._node_check._checking) == ([], None)
     edge._watched.chunk_end()
     assert flushed == ["hub"]
