@@ -1,6 +1,6 @@
 """Publications in memory: as they were heard, and from the first time that they are read on as they stand in a reply. Pure.
 
-To write one for a reply costs a quarter of what it costs to hear it, and most are never read.
+To write one for a reply costs a third of what it costs to hear it, and many are never read.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class HistoryServicer:
         generated.add_HistoryServicer_to_server(self, server)  # type: ignore[no-untyped-call] # generated
 
     async def Read(self, request: pb.ReadRequest, context: Context) -> bytes:  # noqa: N802 - the method's name
-        """Publications of a channel, and its position: a `ReadReply`, most of which was written when they came."""
+        """Publications of a channel, and its position: a `ReadReply`, most of which was written when they were first read."""
         _note_asker(context)
         answer = await self._reader.read(query_of(request))
         outcome: Any = answer.outcome.value

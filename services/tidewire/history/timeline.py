@@ -28,7 +28,7 @@ FIXED_COST = 600
 NUMBER_COST = 8
 """Of one in the index, which has two for each publication."""
 BODY_COST = 48
-"""Bytes of a publication in memory beside what is packed."""
+"""Bytes of a publication in memory beside those of its body."""
 SLACK, LEAST_SLACK = 8, 16
 """The index may exceed the namespace's size by one part in so many, and by so many, so that it is not cut at every publication."""
 

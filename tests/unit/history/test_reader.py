@@ -514,6 +514,22 @@ async def test_reads_that_their_callers_gave_up_are_bounded(monkeypatch: pytest.
     assert history.reader.under_way == 0
 
 
+async def test_calls_for_positions_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who asks much waits behind itself."""
+    monkeypatch.setattr(standing, "LEARNING", 1)
+    history = FakeHistory()
+    await history.look()
+    served: list[str] = []
+
+    async def ask(who: str, number: int) -> None:
+        asker.set(who)
+        await history.positions.of([f"chat:{who}{number}"])
+        served.append(who)
+
+    await asyncio.gather(*(ask("greedy", number) for number in range(12)), ask("b", 0))
+    assert served.index("b") == 2  # behind the one that was served, and the next of who came first
+
+
 async def test_one_asker_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four parts of five are the most of one, and together they have what there is."""
     monkeypatch.setattr(reading, "MOST_UNDER_WAY", 10)
