@@ -20,7 +20,7 @@ from tidewire.edge.wire.commands import PublishRequest
 from tidewire.kernel.publication_ids import Minter
 from tidewire.kernel.subjects import in_subject
 from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import DeafListener, LinkOptions
+from tidewire.platform.nats_types import DeafListener, LinkOptions, Message
 
 INBOX = b"_INBOX_floor."
 INFO = b'{"user":"user-1","client":"0f8f2f2e-4b7c-4d0e-9c3a-0a4f9d0c7b1e"}'
@@ -57,12 +57,14 @@ class Floor(DeafListener):
 
     def publish(self, socket: FloorSocket, frames: list[bytes]) -> None:
         """Publish the data of commands that came together."""
+        messages: list[Message] = []
         for command in WEBSOCKET_JSON.codec.burst(frames) or ():
             request = command.publish or PublishRequest()
             token = self._minter.mint()
             self._waiting[token] = socket, command.id
             subject = self._subject(request.channel)
-            self.link.publish(subject, bytes(request.data), HEADER % token, INBOX + token)
+            messages.append((subject, INBOX + token, HEADER % token, bytes(request.data)))
+        self.link.publish_each(messages)
 
     def _answered(self, subject: bytes, _reply: bytes, _header: bytes, payload: bytes) -> None:
         socket, number = self._waiting.pop(subject[len(INBOX) :])

@@ -182,7 +182,7 @@ def bench(port: int, ratio: float | None) -> Bench:
         "flush_interval": "50ms",
     }
     config = edge_config(tracing=tracing).tracing
-    return Bench(create_tracer(config, {}, SystemClock(), structlog.get_logger()))
+    return Bench(create_tracer(config, "bench", SystemClock(), structlog.get_logger()))
 
 
 def cost_of_importing() -> tuple[float, float]:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from tests.fakes.clock import ManualClock
 from tests.fakes.log import RecordingLog
 from tidewire.history.answers import Answer, Query, Since
@@ -14,7 +16,7 @@ from tidewire.history.cache import Cache
 from tidewire.history.config import HistoryConfig
 from tidewire.history.feed import Facts
 from tidewire.history.followers import Followers
-from tidewire.history.messages import Kept, Message
+from tidewire.history.messages import Message
 from tidewire.history.namespaces import Namespaces
 from tidewire.history.ports import StoreAway
 from tidewire.history.positions import Positions
@@ -56,10 +58,8 @@ class FakeStream:
         if len(before) == self.limit:
             del self.stored[before[0]]
         time_ns = int(self.clock.wall() * 1e9) + self.last
-        kept = Kept(data or b"%d" % self.last, b"")
-        message = Message(
-            STREAM.encode(), key, self.last, time_ns, before[-1] if before and self.limit > 1 else 0, kept
-        )
+        last = before[-1] if before and self.limit > 1 else 0
+        message = Message(STREAM.encode(), key, self.last, time_ns, last, b"", data or b"%d" % self.last)
         self.stored[self.last] = message
         self.ever.append(message)
         self._move()
@@ -97,6 +97,10 @@ class FakeStore:
         self.calls: Counter[str] = Counter()
         self.meanwhile: list[Callable[[], object]] = []
         """What happens during the next calls, one for each."""
+
+    @property
+    def waiting(self) -> int:
+        return 0
 
     async def _called(self, name: str) -> None:
         self.calls[name] += 1
@@ -148,7 +152,7 @@ class FakeStore:
         return self.stream.purge(subject, through)
 
     def _read(self, sequence: int) -> Message:
-        return self.stream.stored[sequence]._replace(last=None)
+        return msgspec.structs.replace(self.stream.stored[sequence], last=None)
 
 
 class FakeNotebook:
@@ -203,6 +207,9 @@ class CountingMetrics:
 
     def read(self, source: str, outcome: str) -> None:
         self.counts["read", source, outcome] += 1
+
+    def refused(self) -> None:
+        self.counts[("refused",)] += 1
 
     def joined(self) -> None:
         self.counts[("joined",)] += 1

@@ -11,7 +11,6 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.door import head
 from tests.fakes.edge import FakeBroker, FakeKeys, ManualTimer, RecordingTransport, at_once, now, rules, token
 from tests.fakes.log import RecordingLog
-from tests.fakes.nats import FakeLink
 from tests.fakes.tcp import FakeTcp
 from tidewire.edge.connection import Connection
 from tidewire.edge.dispatcher import Dispatcher
@@ -31,7 +30,6 @@ from tidewire.edge.wire.json_codec import JSON
 from tidewire.kernel.errors import Disconnect
 from tidewire.kernel.ids import ConnectionId
 from tidewire.platform.metrics import Registry
-from tidewire.platform.nats_link import NatsLink
 from tidewire.platform.rotation import Rotation
 
 USER = "user-42-of-the-test"
@@ -46,7 +44,7 @@ class MeasuredEdge:
         log = cast("FilteringBoundLogger", self.log)
         self.telemetry = Telemetry(log, self.clock.monotonic)
         self.sockets = SocketTelemetry(log, self.clock.monotonic)
-        self.nats = NatsTelemetry()
+        self.nats = NatsTelemetry(log, self.clock.monotonic)
         self.broker = FakeBroker()
         self.hub = Hub(self.broker, self.telemetry, self.clock, 10, ManualTimer(self.clock))
         self.dispatcher = Dispatcher(
@@ -68,11 +66,10 @@ class MeasuredEdge:
             lambda: Reception(self.gate),
         )
         self.gate.handshakes = Rotation(self.sockets.turn_over, now)
-        self.link = FakeLink()
         self.registry = Registry()
         self.telemetry.register(self.registry, self.hub, self.dispatcher, "1.2.3")
         self.sockets.register(self.registry, self.gate)
-        self.nats.register(self.registry, cast("NatsLink", self.link))
+        self.nats.register(self.registry)
 
     def report(self, method: str, *arguments: Any) -> None:
         """Report something to whichever of the three hears such."""

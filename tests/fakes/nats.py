@@ -63,9 +63,9 @@ class FakeLink:
         for payload in payloads:
             self.publish(subject, payload, header)
 
-    def publish_batch(self, subject: bytes, messages: Sequence[Message]) -> None:
-        self._check("publish_batch")
-        for header, payload, reply in messages:
+    def publish_each(self, messages: Sequence[Message]) -> None:
+        self._check("publish_each")
+        for subject, reply, header, payload in messages:
             self.publish(subject, payload, header, reply)
 
     def barrier(self, callback: BarrierCallback, timeout: float) -> None:

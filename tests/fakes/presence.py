@@ -68,6 +68,9 @@ class CountingMetrics:
     def ended(self, cause: str) -> None:
         self.counts[cause] += 1
 
+    def collided(self, edge: str) -> None:
+        self.counts[f"collided {edge}"] += 1
+
     def asked(self, snapshots: int) -> None:
         self.counts["asked"] += snapshots
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tidewire.edge.pending import TOO_LARGE, Demands, Flight, Last, Pending, Place, Result, Verdict
@@ -64,6 +65,11 @@ class ModelPort:
 
     def send(self, flight: Flight) -> Result | None:
         return self._put(flight)
+
+    def send_all(self, flights: Sequence[Flight]) -> bool:
+        if self.away is not None or any(flight.first.data == self.too_large for flight in flights):
+            return False
+        return all(self._put(flight) is None for flight in flights)
 
     def ask(self, flight: Flight) -> Result | None:
         self.forget(flight)

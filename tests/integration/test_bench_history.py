@@ -169,3 +169,15 @@ def test_a_flush_counts_between_the_write_and_the_acknowledgement(
 ) -> None:
     """When it has ended, of the stream's own file."""
     assert Trace().judge(lines)[:3] == found
+
+
+def test_what_a_publication_costs_that_is_heard() -> None:
+    """Here and in another checkout, with all of it taken; and as much to read it as to hear it, or less."""
+    rows = ["1,600 channels, 1 a read", "taken for a reply again", "floor, 40 a read"]
+    chosen = [word for row in rows for word in ("--only", row)]
+    said = run(".feed", "--rounds", "1", "--beside", ".", *chosen).splitlines()
+    costs = [re.findall(r" (\d+\.\d\d) \(", line) for line in said]
+    assert [line.split("  ")[0] for line in said] == rows
+    heard, read, floor = ([float(each) for each in row] for row in costs)
+    assert all(len(each) == 3 for each in (heard, read, floor))
+    assert heard[0] > floor[0] > 0 < read[0]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from tests.support.edges import OPEN, EdgeProcess, edge_config, mapping, token
+from tests.support.edges import OPEN, EdgeProcess, edge_config, mapping, merged, token
 from tests.support.links import started
 from tests.support.nats_client import connected, flushed
 from tests.support.nats_server import NatsServer
@@ -22,6 +22,7 @@ from tests.support.raw_client import RawClient, joined
 from tests.support.streams import create_streams, move, stored
 from tests.support.wait import eventually
 from tidewire.kernel.streams import stream_name
+from tidewire.kernel.subjects import in_subject
 from tidewire.platform.jetstream import JetStream
 
 PARTITIONS = 2
@@ -222,6 +223,27 @@ async def test_without_a_stream_a_publication_is_not_stored_for_certain(
     assert metrics.value("tidewire_stream_refusals_total", verdict="nobody") > 1
     assert len(edge.logged("stream.refused")) == 1
     assert metrics.value("tidewire_stream_lanes") == 0
+
+
+async def test_a_stream_that_is_gone_leaves_room_for_the_others(server: NatsServer, tmp_path: Path) -> None:
+    """What it holds for want of an answer is half of the room at most; and what it had taken is known in the end."""
+    config = edge_config(server.url, merged(CHANGES, {"client": {"publish": {"unconfirmed_limit": 20}}}))
+    await create_streams(server.url, config)
+    channels = [f"kept:{number}" for number in range(40)]
+    gone = [each for each in channels if in_subject(each, PARTITIONS).startswith(b"tw.in.0.")]
+    there = [each for each in channels if each not in gone]
+    with EdgeProcess(tmp_path / "edge", config) as edge:
+        async with started(server.url) as (link, _):
+            await JetStream(link).call(f"STREAM.DELETE.{stream_name('default', 0)}")
+        client = await joined(edge.ws_url, token())
+        waiting = [client.begin(publish={"channel": channel, "data": 1}) for channel in gone[:15]]
+        for channel in there:
+            assert (await client.command(publish={"channel": channel, "data": 1}))["publish"] == {}
+        codes = [(await client.reply(number))["error"]["code"] for number in waiting]
+        assert sorted(codes) == [100] * 10 + [111] * 5
+        metrics = await edge.metrics()
+        assert metrics.value("tidewire_stream_held_bytes_of_one") == 0
+        await client.close()
 
 
 async def test_a_full_stream_says_so(server: NatsServer, tmp_path: Path) -> None:

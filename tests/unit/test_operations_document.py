@@ -7,9 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tidewire.history.config import HistoryConfig
+from tidewire.presence.config import PresenceConfig
+from tidewire.ratelimit.config import RateLimitConfig
+
 ROOT = Path(__file__).parents[2]
 EVENT = re.compile(r"[a-z]+\.[a-z_]+")
 LOGGING = {"debug", "info", "warning", "error", "exception", "_warn", "log"}
+SERVICES = [HistoryConfig, PresenceConfig, RateLimitConfig]
 SUFFIX = re.compile(r"(_total|_bucket|_sum|_count)$")
 
 
@@ -21,13 +26,21 @@ def sources() -> Iterator[str]:
 
 
 def events(source: str) -> Iterator[str]:
-    """The constants that a module logs."""
+    """The constants that a module logs, and what begins with the name of a service for each of them."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        if isinstance(node, ast.Call) and node.args:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            name = node.args[0].value
-            if called in LOGGING and isinstance(name, str) and EVENT.fullmatch(name):
-                yield name
+            for name in texts(node.args[0]) if called in LOGGING else ():
+                if EVENT.fullmatch(name):
+                    yield name
+
+
+def texts(node: ast.expr) -> Iterator[str]:
+    """What an expression says."""
+    if isinstance(node, ast.Constant):
+        yield str(node.value)
+    elif isinstance(node, ast.JoinedStr) and ast.unparse(node).startswith("f'{self._config.service}."):
+        yield from (f"{config.service}{ast.literal_eval(node.values[1])}" for config in SERVICES)
 
 
 def metrics() -> Iterator[tuple[str, set[str]]]:
@@ -58,6 +71,7 @@ def test_every_event_is_listed() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     logged = {event for source in sources() for event in events(source)}
     assert len(logged) > 15
+    assert {f"{config.service}.drained" for config in SERVICES} <= logged
     assert sorted(event for event in logged if f"`{event}`" not in text) == []
 
 

@@ -78,11 +78,11 @@ def _checked(config_file: Path | None) -> EdgeConfig:
     """The configuration of an edge. Raises ConfigFailure with what is wrong for any process, once for each setting."""
     from tidewire.history.config import HistoryConfig
     from tidewire.presence.config import PresenceConfig
-    from tidewire.ratelimit.config import ServiceConfig
+    from tidewire.ratelimit.config import RateLimitConfig
 
     problems: list[Problem] = []
     config = _read(partial(load_config, config_file), problems)
-    for service in (HistoryConfig, PresenceConfig, ServiceConfig):
+    for service in (HistoryConfig, PresenceConfig, RateLimitConfig):
         _read(partial(load_section, service, config_file), problems)
     if config is None or problems:
         raise ConfigFailure(ConfigError(problems))
@@ -125,6 +125,6 @@ def _reference() -> str:
     from tidewire.edge.config import EdgeConfig
     from tidewire.history.config import HistoryConfig
     from tidewire.presence.config import PresenceConfig
-    from tidewire.ratelimit.config import ServiceConfig
+    from tidewire.ratelimit.config import RateLimitConfig
 
-    return reference(EdgeConfig, HistoryConfig, PresenceConfig, ServiceConfig)
+    return reference(EdgeConfig, HistoryConfig, PresenceConfig, RateLimitConfig)

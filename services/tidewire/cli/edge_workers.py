@@ -15,7 +15,7 @@ import msgspec
 
 from tidewire import __version__
 from tidewire.cli.options import config_failure, worker_count
-from tidewire.edge.app import Edge, new_node_name
+from tidewire.edge.app import Edge
 from tidewire.edge.seat import Seat
 from tidewire.kernel.config import ConfigError
 from tidewire.kernel.config_share import share
@@ -50,7 +50,7 @@ class Fleet:
         self._config = config
         self._load = load
         self._count = worker_count(config)
-        self._name = config.node_name or new_node_name()
+        self._name = lifecycle.node_name(config.node_name)
         self._board = Board(1 + self._count)
         self._port = 0
         self._folder = Path()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import click
 
-from tidewire.cli.options import config_option, load_section
+from tidewire.cli.options import config_option
+from tidewire.cli.service import launcher
 
 
 @click.command("history")
@@ -28,17 +27,9 @@ def command(config_file: Path | None) -> None:
       TIDEWIRE_HISTORY_SERVICE_RPC_PORT=9445 tidewire history -c tidewire.yaml
     """
     from tidewire.history.config import HistoryConfig
-    from tidewire.platform import lifecycle, logs
-    from tidewire.platform.settings import load
 
-    lifecycle.hold_reloads()
+    launch = launcher(HistoryConfig, config_file)
 
-    def read() -> HistoryConfig:
-        return load(HistoryConfig, config_file, os.environ)
+    from tidewire.history.app import History
 
-    config = load_section(HistoryConfig, config_file)
-
-    from tidewire.history.app import HistoryService
-
-    log = logs.configure(config.log.level, config.log.format, service="history")
-    sys.exit(lifecycle.run(lambda: HistoryService(config, log, read), log))
+    launch(History)

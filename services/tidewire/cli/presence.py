@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import click
 
-from tidewire.cli.options import config_option, load_section
+from tidewire.cli.options import config_option
+from tidewire.cli.service import launcher
 
 
 @click.command("presence")
@@ -28,18 +27,10 @@ def command(config_file: Path | None) -> None:
       tidewire presence -c tidewire.yaml
       TIDEWIRE_PRESENCE_SERVICE_RPC_PORT=9545 tidewire presence -c tidewire.yaml
     """
-    from tidewire.platform import lifecycle, logs
-    from tidewire.platform.settings import load
     from tidewire.presence.config import PresenceConfig
 
-    lifecycle.hold_reloads()
+    launch = launcher(PresenceConfig, config_file)
 
-    def read() -> PresenceConfig:
-        return load(PresenceConfig, config_file, os.environ)
+    from tidewire.presence.app import Presence
 
-    config = load_section(PresenceConfig, config_file)
-
-    from tidewire.presence.app import PresenceService
-
-    log = logs.configure(config.log.level, config.log.format, service="presence")
-    sys.exit(lifecycle.run(lambda: PresenceService(config, log, read), log))
+    launch(Presence)

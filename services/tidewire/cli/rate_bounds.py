@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tidewire.kernel.rate_bound import excess, lease_excess
 
 if TYPE_CHECKING:
     from tidewire.options.rate_limit_options import RateLimitsConfig
     from tidewire.options.rate_limit_rules import RateLimit
+
+_DOWN: Final = {
+    "allow": "; any number while no replica answers",
+    "deny": "",
+    "local": "; and the whole rule at each edge while no replica answers",
+}
 
 
 def bounds(config: RateLimitsConfig) -> Iterator[str]:
@@ -20,7 +26,7 @@ def bounds(config: RateLimitsConfig) -> Iterator[str]:
         yield (
             f"rate limit {rule.name}: {_rule(rule)}; over any window at most {lease_excess(terms, config.edges)} more "
             f"(leases of {terms.lease_size} for {rule.lease_time}, {edges}), and {excess(terms, config.edges, 1)} more where a "
-            "replica ends or comes back in it"
+            f"replica ends or comes back in it{_DOWN[rule.when_down]}"
         )
     for connection in config.connections:
         yield f"connection limit {connection.name}: {connection.limit} for each {connection.key} over all edges"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import click
 
-from tidewire.cli.options import config_option, load_section
+from tidewire.cli.options import config_option
+from tidewire.cli.service import launcher
 
 
 @click.command("ratelimit")
@@ -27,18 +26,10 @@ def command(config_file: Path | None) -> None:
       tidewire ratelimit -c tidewire.yaml
       TIDEWIRE_RATE_LIMIT_SERVICE_RPC_PORT=9645 tidewire ratelimit -c tidewire.yaml
     """
-    from tidewire.platform import lifecycle, logs
-    from tidewire.platform.settings import load
-    from tidewire.ratelimit.config import ServiceConfig
+    from tidewire.ratelimit.config import RateLimitConfig
 
-    lifecycle.hold_reloads()
+    launch = launcher(RateLimitConfig, config_file)
 
-    def read() -> ServiceConfig:
-        return load(ServiceConfig, config_file, os.environ)
+    from tidewire.ratelimit.app import RateLimit
 
-    config = load_section(ServiceConfig, config_file)
-
-    from tidewire.ratelimit.app import RateLimitService
-
-    log = logs.configure(config.log.level, config.log.format, service="ratelimit")
-    sys.exit(lifecycle.run(lambda: RateLimitService(config, log, read), log))
+    launch(RateLimit)

@@ -8,9 +8,8 @@ from tidewire.doctor.findings import Finding
 from tidewire.doctor.host_advice import advise_host
 from tidewire.doctor.nats_advice import advise_nats
 from tidewire.doctor.network_advice import advise_network
-from tidewire.doctor.presence_advice import advise_presence
-from tidewire.doctor.ratelimit_advice import advise_ratelimit
-from tidewire.doctor.storage_advice import advise_history, advise_storage
+from tidewire.doctor.service_advice import advise_history, advise_presence, advise_ratelimit
+from tidewire.doctor.storage_advice import advise_storage
 
 
 def advise(facts: Facts, connections: int) -> list[Finding]:

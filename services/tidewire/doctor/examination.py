@@ -9,11 +9,9 @@ from pathlib import Path
 
 from tidewire.doctor.edge_facts import read_edge
 from tidewire.doctor.facts import Facts
-from tidewire.doctor.history_facts import read_history
 from tidewire.doctor.host_facts import read_host
 from tidewire.doctor.nats_facts import read_nats
-from tidewire.doctor.presence_facts import read_presence
-from tidewire.doctor.ratelimit_facts import read_ratelimit
+from tidewire.doctor.service_facts import read_history, read_presence, read_ratelimit
 from tidewire.doctor.storage_facts import read_storage
 from tidewire.edge.config import EdgeConfig
 

@@ -1,4 +1,4 @@
-"""Are the streams and the service there that namespaces with history need? Pure."""
+"""Are the streams there that namespaces with history need? Pure."""
 
 from __future__ import annotations
 
@@ -25,21 +25,6 @@ def advise_storage(storage: StorageFacts) -> Iterator[Finding]:
         return
     yield from _record(storage)
     yield _streams(storage)
-
-
-def advise_history(problem: str | None) -> Iterator[Finding]:
-    """Yield what is to be said of the history service: nothing where no namespace needs it."""
-    if problem is None:
-        return
-    if not problem:
-        yield ok("history service", "answers at history.target")
-        return
-    yield warn(
-        "history service",
-        problem,
-        "clients get error 100 for positions, recovery and history",
-        "tidewire history; history.target and history.tls as history_service.rpc has them",
-    )
 
 
 def _record(storage: StorageFacts) -> Iterator[Finding]:

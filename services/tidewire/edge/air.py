@@ -51,6 +51,18 @@ class Air:
         else:
             self._fresh[flight] = None
 
+    def sent_first(self, flights: Sequence[Flight], now: float) -> None:
+        """First attempts of one publication each are on their way, all at this moment."""
+        due = now + PAUSES[0]
+        late = due - self._answer_within
+        for flight in flights:
+            publication = flight.publications[0]
+            flight.heard = False
+            flight.attempts = 1
+            flight.sent_at = publication.sent_at = now
+            flight.due = due
+            (self._troubled if publication.started <= late else self._fresh)[flight] = None
+
     def rest(self, flight: Flight, now: float, pauses: Sequence[float] = SHORT_PAUSES) -> None:
         """Nothing is on its way: the next attempt comes after a pause."""
         flight.due = now + _pause(pauses, flight.attempts)

@@ -64,12 +64,12 @@ class Announcer:
 
     def joined(self, connection: Connection, channel: str, attendance: Attendance, info: bytes) -> None:
         """A subscription is live."""
-        self.roll.joined(channel, attendance, _joined(connection, channel, info))
+        self.roll.joined(channel, attendance, member_of(connection, channel, attendance, info))
         self._note("joined" if attendance.kept else "counted")
 
-    def renewed(self, connection: Connection, channel: str, info: bytes) -> None:
+    def renewed(self, connection: Connection, channel: str, attendance: Attendance, info: bytes) -> None:
         """A subscription has another info."""
-        self.roll.renewed(_joined(connection, channel, info))
+        self.roll.renewed(member_of(connection, channel, attendance, info))
         self._note("renewed")
 
     def left(self, connection: Connection, channel: str, attendance: Attendance) -> None:
@@ -159,6 +159,7 @@ def entry_of(connection: Connection) -> Connected:
     return Connected(party.user, party.client, party.since // 1000)
 
 
-def _joined(connection: Connection, channel: str, info: bytes) -> Joined:
-    party = connection.session.party
-    return Joined(channel, party.client, party.user, bytes(party.info.conn_info), info)
+def member_of(connection: Connection, channel: str, attendance: Attendance, info: bytes) -> Joined:
+    """Return what is announced of a member."""
+    party, told = connection.session.party, attendance.told if attendance.by_token else None
+    return Joined(channel, party.client, party.user, bytes(party.info.conn_info), info, told)

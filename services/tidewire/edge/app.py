@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from secrets import token_hex
-from socket import gethostname
 from typing import TYPE_CHECKING
 
 from tidewire import __version__
@@ -27,7 +25,6 @@ from tidewire.edge.entrance import Entrance
 from tidewire.edge.gate import Gate, limits_of
 from tidewire.edge.hub import Hub
 from tidewire.edge.key_telemetry import KeyTelemetry
-from tidewire.edge.link_watch import LinkWatch
 from tidewire.edge.listeners import Listeners
 from tidewire.edge.nats_telemetry import NatsTelemetry
 from tidewire.edge.pacer import Pacer
@@ -47,15 +44,18 @@ from tidewire.edge.timers import TICK, Timers
 from tidewire.edge.tracing import EdgeTracer
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.clock import SystemClock
+from tidewire.options.nats_options import link_options
 from tidewire.options.stored import stored
 from tidewire.platform import logs
 from tidewire.platform.garbage import settle
 from tidewire.platform.http import ListenError, http_protocol
-from tidewire.platform.lifecycle import StartError
+from tidewire.platform.lifecycle import StartError, node_name
 from tidewire.platform.metrics import Registry
 from tidewire.platform.nats_types import LinkError
+from tidewire.platform.nats_watch import WatchedLink
 from tidewire.platform.reload import Reloader
 from tidewire.platform.rpc_telemetry import RpcClientMetrics
+from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -65,11 +65,6 @@ if TYPE_CHECKING:
     from tidewire.kernel.errors import ReplyError
 
 SHORTEST_LINGER = 1
-
-
-def new_node_name() -> str:
-    """Return the name of an edge that is given none."""
-    return f"{gethostname()}-{token_hex(3)}"
 
 
 class Edge:
@@ -87,7 +82,7 @@ class Edge:
     ) -> None:
         self._seat = seat
         whole, config = config, seat.portion(config)
-        self._node = config.node_name or new_node_name()
+        self._node = node_name(config.node_name)
         self._log = log.bind(node=self._node)
         self._unready: str | None = "starting"
         self._listeners = Listeners(config.http, seat.socket)
@@ -96,14 +91,16 @@ class Edge:
         self._reloader = Reloader(whole, load, self._configure, self._log, clock.wall, self._read_files)
         self._telemetry = Telemetry(self._log, clock.monotonic)
         self._sockets = SocketTelemetry(self._log, clock.monotonic)
-        self._nats = NatsTelemetry()
+        self._nats = NatsTelemetry(self._log, clock.monotonic)
         self._stream_telemetry = StreamTelemetry(self._log, clock.monotonic)
-        self._watch = LinkWatch(self._nats, self._log, clock.monotonic)
-        self._link = parts.nats_link(config, self._node, self._watch)
+        self._watched = WatchedLink(
+            link_options(config.nats, self._node), self._log, clock.monotonic, self._link_turned, self._flush
+        )
+        self._link = self._watched.link
         keys = KeyCache()
         self._key_telemetry = KeyTelemetry(keys, clock)
         self._rules = Rules(config, clock, __version__, keys)
-        self._tracing = parts.tracing(config, self._node, self._log, clock)
+        self._tracing = create_tracer(config.tracing, self._node, clock, self._log)
         tracer = EdgeTracer(self._tracing, clock) if self._tracing is not None else OFF
         nats = config.nats
         self._broker = parts.broker(config, self._link, clock, self._telemetry, self._soon, tracer)
@@ -153,7 +150,6 @@ class Edge:
         self._node_check = NodeCheck(
             self._link, self._broker, nats.partitions, self._nats, self._log, self._sweep
         )
-        self._watch.bind(self._flush, self._check_node, lambda: self._link.last_error)
         self._ticker = Ticker(
             [
                 self._dispatcher.tick,
@@ -246,7 +242,8 @@ class Edge:
         registry = Registry()
         self._telemetry.register(registry, self._hub, self._dispatcher, __version__)
         self._sockets.register(registry, self._gate)
-        self._nats.register(registry, self._link)
+        self._nats.register(registry)
+        registry.add(self._watched.metrics())
         self._stream_telemetry.register(registry, self._streams.lanes)
         self._key_telemetry.register(registry)
         registry.add(cache_metrics(self._rules))
@@ -272,7 +269,7 @@ class Edge:
             await self._link.start()
             await self._node_check.prove(needed_payload(self._config))
             await self._agreement.start()
-            rescue(self._link, self._config.nats.partitions, self._watch.unmapped, self._watch.unmapped_lost)
+            rescue(self._link, self._config.nats.partitions, self._nats.unmapped, self._nats.unmapped_lost)
             self._broker.take_orders(self._node, self._control.obey)
             self._presence.beat()
             settle()
@@ -333,11 +330,12 @@ class Edge:
         if self._tracing is not None:
             await self._tracing.close(self._log)
 
-    def _check_node(self) -> Coroutine[None, None, None]:
-        """After a reconnect."""
-        self._agreement.look()
-        self._presence.beat()
-        return self._node_check.again()
+    def _link_turned(self, is_up: bool) -> None:
+        """While it is away, clients stay and publishers get a temporary error. Then another node may be behind it."""
+        if is_up:
+            self._agreement.look()
+            self._presence.beat()
+            self._node_check.again()
 
     def _sweep(self) -> None:
         if self._positions is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -16,24 +17,22 @@ if TYPE_CHECKING:
 class Attendance(msgspec.Struct, frozen=True, gc=False):
     """A live subscription is announced to the presence service as a member (`kept`) or only as somebody (`counted`).
 
-    Its join and leave are told to other subscribers (`told`), and it `hears` of theirs.
+    Its join and leave are told to other subscribers (`told`), by the word of its token and not of the namespace's options where
+    that is `by_token`; and it `hears` of theirs.
     """
 
     counted: bool = False
     kept: bool = False
     told: bool = False
     hears: bool = False
+    by_token: bool = False
 
 
 _ALL: Final = {
-    (counted, kept, told, hears): Attendance(counted, kept, told, hears)
-    for counted in (False, True)
-    for kept in (False, True)
-    for told in (False, True)
-    for hears in (False, True)
+    each: Attendance(*each) for each in product((False, True), repeat=len(Attendance.__struct_fields__))
 }
 """One of each, which all subscriptions share."""
-NOBODY: Final = _ALL[False, False, False, False]
+NOBODY: Final = _ALL[False, False, False, False, False]
 """Presence has nothing to do with it, and it costs nothing."""
 
 
@@ -51,7 +50,8 @@ def attendance_of(
     told = _either(override.join_leave, options.join_leave)
     kept = announced and _either(override.presence, options.presence or told)
     hears = _either(override.force_push_join_leave, options.force_push_join_leave) or (wishes and told)
-    return _ALL[announced and (kept or options.occupancy), kept, told, hears]
+    by_token = kept and override.join_leave is not None
+    return _ALL[announced and (kept or options.occupancy), kept, told, hears, by_token]
 
 
 def _either(override: bool | None, option: bool) -> bool:

@@ -25,11 +25,11 @@ from tidewire.kernel.presence_wire import CHUNK_SIZE
 from tidewire.kernel.subjects import EVERY_NODE, NO_NAMESPACE
 from tidewire.options import centrifugo_names
 from tidewire.options.channel_options import ChannelConfig, ChannelOptions, Namespace
-from tidewire.options.log_options import LogConfig
 from tidewire.options.nats_options import NatsConfig, NatsTls
 from tidewire.options.rate_limit_options import RateLimitsConfig
 from tidewire.options.storage_options import StorageConfig
 from tidewire.options.stored import histories_fit, stored
+from tidewire.platform.log_options import LogConfig
 from tidewire.platform.tracing_options import TracingConfig
 
 __all__ = [

@@ -123,7 +123,7 @@ class Dispatcher:
         }
         presence.perform = self.perform
 
-    def store_with(self, publish: Callable[[Connection, Publish], Iterable[Effect]]) -> None:
+    def store_with(self, publish: Callable[[Connection, Sequence[Publish]], list[Effect]]) -> None:
         """Hand publications to namespaces with history to `publish`."""
         self._upstream.stored = publish
 
@@ -149,9 +149,7 @@ class Dispatcher:
                 self._received(connection, message)
             return
         connection.commands += len(commands)
-        refused: list[Effect] = []
-        for run in publications:
-            refused += self._upstream.publish(connection, run)
+        refused = self._upstream.publish_all(connection, publications)
         if refused:
             self.perform(connection, refused)
 

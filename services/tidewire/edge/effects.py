@@ -151,6 +151,7 @@ class Renew(Effect, frozen=True):
     """Let presence know the new `info` of a membership."""
 
     channel: str
+    attendance: Attendance
     info: bytes
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from tidewire.edge.pending import Flight, Pending, Place, Result
+    from tidewire.edge.room import Share
 
 MAX_SETBACKS: Final = 8
 """How often a version is compared anew because somebody else published in between."""
@@ -25,6 +26,8 @@ class LaneLimits(msgspec.Struct, frozen=True):
     batch_size: int = 256 * 1024
 
 
+Run = tuple[str, "Place", list["Pending"]]
+"""Publications of one connection on one channel, which came together, and where they go."""
 Settled = tuple[Hashable, Sequence["Pending"], "Result"]
 """Publications of one owner that have ended alike: their client is to be told so."""
 
@@ -35,6 +38,7 @@ class Lane(msgspec.Struct, eq=False):
     owner: Hashable
     channel: str
     place: Place
+    share: Share
     flight: Flight | None = None
     waiting: list[Pending] = []
     """Short, and mostly empty: then a list is the least that it can be."""

@@ -34,6 +34,18 @@ def limit_metrics(
         ["rule"],
     )
     yield Gauge(
+        "tidewire_rate_limit_local_keys",
+        "Keys of which this edge has let commands pass by itself (when_down: local), as long as it matters, by rule.",
+        lambda: {(limit.rule.name,): float(len(limit.alone)) for limit in limits.all()},
+        ["rule"],
+    )
+    yield Total(
+        "tidewire_rate_limit_local_forgotten_keys",
+        "Of these, dropped since there were rate_limits.max_keys: each may be spent once more.",
+        lambda: {(limit.rule.name,): float(limit.alone.forgotten) for limit in limits.all()},
+        ["rule"],
+    )
+    yield Gauge(
         "tidewire_rate_limit_waiting",
         "Connections that wait until rate limits know more.",
         lambda: float(len(limits.waiters)),

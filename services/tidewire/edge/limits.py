@@ -22,6 +22,7 @@ from tidewire.edge.waiting import (
     standing_of,
 )
 from tidewire.kernel import errors
+from tidewire.kernel.buckets import Buckets
 from tidewire.kernel.channels import split_channel
 from tidewire.kernel.errors import Disconnect, ReplyError
 from tidewire.kernel.subjects import NO_NAMESPACE
@@ -91,11 +92,13 @@ def _part(name: str) -> Part:
 class Limit:
     """One rule, compiled."""
 
-    __slots__ = ("_namespaces", "_parts", "denied", "leases", "passed", "rule")
+    __slots__ = ("_namespaces", "_parts", "alone", "denied", "leases", "passed", "rule")
 
     def __init__(self, rule: RateLimitRule, leases: Leases) -> None:
         self.rule = rule
         self.leases = leases
+        self.alone: Buckets[Key] = Buckets(rule.allowance, leases.most)
+        """What is left of the rule at this edge by itself, for `when_down: local`."""
         self.denied = 0
         self.passed = 0
         """Commands that were refused and let pass since nobody could be asked."""
@@ -154,6 +157,8 @@ class Limits:
         for limit in self._rules.values():
             if len(limit.leases):
                 limit.leases.look(now)
+            if len(limit.alone):
+                limit.alone.sweep(now)
 
     # What commands ask.
 
@@ -235,16 +240,31 @@ class Limits:
             return TokensWanted([lease for _, lease in unknown])
         if party.standing is not None:
             party.standing.waits_since = 0.0
-        away = [limit for limit, _, wait in missing if wait < 0 and not limit.rule.dry_run]
-        denying = [limit for limit in away if limit.rule.when_down == "deny"]
-        for limit in denying or away:
-            limit.denied += bool(denying)
-            limit.passed += not denying
+        away = [(limit, lease) for limit, lease, wait in missing if wait < 0 and not limit.rule.dry_run]
+        verdict = self._judge_without(away, party, now)
+        if verdict is None:
+            for limit, lease, wait in missing:
+                if limit.rule.dry_run:
+                    _count_only(limit, lease, wait)
+        return verdict
+
+    def _judge_without(self, away: Sequence[tuple[Limit, Lease]], party: Party, now: float) -> Verdict:
+        """Judge a command as its rules say for while no replica answers."""
+        denying = [limit for limit, _ in away if limit.rule.when_down == "deny"]
+        for limit in denying:
+            limit.denied += 1
         if denying:
             return AWAY
-        for limit, lease, wait in missing:
-            if limit.rule.dry_run:
-                _count_only(limit, lease, wait)
+        taken: list[tuple[Limit, Lease]] = []
+        for limit, lease in away:
+            if limit.rule.when_down == "local":
+                if wait := limit.alone.take(lease.key, now, 1):
+                    for other, of_other in taken:
+                        other.alone.put_back(of_other.key, 1)
+                    return self._refuse([(limit, wait)], party, now)
+                taken.append((limit, lease))
+        for limit, _ in away:
+            limit.passed += 1
         return None
 
     def _refuse(

@@ -1,26 +1,23 @@
-"""Metrics of the edge's NATS connection and of the subject mapping behind it."""
+"""Metrics of what is behind the edge's NATS connection: its lag, and the subject mapping."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tidewire.kernel.seldom import Seldom
 from tidewire.platform.metrics import Counter, Histogram, Registry, metrics_of
-from tidewire.platform.nats_metrics import link_metrics
 
 if TYPE_CHECKING:
-    from tidewire.platform.nats_link import NatsLink
+    from structlog.typing import FilteringBoundLogger
 
 
 class NatsTelemetry:
-    """Hears what the link watch, the ticker and the edge's start find out."""
+    """Hears what the ticker, the node check and the rescue find out. It warns once a minute of a kind, and counts every case."""
 
-    def __init__(self) -> None:
-        self._nats_errors = Counter(
-            "tidewire_nats_errors",
-            "Trouble on the NATS connection that left it alive: permissions, slow_consumer, callback, other.",
-            ["kind"],
-        )
-        self._nats_lost = Counter("tidewire_nats_disconnects", "Times that the connection to NATS was lost.")
+    def __init__(self, log: FilteringBoundLogger, monotonic: Callable[[], float]) -> None:
+        self._log = log
+        self._seldom = Seldom(monotonic)
         self._nats_round_trip = Histogram(
             "tidewire_nats_round_trip_seconds", "PING to PONG on the NATS connection, once a second: its lag."
         )
@@ -38,18 +35,9 @@ class NatsTelemetry:
             "Times that the NATS node of this edge turned out to lack the subject mapping.",
         )
 
-    def register(self, registry: Registry, link: NatsLink) -> None:
-        """Expose everything, with what the link counts itself."""
+    def register(self, registry: Registry) -> None:
+        """Expose everything."""
         registry.add(metrics_of(self))
-        registry.add(link_metrics(link))
-
-    def nats_error(self, kind: str) -> None:
-        """Something went wrong on the NATS connection without ending it."""
-        self._nats_errors.inc(1, (kind,))
-
-    def nats_lost(self) -> None:
-        """The connection to NATS is gone."""
-        self._nats_lost.inc()
 
     def nats_round_trip(self, seconds: float) -> None:
         """NATS answered after this."""
@@ -58,11 +46,19 @@ class NatsTelemetry:
     def unmapped(self) -> None:
         """A publication came from a node without the mapping and was put right."""
         self._unmapped.inc()
+        self._warn(
+            "nats.unmapped_node", problem="a nats-server lacks the mapping of tw.pub.>; edges stand in for it"
+        )
 
-    def unmapped_lost(self) -> None:
+    def unmapped_lost(self, error: Exception) -> None:
         """Such a publication could not be put right."""
         self._unmapped_lost.inc()
+        self._warn("nats.unmapped_lost", error=str(error))
 
     def mapping_failed(self) -> None:
         """The node behind the link does not map."""
         self._mapping_failures.inc()
+
+    def _warn(self, event: str, **fields: str) -> None:
+        if self._seldom.allows(event):
+            self._log.warning(event, **fields)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tidewire import __version__
 from tidewire.edge.adapters.nats_broker import NatsBroker
 from tidewire.edge.adapters.stored_messages import StoredMessages
 from tidewire.edge.adapters.stream_publisher import StreamPublisher, terms_of
@@ -26,12 +25,9 @@ from tidewire.edge.timers import TICK, Timing
 from tidewire.edge.waiting import Waiters
 from tidewire.kernel.config import ConfigError
 from tidewire.kernel.nats_config import inbox_prefix
-from tidewire.options.nats_options import ANONYMOUS, link_options
+from tidewire.options.nats_options import ANONYMOUS
 from tidewire.options.stored import stored
 from tidewire.platform.lifecycle import StartError
-from tidewire.platform.nats_link import NatsLink
-from tidewire.platform.nats_types import LinkError
-from tidewire.platform.tracing import create_tracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -42,7 +38,6 @@ if TYPE_CHECKING:
     from tidewire.edge.config import EdgeConfig
     from tidewire.edge.dispatcher import Dispatcher
     from tidewire.edge.hub import Hub
-    from tidewire.edge.link_watch import LinkWatch
     from tidewire.edge.pacer import Later
     from tidewire.edge.ports import Done, Metrics
     from tidewire.edge.ports import Tracer as EdgeTracing
@@ -51,6 +46,7 @@ if TYPE_CHECKING:
     from tidewire.edge.stream_telemetry import StreamTelemetry
     from tidewire.kernel.clock import Clock
     from tidewire.kernel.errors import ReplyError
+    from tidewire.platform.nats_link import NatsLink
     from tidewire.platform.rpc_telemetry import RpcClientMetrics
     from tidewire.platform.tracing import Tracer
 
@@ -61,23 +57,6 @@ def public_tls(config: EdgeConfig, log: FilteringBoundLogger, clock: Clock) -> P
         return PublicTls(config.http.tls, log, clock.wall)
     except ConfigError as error:
         raise StartError(str(error)) from error
-
-
-def nats_link(config: EdgeConfig, node: str, watch: LinkWatch) -> NatsLink:
-    """Return the link to NATS, not connected yet."""
-    try:
-        return NatsLink(link_options(config.nats, node), watch)
-    except LinkError as error:
-        raise StartError(str(error)) from error
-
-
-def tracing(config: EdgeConfig, node: str, log: FilteringBoundLogger, clock: Clock) -> Tracer | None:
-    """Return what exports spans; None where nothing is traced."""
-    resource = {"service.instance.id": node, "service.version": __version__}
-    try:
-        return create_tracer(config.tracing, resource, clock, log)
-    except OSError as error:
-        raise StartError(f"tracing.ca_file cannot be used ({error})") from error
 
 
 def broker(
@@ -193,7 +172,11 @@ def streams(
     upstream = StreamUpstream(
         publisher, _lane_limits(config), clock, telemetry, tracer, dispatcher.pacer, dispatcher.perform
     )
-    publisher.answered, publisher.found = upstream.answered, upstream.found
+    publisher.stored, publisher.answered, publisher.found = (
+        upstream.stored.append,
+        upstream.answered,
+        upstream.found,
+    )
     dispatcher.store_with(upstream.publish)
     return upstream
 

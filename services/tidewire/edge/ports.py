@@ -318,6 +318,9 @@ class StreamPort(Protocol):
     def send(self, flight: Flight) -> Result | None:
         """Publish; a result says that nothing went out, and why."""
 
+    def send_all(self, flights: Sequence[Flight]) -> bool:
+        """Publish flights of one publication each, as `send`; False: none of them went out."""
+
     def ask(self, flight: Flight) -> Result | None:
         """Ask for the channel's last stored publication; a result says that nothing went out, and why."""
 
@@ -338,8 +341,14 @@ class AnswerMetrics(Protocol):
 class StreamMetrics(Protocol):
     """What happens in the lanes, for whoever counts."""
 
-    def acknowledged(self, publications: int, seconds: float) -> None:
-        """JetStream has stored so many with one flight, so long after it was sent last."""
+    def acknowledged(self, seconds: float, flights: int = 1) -> None:
+        """JetStream has answered so many flights, so long after they were sent last."""
+
+    def stored(self, publications: int) -> None:
+        """With those it has stored so many."""
+
+    def batch_stored(self) -> None:
+        """One of them was a batch."""
 
     def ended(self, outcome: str, publications: int) -> None:
         """So many clients' publications ended like this."""

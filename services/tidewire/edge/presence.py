@@ -72,7 +72,7 @@ class Presence:
     def renew(self, connection: Connection, effect: Renew) -> Iterable[Effect]:
         """Announce a member's new info."""
         if self.announcer is not None:
-            self.announcer.renewed(connection, effect.channel, effect.info)
+            self.announcer.renewed(connection, effect.channel, effect.attendance, effect.info)
         return ()
 
     def left(self, connection: Connection, effect: Leave) -> None:

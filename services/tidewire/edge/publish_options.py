@@ -24,7 +24,8 @@ class PublishConfig(Section, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            description="Most publications of all clients that wait or are not acknowledged yet. Further ones get error 111.",
+            description="Most publications of all clients that wait or are not acknowledged yet. Further ones get error 111. One "
+            "stream may hold as many as are free at that moment: half of them, where it alone does not answer.",
             extra=SHARED,
         ),
     ] = 65536
@@ -32,7 +33,7 @@ class PublishConfig(Section, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1024,
-            description="Most bytes of those. Further ones get error 111.",
+            description="Most bytes of those, and of one stream's as for their number. Further ones get error 111.",
             extra=SHARED,
         ),
     ] = 67108864

@@ -81,7 +81,8 @@ def publish_all(
     ids: list[int] = []
     payloads: list[bytes] = []
     channel = namespace = None
-    started = party.started
+    started, user = party.started, party.user
+    to_publish_in = party.rules.namespaces.to_publish_in
     for command in commands:
         request = command.publish
         if request is None or not command.id:
@@ -91,9 +92,11 @@ def publish_all(
         if namespace is None or request.channel != channel:
             channel, ids, payloads = request.channel, [], []
             subscription = subscriptions.find(channel)
-            namespace = _namespace_to_publish_in(channel, party, subscription)
-            if isinstance(namespace, ReplyError):
-                return None
+            namespace = to_publish_in(channel, user, subscribed=subscription is not None)
+            if isinstance(namespace, ReplyError):  # unless capabilities allow it
+                namespace = _namespace_to_publish_in(channel, party, subscription)
+                if isinstance(namespace, ReplyError):
+                    return None
             must_be_json = not party.is_json and _must_be_json(namespace, party)
             sender = party.sender if subscription is None else _sender(party, subscription)
             profile = namespace.profile

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from tidewire.edge.announcer import entry_of
+from tidewire.edge.announcer import entry_of, member_of
+from tidewire.edge.attendance import NOBODY
 from tidewire.edge.roll import runs
-from tidewire.kernel.presence_wire import Chunk, Event, Joined, Occupied
+from tidewire.kernel.presence_wire import Chunk, Event, Occupied
 
 if TYPE_CHECKING:
     from tidewire.edge.announcer import Announcer
     from tidewire.edge.channel import Channel
     from tidewire.edge.pacer import Later
     from tidewire.edge.presence_ports import PresenceMetrics, PresenceWire
-    from tidewire.kernel.presence_wire import Change
+    from tidewire.kernel.presence_wire import Change, Joined
 
 SLICE: Final = 4
 """Chunks in one go."""
@@ -140,10 +141,10 @@ class Snapshots:
         for group in list(channel.members.values()):
             for connection in list(group):
                 subscription = connection.session.subscriptions.find(name)
-                if subscription is not None and subscription.attended.kept:
-                    party, info = connection.session.party, subscription.grant.info
-                    joined = Joined(name, party.client, party.user, bytes(party.info.conn_info), bytes(info))
-                    if subscription.attended.told and self._announcer.was_missed:
+                attended = NOBODY if subscription is None else subscription.attended
+                if subscription is not None and attended.kept:
+                    joined = member_of(connection, name, attended, bytes(subscription.grant.info))
+                    if attended.told and self._announcer.was_missed:
                         self._wire.tell(name, _join(joined))
                     yield joined
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tidewire.edge.pending import Verdict
 from tidewire.kernel.seldom import Seldom
+from tidewire.platform.exposition import Merge
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total, metrics_of
 
 if TYPE_CHECKING:
@@ -78,9 +79,15 @@ class StreamTelemetry:
                 Gauge(
                     "tidewire_stream_held_publications",
                     "Publications that fly or wait behind one that flies.",
-                    lambda: float(lanes.publications),
+                    lambda: float(lanes.room.publications),
                 ),
-                Gauge("tidewire_stream_held_bytes", "Bytes of those.", lambda: float(lanes.size)),
+                Gauge("tidewire_stream_held_bytes", "Bytes of those.", lambda: float(lanes.room.size)),
+                Gauge(
+                    "tidewire_stream_held_bytes_of_one",
+                    "The same of the stream that holds most. One that does not answer may hold half of the room.",
+                    lambda: float(lanes.room.largest),
+                    merge=Merge.MAX,
+                ),
                 Total(
                     "tidewire_stream_acknowledged",
                     "Publications that JetStream has acknowledged to this edge.",
@@ -89,12 +96,17 @@ class StreamTelemetry:
             ]
         )
 
-    def acknowledged(self, publications: int, seconds: float) -> None:
+    def acknowledged(self, seconds: float, flights: int = 1) -> None:
         """See ports.StreamMetrics."""
-        self._acknowledged.observe(seconds)
+        self._acknowledged.observe(seconds, count=flights)
+
+    def stored(self, publications: int) -> None:
+        """See ports.StreamMetrics."""
         self._stored += publications
-        if publications > 1:
-            self._batched.inc(1, ("stored",))
+
+    def batch_stored(self) -> None:
+        """See ports.StreamMetrics."""
+        self._batched.inc(1, ("stored",))
 
     def ended(self, outcome: str, publications: int) -> None:
         """See ports.StreamMetrics."""

@@ -14,7 +14,7 @@ from tidewire.kernel.publication_ids import keyed_id
 if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.effects import Effect, Publish
-    from tidewire.edge.lane import LaneLimits, Settled
+    from tidewire.edge.lane import LaneLimits, Run, Settled
     from tidewire.edge.pacer import Pacer
     from tidewire.edge.pending import Demands, Flight, Last, Result, Verdict
     from tidewire.edge.ports import Span, StreamMetrics, StreamPort, Tracer
@@ -37,6 +37,7 @@ class StreamUpstream:
         "_traces",
         "lanes",
         "moving",
+        "stored",
     )
 
     def __init__(
@@ -62,6 +63,8 @@ class StreamUpstream:
         self._asked: tuple[float, bytes, str, bytes, Demands | None] | None = None
         """When the lines of a header block were made last, and of what; those are `_fields`."""
         self._fields = b""
+        self.stored: list[Flight] = []
+        """Flights that were acknowledged since the last `flush`; JetStream's answers are put here."""
         self._settled: list[Settled] = []
         """What the answers of one read from NATS have settled."""
 
@@ -69,13 +72,19 @@ class StreamUpstream:
         """Make the ids of applications' keys with the deployment's secret from now on."""
         self._secret = secret
 
-    def publish(self, connection: Connection, effect: Publish) -> list[Effect]:
-        """Publish for a client; return what its session makes of results that are known at once."""
-        place = self._port.place(effect.channel, effect.profile)
-        publications = self._publications(connection, effect)
-        if place.namespace in self.moving:
-            return self._effects(connection, [(connection, publications, pending.MOVING)])
-        settled = self.lanes.add(connection, effect.channel, place, publications)
+    def publish(self, connection: Connection, effects: Sequence[Publish]) -> list[Effect]:
+        """Publish for a client what came together; return what its session makes of results that are known at once."""
+        place_of, moving = self._port.place, self.moving
+        runs: list[Run] = []
+        settled: list[Settled] = []
+        for effect in effects:
+            place = place_of(effect.channel, effect.profile)
+            publications = self._publications(connection, effect)
+            if place.namespace in moving:
+                settled.append((connection, publications, pending.MOVING))
+            else:
+                runs.append((effect.channel, place, publications))
+        settled += self.lanes.add_all(connection, runs)
         return self._effects(connection, settled) if settled else []
 
     def _publications(self, connection: Connection, effect: Publish) -> list[Pending]:
@@ -111,6 +120,9 @@ class StreamUpstream:
 
     def flush(self) -> None:
         """Tell clients what the answers of one read have settled, each of them all of it in one frame."""
+        if self.stored:
+            stored, self.stored[:] = self.stored[:], ()
+            self._settled += self.lanes.stored(stored)
         if not self._settled:
             return
         told: dict[Hashable, list[Settled]] = {}
@@ -138,6 +150,7 @@ class StreamUpstream:
 
     def tick(self) -> None:
         """Let time pass. With a stream that does not answer, thousands are to be told so at once."""
+        self.flush()  # what is stored already is not to be looked after
         settled = self.lanes.tick()
         if settled:
             self._pacer.add(map(self._tell, ([each] for each in settled)))
@@ -145,16 +158,15 @@ class StreamUpstream:
     def _effects(self, connection: Connection, settled: Iterable[Settled]) -> list[Effect]:
         """Return what the session makes of it: commands that came at one time, and ended alike, are answered together."""
         runs: list[tuple[list[int], float, str, Result]] = []
-        kind = None
         numbers: list[int] = []
+        started, method, ending = -1.0, "", None
         for _, publications, result in settled:
             for each in publications:
                 if each.span is not NO_SPAN:
                     each.span.end(result.error.code if result.error is not None else 0)
-                if kind != (each.started, each.method, result):
-                    kind = each.started, each.method, result
-                    numbers = []
-                    runs.append((numbers, *kind))
+                if each.started != started or each.method != method or result is not ending:
+                    started, method, ending, numbers = each.started, each.method, result, []
+                    runs.append((numbers, started, method, result))
                 numbers.append(each.command)
         effects: list[Effect] = []
         for numbers, started, method, result in runs:

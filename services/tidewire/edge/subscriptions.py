@@ -182,8 +182,9 @@ class Subscriptions(Mapping[str, Subscription]):
         ttl = self._party.ttl(verdict.expires_at)
         reply = Reply(id=number, sub_refresh=SubRefreshResult(expires=ttl > 0, ttl=ttl))
         answer = self._party.answer("sub_refresh", reply)
-        if subscription.attended.kept and bytes(before) != bytes(verdict.info):
-            return [answer, Renew(verdict.channel, bytes(verdict.info)), *self._watch_expiry()]
+        attended, info = subscription.attended, bytes(verdict.info)
+        if attended.kept and bytes(before) != info:
+            return [answer, Renew(verdict.channel, attended, info), *self._watch_expiry()]
         return [answer, *self._watch_expiry()]
 
     # What the server asks for.

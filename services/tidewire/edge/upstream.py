@@ -38,17 +38,27 @@ class Upstream:
         self._metrics = metrics
         self._tracer = tracer
         self._perform = perform
-        self.stored: Callable[[Connection, Publish], Iterable[Effect]] = _no_streams
+        self.stored: Callable[[Connection, Sequence[Publish]], list[Effect]] = _no_streams
         """Who publishes where there is history."""
         self._turn = 0
         self._batches: dict[Connection, Batch] = {}
         """What was published in that turn of the broker, and is not answered yet. Answered all at once."""
         self._traces = tracer is not OFF
 
+    def publish_all(self, connection: Connection, effects: Sequence[Publish]) -> list[Effect]:
+        """Publish for a client what came together; return what its session makes of results that are known at once."""
+        stored = [effect for effect in effects if effect.profile]
+        results = self.stored(connection, stored) if stored else []
+        if len(stored) < len(effects):
+            for effect in effects:
+                if not effect.profile:
+                    results += self.publish(connection, effect)
+        return results
+
     def publish(self, connection: Connection, effect: Publish) -> Iterable[Effect]:
-        """Publish for a client; return what its session makes of a result that is known at once."""
+        """As `publish_all`, for what is all on one channel."""
         if effect.profile:
-            return self.stored(connection, effect)
+            return self.stored(connection, [effect])
         several = len(effect.ids) > 1
         if several and self._traces:  # each may have a trace of its own
             return self._one_by_one(connection, effect)
@@ -125,6 +135,7 @@ class Upstream:
         self._perform(connection, connection.session.called(effect.id, effect.started, answer))
 
 
-def _no_streams(connection: Connection, effect: Publish) -> Iterable[Effect]:
+def _no_streams(connection: Connection, effects: Sequence[Publish]) -> list[Effect]:
     """Stand in until the edge knows its streams."""
-    return connection.session.published(effect.ids, effect.started, pending.AWAY.error, effect.method)
+    published, error = connection.session.published, pending.AWAY.error
+    return [result for each in effects for result in published(each.ids, each.started, error, each.method)]

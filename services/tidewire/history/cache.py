@@ -39,15 +39,21 @@ class Cache:
 
     def insert(self, key: bytes, timeline: Timeline) -> None:
         """Take a new timeline, or what one that is held takes by now."""
-        self._account(key, timeline)
-        self._make_room(timeline)
+        if timeline.bodies and key in self._full:
+            self._full.move_to_end(key)
+            cost = timeline.cost + len(key)
+            self.bytes += cost - timeline.charged
+            timeline.charged = cost
+        else:
+            self._account(key, timeline)
+        if self.bytes > self.budget:
+            self._make_room(timeline)
 
     def used(self, key: bytes, timeline: Timeline) -> None:
         """Note that a timeline was used, and what it takes by now; for one that was forgotten, nothing."""
         if self.get(key) is not timeline:
             return
-        self._account(key, timeline)
-        self._make_room(timeline)
+        self.insert(key, timeline)
 
     def of(self, feed: Feed) -> Iterator[Timeline]:
         """Yield the timelines of a stream."""
@@ -64,8 +70,6 @@ class Cache:
     # ------------------------------------------------------------------ eviction
     def _make_room(self, used: Timeline) -> None:
         """Come down to the budget, if that can be at the expense of others: what is used now is about to be read."""
-        if self.bytes <= self.budget:
-            return
         used.pins += 1
         self._evict()
         used.pins -= 1

@@ -159,4 +159,4 @@ class Feed:
 
 
 def _size(message: Message) -> int:
-    return len(message.kept.data) + len(message.kept.header)
+    return len(message.lines) + len(message.data)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from tidewire.history.feed import MOST_MISSING, Facts, Feed, Life
 from tidewire.history.messages import Message
-from tidewire.history.packed import packed
+from tidewire.history.namespaces import IN
+from tidewire.history.packed import heard
 from tidewire.history.records import ABSENT, Purges, Record, Records, notes_of, purges_of, went_back
 from tidewire.history.stream_notes import StreamNotes
 from tidewire.history.timeline import Timeline
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from tidewire.history.cache import Cache
-    from tidewire.history.namespaces import Namespace, Namespaces
+    from tidewire.history.namespaces import Namespaces
     from tidewire.history.ports import Metrics, Notebook, Store
     from tidewire.kernel.clock import Clock
 
@@ -48,6 +49,8 @@ class Follower:
         clock: Clock,
     ) -> None:
         self.feed = feed
+        self.begins = b"%b%d." % (IN, feed.partition)
+        """What the subjects of its channels begin with."""
         self.namespaces = namespaces
         self.purges = Purges()
         self.problem = "it was not looked at yet"
@@ -81,7 +84,8 @@ class Follower:
                 self.doubt()
             return other
         ready = feed.take(message)
-        self._apply_all(ready)
+        for each in ready:
+            self._apply(each)
         return not ready
 
     def doubt(self) -> None:
@@ -104,42 +108,38 @@ class Follower:
             self._apply(message)
 
     def _apply(self, message: Message) -> None:
-        key = message.key
+        key, profile = message.key, self.feed.profile
         namespace = self.namespaces.of_key(key)
-        timeline = self._cache.get(key)
-        if namespace is None or namespace.profile != self.feed.profile:
+        if namespace is None or namespace.profile != profile:
             self._metrics.dropped("no_history")
             return
+        timeline = self._cache.get(key)
         if timeline is None:
             if not self.namespaces.is_channel(key):
                 self._metrics.dropped("wildcard" if b"*" in key or b">" in key else "no_channel")
                 return
             timeline = self._unseen(message)
-        self._metrics.heard(self.feed.profile)
+        self._metrics.heard(profile)
         timeline.append(
             message.sequence,
             message.last,
             message.time_ns,
-            packed(message),
+            heard(message),
             oldest_first=namespace.oldest_first,
         )
         if message.sequence <= self._purged.get(key, 0):
             timeline.lose_through(self._purged[key])  # it was purged before it was heard
-        self._finish(key, timeline, namespace)
+        timeline.keep(namespace.size)
+        if namespace.own_ttl:
+            timeline.drop_bodies()
+        # A new one not before: forgotten without this publication, it would prove too much.
+        self._cache.insert(key, timeline)
 
     def _unseen(self, message: Message) -> Timeline:
         timeline = self.line()
         # The feed has heard this message already, and the timeline has not.
         timeline.stood = message.sequence - 1
         return timeline
-
-    def _finish(self, key: bytes, timeline: Timeline, namespace: Namespace) -> None:
-        timeline.keep(namespace.size)
-        if namespace.own_ttl:
-            timeline.drop_bodies()
-        self._cache.insert(
-            key, timeline
-        )  # a new one not before: forgotten without this publication, it would prove too much
 
     # ------------------------------------------------------------------ looking at the stream
     async def look(self, records: Records) -> None:

@@ -79,11 +79,8 @@ class Followers:
             self._metrics.dropped("forged")
             return
         follower = self.by_stream.get(message.stream.decode("latin-1"))
-        if (
-            follower is None
-            or message.key[len(IN) :] != subject[len(OUT) :]
-            or not message.key.startswith(IN)
-        ) or b"%d" % follower.feed.partition != subject.split(b".", 3)[2]:
+        key = message.key
+        if follower is None or key[len(IN) :] != subject[len(OUT) :] or not key.startswith(follower.begins):
             self._metrics.dropped("forged")
         elif follower.hear(message):
             self._soon.set()

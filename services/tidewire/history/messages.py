@@ -10,35 +10,30 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple
+
+import msgspec
 
 _OURS = re.compile(rb"\r\n(Nats-Subject|Nats-Sequence|Nats-Time-Stamp|Nats-Last-Sequence):[ \t]*([^\r\n]*)")
 _STREAM = re.compile(rb"Nats-Stream: ([^\r\n]*)\r\nNats-Subject:")
-_OURS_BEGIN = b"\r\nNats-Stream: "
-_OURS_IN_ORDER = re.compile(
-    rb"\r\nNats-Stream: ([^\r\n ]*)\r\nNats-Subject: ([^\r\n]*)\r\nNats-Sequence: (\d{1,19})"
-    rb"\r\nNats-Time-Stamp: ([^\r\n]*)\r\nNats-Last-Sequence: (\d{1,19})\r\n\r\n\Z"
+_USUAL = re.compile(
+    rb"NATS/1\.0(?:\r\nNats-Msg-Id: .*)?((?:\r\n[A-MO-Za-mo-z].*)*)"
+    rb"\r\nNats-Stream: ([^\r\n ]*)\r\nNats-Subject: (.*)\r\nNats-Sequence: (\d{1,19})"
+    rb"\r\nNats-Time-Stamp: ([^\r\n.]*)\.?(\d{0,9})Z\r\nNats-Last-Sequence: (\d{1,19})\r\n\r\n\Z"
 )
-"""How JetStream ends the headers of what it publishes again. No stream has a space in its name."""
-_PLAIN = re.compile(rb"NATS/1\.0(?:\r\nNats-Msg-Id: [^\r\n]*)?((?:\r\n[A-MO-Za-mo-z][^\r\n]*)+)\Z")
-"""Headers of which only the first is one of NATS's, if any: whose names begin otherwise."""
+"""What JetStream publishes again of an edge: at most one header of NATS's, headers whose names begin otherwise, and JetStream's in
+their order. No stream has a space in its name. A dot is any byte but a line feed, which Python finds four times as fast as one
+that is neither half of a line end: the other half is counted."""
 VERSION_LINE = b"NATS/1.0"
+LINE_END = b"\r\n"
 BILLION = 1_000_000_000
 MOST_DIGITS = 19
 
 
-class Kept(NamedTuple):
-    """What a publication carries: its data, and its publisher's header block (b"" without headers)."""
-
-    data: bytes
-    header: bytes
-
-
-class Message(NamedTuple):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One stored publication: `key` is its subject in the stream (`tw.in.<p>.<C>`).
 
     `last` is the sequence of the one before it on its subject that was still stored when it came (0: none); None where
-    JetStream did not say so, as when it was read from the stream.
+    JetStream did not say so, as when it was read from the stream. `lines` are its publisher's headers, see `published`.
     """
 
     stream: bytes
@@ -46,22 +41,25 @@ class Message(NamedTuple):
     sequence: int
     time_ns: int
     last: int | None
-    kept: Kept
+    lines: bytes
+    data: bytes
 
 
 def message_of(header: bytes, data: bytes) -> Message | None:
     """Return what a message of JetStream's says; None for one that is none."""
-    at = header.rfind(_OURS_BEGIN)
-    found = _OURS_IN_ORDER.match(header, at) if at >= 0 else None
-    time_ns = nanoseconds(found[4]) if found is not None else None
-    if found is None or time_ns is None:
+    usual = _USUAL.match(header)
+    if usual is None or header.count(b"\r") != header.count(b"\n"):
         return _message_of(header, data)
-    kept = Kept(data, _published_plainly(header[:at]) or published(header))
-    return Message(found[1], found[2], int(found[3]), time_ns, int(found[5]), kept)
+    lines, stream, key, sequence, whole, fraction, last = usual.groups()
+    seconds = _seconds(whole)
+    if seconds is None:
+        return _message_of(header, data)
+    time_ns = seconds * BILLION + int(fraction.ljust(9, b"0"))
+    return Message(stream, key, int(sequence), time_ns, int(last), lines, data)
 
 
 def _message_of(header: bytes, data: bytes) -> Message | None:
-    """Return the same whatever the headers' order, at four times the cost."""
+    """Return the same whatever the headers' order, at several times the cost."""
     said = dict(_OURS.findall(header))
     sequence, last = said.get(b"Nats-Sequence", b""), said.get(b"Nats-Last-Sequence")
     time_ns = nanoseconds(said.get(b"Nats-Time-Stamp", b""))
@@ -69,25 +67,24 @@ def _message_of(header: bytes, data: bytes) -> Message | None:
     if not _is_number(sequence) or time_ns is None or not streams or key is None:
         return None
     known = int(last) if last is not None and _is_number(last) else None
-    return Message(streams[-1], key, int(sequence), time_ns, known, Kept(data, published(header)))
+    return Message(streams[-1], key, int(sequence), time_ns, known, published(header), data)
 
 
 def published(header: bytes) -> bytes:
-    """Return a header block without the headers of NATS, be they the server's or the publisher's; b"" where none is left.
+    """Return the lines of a header block that are not headers of NATS, be they the server's or the publisher's.
 
-    A line that holds half a line end is nobody's honest header, and is left out as well.
+    Each is behind its line end. One that holds half a line end is nobody's honest header, and is left out as well.
     """
     lines = header.split(b"\r\n")[1:]
     left = [
         line for line in lines if line and not _is_of_nats(line) and b"\n" not in line and b"\r" not in line
     ]
-    return b"\r\n".join([VERSION_LINE, *left, b"", b""]) if left else b""
+    return b"".join([part for line in left for part in (LINE_END, line)])
 
 
-def _published_plainly(header: bytes) -> bytes:
-    """Return what `published` does of a header block without its end, where an edge has made it; b"" for any other."""
-    plain = _PLAIN.match(header)
-    return b"%b%b\r\n\r\n" % (VERSION_LINE, plain[1]) if plain is not None else b""
+def block_of(lines: bytes) -> bytes:
+    """Return the header block of these lines; b"" without any."""
+    return b"%b%b\r\n\r\n" % (VERSION_LINE, lines) if lines else b""
 
 
 def nanoseconds(text: bytes) -> int | None:

@@ -18,6 +18,10 @@ class StoreAway(TidewireError):
 class Store(Protocol):
     """The streams. Every method is bounded in time, and raises StoreAway."""
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+
     async def facts(self, stream: str, subject: bytes = b"") -> Facts | None:
         """Return what the leader says, with the count of a subject; None: there is no such stream."""
 
@@ -72,6 +76,9 @@ class Metrics(Protocol):
 
     def read(self, source: str, outcome: str) -> None:
         """A read was answered, from memory or from the stream."""
+
+    def refused(self) -> None:
+        """A read was refused, since too many are under way for who asks."""
 
     def joined(self) -> None:
         """A read waits for the same one that is under way."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tidewire.history.answers import NOWHERE, Since, nothing_behind
+from tidewire.history.turns import Turns
 from tidewire.kernel.call_errors import UNAVAILABLE, CallError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Position = tuple[int, str]
 """Offset and epoch."""
 LEARNING: Final = 4
-"""Calls that ask streams at the same time: each may be a thousand requests."""
+"""Calls that ask streams at the same time: each may be a thousand requests. The others wait for their turn, see `turns`."""
 
 
 class Positions:
@@ -44,7 +45,7 @@ class Positions:
         self._supply = supply
         self._metrics = metrics
         self._clock = clock
-        self._learning = asyncio.Semaphore(LEARNING)
+        self._learning = Turns(LEARNING)
 
     async def of(self, channels: Sequence[str], since: Sequence[Since] = ()) -> list[Position | str]:
         """Return the position of each, in order, or the name of the reason why it has none.

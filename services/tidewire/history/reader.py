@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,6 +23,7 @@ from tidewire.history.answers import (
 )
 from tidewire.history.ports import StoreAway
 from tidewire.history.supply import Changed, Supply
+from tidewire.history.turns import asker
 from tidewire.kernel import errors
 from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError, refusal
 
@@ -41,6 +43,8 @@ Stats = tuple[Answer, int, int]
 
 MOST_UNDER_WAY: Final = 10_000
 """Reads that wait for a stream: they go on when their callers have given up."""
+SHARE: Final = 4
+"""Reads that an asker may have under way for each one that could come yet: one alone leaves a fifth to the others, two a ninth."""
 TRIES: Final = 5
 """Times that a read begins again, since the stream or the index changed under it."""
 
@@ -67,11 +71,17 @@ class Reader:
         self.timeout = timeout
         """Seconds that a read may take; may change at any time, for reads to come."""
         self._under_way: dict[Query, asyncio.Task[Answer]] = {}
+        self._of_asker = Counter[str]()
 
     @property
     def under_way(self) -> int:
         """Reads that wait for a stream."""
         return len(self._under_way)
+
+    @property
+    def requests_waiting(self) -> int:
+        """Their requests, and those of other calls, that wait for their turn."""
+        return self._store.waiting
 
     async def read(self, query: Query) -> Answer:
         """Answer a read."""
@@ -141,16 +151,28 @@ class Reader:
         """Do what identical reads that are under way do together."""
         task = self._under_way.get(query)
         if task is None:
-            if len(self._under_way) >= MOST_UNDER_WAY:
-                raise CallError(BUSY, f"{MOST_UNDER_WAY} reads wait for streams")
+            who = asker.get()
+            self._admit(who)
             task = self._under_way[query] = asyncio.ensure_future(self.bounded(read()))
-            task.add_done_callback(lambda done: self._over(query, done))
+            task.add_done_callback(lambda done: self._over(query, who, done))
         else:
             self._metrics.joined()
         return await asyncio.shield(task)
 
-    def _over(self, query: Query, task: asyncio.Task[Answer]) -> None:
+    def _admit(self, who: str) -> None:
+        """Raise CallError where there is no room, or none for who asks (a dynamic threshold, Choudhury and Hahne 1998)."""
+        if self._of_asker[who] >= SHARE * (MOST_UNDER_WAY - len(self._under_way)):
+            self._metrics.refused()
+            raise CallError(
+                BUSY, f"{len(self._under_way)} reads wait for streams, too many of them for one asker"
+            )
+        self._of_asker[who] += 1
+
+    def _over(self, query: Query, who: str, task: asyncio.Task[Answer]) -> None:
         del self._under_way[query]
+        self._of_asker[who] -= 1
+        if not self._of_asker[who]:
+            del self._of_asker[who]
         if not task.cancelled():
             task.exception()  # whoever asked may have gone: then it is nobody's
 

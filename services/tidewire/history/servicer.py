@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from tidewire.history import turns
 from tidewire.history.answers import Answer, Query, Since
 from tidewire.kernel import errors
 from tidewire.kernel.call_errors import refusal
@@ -15,6 +16,9 @@ from tidewire.rpc.history.v1 import history_pb2_grpc as generated
 if TYPE_CHECKING:
     from tidewire.history.positions import Positions
     from tidewire.history.reader import Reader
+
+Context = Any
+"""grpc.aio.ServicerContext"""
 
 NAME: Final = "tidewire.rpc.history.v1.History"
 MOST_POSITIONS: Final = 1_000
@@ -37,15 +41,17 @@ class HistoryServicer:
     def _add(self, server: Any) -> None:  # noqa: ANN401 - gRPC's server
         generated.add_HistoryServicer_to_server(self, server)  # type: ignore[no-untyped-call] # generated
 
-    async def Read(self, request: pb.ReadRequest, _context: object) -> bytes:  # noqa: N802 - the method's name
+    async def Read(self, request: pb.ReadRequest, context: Context) -> bytes:  # noqa: N802 - the method's name
         """Publications of a channel, and its position: a `ReadReply`, most of which was written when they came."""
+        _note_asker(context)
         answer = await self._reader.read(query_of(request))
         outcome: Any = answer.outcome.value
         rest = pb.ReadReply(top=_top(answer), outcome=outcome).SerializeToString()
         return b"".join([rest, *(each.body for each in answer.publications)])
 
-    async def Position(self, request: pb.PositionRequest, _context: object) -> pb.PositionReply:  # noqa: N802 - as above
+    async def Position(self, request: pb.PositionRequest, context: Context) -> pb.PositionReply:  # noqa: N802 - as above
         """Where channels stand."""
+        _note_asker(context)
         if len(request.channels) > MOST_POSITIONS:
             raise refusal(errors.BAD_REQUEST.saying(f"more than {MOST_POSITIONS} channels"))
         since = [Since(each.offset, each.epoch) for each in request.since]
@@ -61,14 +67,21 @@ class HistoryServicer:
             ]
         )
 
-    async def Purge(self, request: pb.PurgeRequest, _context: object) -> pb.PurgeReply:  # noqa: N802 - as above
+    async def Purge(self, request: pb.PurgeRequest, context: Context) -> pb.PurgeReply:  # noqa: N802 - as above
         """Drop what a channel has kept."""
+        _note_asker(context)
         return pb.PurgeReply(purged=await self._reader.purge(request.channel))
 
-    async def Stats(self, request: pb.StatsRequest, _context: object) -> pb.StatsReply:  # noqa: N802 - as above
+    async def Stats(self, request: pb.StatsRequest, context: Context) -> pb.StatsReply:  # noqa: N802 - as above
         """How much a channel has kept."""
+        _note_asker(context)
         answer, publications, first = await self._reader.stats(request.channel)
         return pb.StatsReply(top=_top(answer), publications=publications, first_offset=first)
+
+
+def _note_asker(context: Context) -> None:
+    """Have what a call asks of streams wait its turn behind what came by the same connection. A call has a context of its own."""
+    turns.asker.set(context.peer())
 
 
 def query_of(request: pb.ReadRequest) -> Query:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidewire.platform.metrics import Counter, Gauge, Registry, Total, metrics_of
-from tidewire.platform.nats_metrics import link_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tidewire.history.cache import Cache
     from tidewire.history.feed import Feed
-    from tidewire.platform.nats_link import NatsLink
 
 
 class Telemetry:
@@ -51,29 +49,26 @@ class Telemetry:
         self._joined = Counter(
             "tidewire_history_reads_joined", "Reads that waited for the same one that was under way."
         )
+        self._refused = Counter(
+            "tidewire_history_reads_refused",
+            "Reads that were refused (busy), since too many wait for streams: of all, or of the same connection.",
+        )
         self._positions = Counter(
             "tidewire_history_positions", "Positions told, from memory or the stream.", ["source"]
         )
         self._purges = Counter("tidewire_history_purges", "Channels purged.")
-        self._nats_errors = Counter(
-            "tidewire_nats_errors",
-            "Trouble on the NATS connection that left it alive: permissions, slow_consumer, callback, other.",
-            ["kind"],
-        )
-        self._nats_lost = Counter("tidewire_nats_disconnects", "Times that the connection to NATS was lost.")
 
     def register(
         self,
         registry: Registry,
-        link: NatsLink,
         cache: Cache,
         feeds: Callable[[], Mapping[str, Feed]],
         under_way: Callable[[], int],
+        requests_waiting: Callable[[], int],
         now: Callable[[], float],
     ) -> None:
         """Expose everything."""
         registry.add(metrics_of(self))
-        registry.add(link_metrics(link))
         registry.add(
             [
                 Gauge("tidewire_history_channels", "Channels in memory.", lambda: len(cache)),
@@ -89,6 +84,11 @@ class Telemetry:
                     lambda: cache.channels_evicted,
                 ),
                 Gauge("tidewire_history_waiting_reads", "Reads that wait for a stream.", under_way),
+                Gauge(
+                    "tidewire_history_waiting_requests",
+                    "Requests to streams, of reads and other calls, that wait for their turn.",
+                    requests_waiting,
+                ),
                 Gauge(
                     "tidewire_history_current",
                     "1 while memory is known to hold all that the stream has; else its channels are UNAVAILABLE.",
@@ -106,7 +106,7 @@ class Telemetry:
 
     def heard(self, profile: str) -> None:
         """See ports.Metrics."""
-        self._heard.inc(1, (profile,))
+        self._heard.values[profile,] += 1
 
     def dropped(self, reason: str) -> None:
         """See ports.Metrics."""
@@ -124,6 +124,10 @@ class Telemetry:
         """See ports.Metrics."""
         self._reads.inc(1, (source, outcome))
 
+    def refused(self) -> None:
+        """See ports.Metrics."""
+        self._refused.inc()
+
     def joined(self) -> None:
         """See ports.Metrics."""
         self._joined.inc()
@@ -135,11 +139,3 @@ class Telemetry:
     def purged(self) -> None:
         """See ports.Metrics."""
         self._purges.inc()
-
-    def nats_error(self, kind: str) -> None:
-        """Something went wrong on the NATS connection without ending it."""
-        self._nats_errors.inc(1, (kind,))
-
-    def nats_lost(self) -> None:
-        """The connection to NATS is gone."""
-        self._nats_lost.inc()

@@ -1,7 +1,7 @@
 """What is known of one channel's publications, and how far back it is proven. Pure.
 
 Sequences are those of the channel's stream. What is held is a suffix of the channel: an index (sequences and times), and of
-its newest part the publications themselves, each as it stands in a reply. Four numbers say what the index is worth; `heard` is how far the stream was
+its newest part the publications themselves, see `packed`. Four numbers say what the index is worth; `heard` is how far the stream was
 followed, the same for all its channels:
 
 - `floor`: whatever was *ever* stored in (floor, heard] is in the index. Only that proves a recovery.
@@ -18,18 +18,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tidewire.history.messages import Message
-from tidewire.history.packed import packed
+from tidewire.history.packed import is_packed, packed, packed_of
 
 if TYPE_CHECKING:
     from tidewire.history.feed import Feed
 
 FIXED_COST = 600
 """Bytes of a channel without publications: the object, its arrays and its place in the cache, measured."""
-INDEX_COST = 16
+NUMBER_COST = 8
+"""Of one in the index, which has two for each publication."""
 BODY_COST = 48
 """Bytes of a publication in memory beside what is packed."""
-SLACK = 8
-"""The index may exceed the namespace's size by one part in so many, so that it is not cut at every publication."""
+SLACK, LEAST_SLACK = 8, 16
+"""The index may exceed the namespace's size by one part in so many, and by so many, so that it is not cut at every publication."""
 
 
 class Timeline:
@@ -72,7 +73,7 @@ class Timeline:
     @property
     def cost(self) -> int:
         """Bytes that it takes, about."""
-        return FIXED_COST + INDEX_COST * self.count + BODY_COST * len(self.bodies) + self.body_bytes
+        return FIXED_COST + NUMBER_COST * len(self.entries) + BODY_COST * len(self.bodies) + self.body_bytes
 
     @property
     def newest(self) -> int:
@@ -103,12 +104,13 @@ class Timeline:
     def append(
         self, sequence: int, last: int | None, time_ns: int, body: bytes, *, oldest_first: bool
     ) -> None:
-        """Take the next publication. `last` is the one before it that was still stored (0: none; None: not told).
+        """Take the next publication, as it was heard. `last` is the one before it that was still stored (0: none; None: not told).
 
         `oldest_first`: the stream loses publications of a channel in no other order.
         """
-        if last is not None:
-            self._compare(last, oldest_first=oldest_first)
+        known = self.entries[-2] if self.entries else 0
+        if last is not None and (last != known or not known):
+            self._compare(last, known, oldest_first=oldest_first)
         # What begins with one thing and not empty has no room to grow in, which most channels do not need.
         if self.entries:
             self.entries.append(sequence)
@@ -122,11 +124,8 @@ class Timeline:
         self.stood = 0
         self.body_bytes += len(body)
 
-    def _compare(self, last: int, *, oldest_first: bool) -> None:
-        """Hold what the stream says of the publication before the next one against the index."""
-        known = self.entries[-2] if self.entries else 0
-        if last == known and known:
-            return
+    def _compare(self, last: int, known: int, *, oldest_first: bool) -> None:
+        """Hold what the stream says of the publication before the next one against the index, which ends otherwise."""
         if last < known:
             self._lose_newest(last, oldest_first=oldest_first)
         elif last > self.indexed:
@@ -188,8 +187,9 @@ class Timeline:
     # ------------------------------------------------------------------ what is forgotten
     def keep(self, size: int) -> None:
         """Forget what is older than the newest `size`, now and then."""
-        if self.count > size + max(16, size // SLACK):
-            self._drop_index(self.count - size)
+        excess = (len(self.entries) >> 1) - size
+        if excess > LEAST_SLACK and excess > size // SLACK:
+            self._drop_index(excess)
 
     def forget_bodies(self) -> None:
         """Forget the older half of the publications, but not that they were there."""
@@ -215,9 +215,17 @@ class Timeline:
         return bisect_left(self.sequences, sequence)
 
     def body(self, place: int) -> bytes | None:
-        """Return the publication at a place of the index; None: not held."""
+        """Return the publication at a place of the index, as it stands in a reply; None: not held."""
         at = place - self.count + len(self.bodies)
-        return self.bodies[at] if at >= 0 else None
+        if at < 0:
+            return None
+        body = self.bodies[at]
+        if is_packed(body):
+            return body
+        written = packed_of(self.entries[2 * place], self.entries[2 * place + 1], body)
+        self.bodies[at] = written
+        self.body_bytes += len(written) - len(body)
+        return written
 
     def _drop_index(self, count: int, *, stored: bool = True) -> None:
         """Forget the oldest `count`; `stored`: they may be in the stream still."""

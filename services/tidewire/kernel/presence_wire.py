@@ -52,13 +52,17 @@ User = Annotated[str, Meta(max_length=1024)]
 
 
 class Joined(_Message, tag="j", frozen=True):
-    """A connection has subscribed to a channel that keeps presence. `conn_info` and `chan_info`: JSON, empty = none."""
+    """A connection has subscribed to a channel that keeps presence. `conn_info` and `chan_info`: JSON, empty = none.
+
+    `told`: whether its join and leave are told, where its token says so; None: where the namespace has `join_leave`.
+    """
 
     channel: Text
     client: Text
     user: User
     conn_info: bytes = b""
     chan_info: bytes = b""
+    told: bool | None = None
 
 
 class Left(_Message, tag="l", frozen=True):
@@ -180,12 +184,16 @@ class Occupancy(_Message, frozen=True):
 
 
 class ReplicaBeat(_Message, frozen=True):
-    """A replica lives and serves these partitions (none named: all). `swept`: (edge, incarnation, partition) whose leaves are out."""
+    """A replica lives and serves these partitions (none named: all). `swept`: (edge, incarnation, partition) whose leaves are out.
+
+    One that does not know yet what there is has no say among replicas (`speaks` is false): it is the word that it hears of itself.
+    """
 
     v: Literal[1]
     replica: Text
     partitions: tuple[int, ...] = ()
     swept: tuple[tuple[str, int, int], ...] = ()
+    speaks: bool = True
 
 
 _M = TypeVar("_M")

@@ -35,6 +35,13 @@ class Minter:
 
     def mint(self) -> bytes:
         """Return random digits; of 10^12 texts two are alike once in 100,000 times."""
-        if not self._minted:
-            self._minted = secrets.token_bytes(RANDOM * _POOL).hex("-", RANDOM).encode().split(b"-")
-        return self._minted.pop()
+        return self.mint_all(1)[0]
+
+    def mint_all(self, count: int) -> list[bytes]:
+        """Return so many."""
+        if len(self._minted) < count:
+            size = RANDOM * max(_POOL, count)
+            self._minted = secrets.token_bytes(size).hex("-", RANDOM).encode().split(b"-")
+        minted = self._minted[-count:]
+        del self._minted[-count:]
+        return minted

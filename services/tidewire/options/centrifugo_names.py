@@ -46,7 +46,6 @@ TLS: Final = {
     "client_ca_pem": "here it is http.tls.client_ca_file",
     "server_ca_pem": "put the authorities behind the certificate: here it is http.tls.cert_file",
 }
-LOG: Final = {"file": "logs go to standard error"}
 CLIENT: Final = {
     "proxy": _NO_PROXY,
     "insecure": "here it is client.allow_anonymous_connect_without_token",

@@ -113,8 +113,8 @@ class NatsConfig(Section, frozen=True, kw_only=True):
     ] = duration("3.5s")
 
 
-def link_options(nats: NatsConfig, node: str) -> LinkOptions:
-    """Return the link's options for a configuration."""
+def link_options(nats: NatsConfig, node: str, service: str = ANONYMOUS) -> LinkOptions:
+    """Return the options of a service's link, which without a NATS user has inboxes in the service's name."""
     return LinkOptions(
         urls=tuple(nats.urls),
         user=nats.user,
@@ -125,6 +125,6 @@ def link_options(nats: NatsConfig, node: str) -> LinkOptions:
         tls_key_file=nats.tls.key_file,
         connect_timeout=nats.connect_timeout,
         max_pending=nats.max_pending,
-        name=f"tidewire-edge {node}",
-        inbox_prefix=inbox_prefix(nats.user or ANONYMOUS),
+        name=f"tidewire-{service} {node}",
+        inbox_prefix=inbox_prefix(nats.user or service),
     )

@@ -131,10 +131,10 @@ class RateLimitRule(RateLimit, frozen=True, kw_only=True):
         ),
     ] = duration("1s")
     when_down: Annotated[
-        Literal["allow", "deny"],
+        Literal["allow", "deny", "local"],
         Meta(
-            description="What happens while no replica answers in time: `allow` lets commands pass, "
-            "`deny` refuses them with error 100 (temporary)."
+            description="What happens while no replica answers in time: `allow` lets commands pass, `deny` refuses them with "
+            "error 100 (temporary), and with `local` each edge process applies the whole rule by itself."
         ),
     ] = "allow"
     dry_run: Annotated[bool, Meta(description="Whether it only counts, and refuses and delays nothing.")] = (

@@ -6,6 +6,8 @@ import asyncio
 import faulthandler
 import signal
 from collections.abc import Callable, Coroutine
+from secrets import token_hex
+from socket import gethostname
 from typing import TYPE_CHECKING, Any, Protocol
 
 import uvloop
@@ -46,6 +48,11 @@ class App(Protocol):
 
     async def stop(self) -> None:
         """Let go of everything at once."""
+
+
+def node_name(given: str) -> str:
+    """Return what a process is called in logs: its own name, or the host's with a random suffix."""
+    return given or f"{gethostname()}-{token_hex(3)}"
 
 
 def hold_reloads() -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-_SUBJECT = "a NATS subject is not empty and holds no white space"
+if TYPE_CHECKING:
+    from tidewire.platform.nats_types import Message
+
+_CRLF: Final = b"\r\n"
+_SUBJECT: Final = "a NATS subject is not empty and holds no white space"
 
 
 def check_subject(subject: bytes) -> None:
@@ -47,12 +52,41 @@ def publication(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> 
     return b"HPUB %b %d %d\r\n%b%b\r\n" % (to, head, head + len(payload), header, payload)
 
 
-def publications(subject: bytes, header: bytes, payloads: Sequence[bytes]) -> list[bytes]:
-    """Return the same for messages with one header block, never b"", and without reply subjects."""
+def publications(messages: Sequence[Message]) -> tuple[list[bytes], int]:
+    """Return what publishes messages that have a header block each, in pieces, and the bytes of headers and payloads.
+
+    Joining pieces once, when they are written, costs half of what making each message costs.
+
+    Raises:
+        ValueError: As `publication`, for any of them.
+    """
+    words: list[bytes] = []
+    pieces: list[bytes] = []
+    bytes_ = 0
+    for subject, reply, header, payload in messages:
+        check_header(header)
+        head = len(header)
+        total = head + len(payload)
+        if reply:
+            words += subject, reply
+            line = b"HPUB %b %b %d %d\r\n" % (subject, reply, head, total)
+        else:
+            words.append(subject)
+            line = b"HPUB %b %d %d\r\n" % (subject, head, total)
+        pieces += line, header, payload, _CRLF
+        bytes_ += total
+    together = b" ".join(words)
+    if together.split() != words or 0 in together:
+        raise ValueError(_SUBJECT)
+    return pieces, bytes_
+
+
+def equal_publications(subject: bytes, header: bytes, payloads: Sequence[bytes]) -> list[bytes]:
+    """Return the pieces of messages with one subject and header block, and without reply subjects."""
     check_subject(subject)
     check_header(header)
     head = len(header)
-    return [
-        b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, head, head + len(payload), header, payload)
-        for payload in payloads
-    ]
+    pieces: list[bytes] = []
+    for payload in payloads:
+        pieces += b"HPUB %b %d %d\r\n" % (subject, head, head + len(payload)), header, payload, _CRLF
+    return pieces

@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 from tidewire.platform.nats_calls import WaitingCalls
 from tidewire.platform.nats_client import LinkClient
 from tidewire.platform.nats_files import readable
-from tidewire.platform.nats_grammar import check_header, check_subject, publication, publications
+from tidewire.platform.nats_grammar import check_subject, equal_publications, publication, publications
 from tidewire.platform.nats_keeper import Keeper, KeeperHooks
 from tidewire.platform.nats_outgoing import Outgoing
 from tidewire.platform.nats_types import (
@@ -179,21 +179,22 @@ class NatsLink:
         size = len(header) + max(map(len, payloads))
         if self._state is not _CONNECTED or size > self._keeper.client.max_payload:
             self._refuse(size)
-        self._outgoing.messages(publications(subject, header, payloads))
+        self._outgoing.messages(equal_publications(subject, header, payloads))
         self._out_bytes += len(header) * len(payloads) + sum(map(len, payloads))
         self._out_msgs += len(payloads)
 
-    def publish_batch(self, subject: bytes, messages: Sequence[Message]) -> None:
-        """Send messages that belong together, each with a header block; as `publish_all`."""
-        for header, _, _ in messages:
-            check_header(header)
-        sizes = [len(header) + len(payload) for header, payload, _ in messages]
-        if self._state is not _CONNECTED or max(sizes) > self._keeper.client.max_payload:
-            self._refuse(max(sizes))
-        self._outgoing.messages(
-            [publication(subject, reply, header, payload) for header, payload, reply in messages]
-        )
-        self._out_bytes += sum(sizes)
+    def publish_each(self, messages: Sequence[Message]) -> None:
+        """Send messages, at least one, in order: all, or none where it raises.
+
+        Raises:
+            LinkAway, LinkFull, PayloadTooLarge, ValueError: As `publish`, for any of them.
+        """
+        size = max([len(header) + len(payload) for _, _, header, payload in messages])
+        if self._state is not _CONNECTED or size > self._keeper.client.max_payload:
+            self._refuse(size)
+        pieces, total = publications(messages)
+        self._outgoing.messages(pieces)
+        self._out_bytes += total
         self._out_msgs += len(messages)
 
     def _refuse(self, size: int) -> NoReturn:

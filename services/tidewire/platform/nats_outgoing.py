@@ -91,15 +91,15 @@ class Outgoing:
         if not self._scheduled:
             self._schedule()
 
-    def messages(self, messages: Sequence[bytes]) -> None:
-        """Send publications, at least one, in order.
+    def messages(self, pieces: Sequence[bytes]) -> None:
+        """Send the pieces of publications, at least one, in order.
 
         Raises:
             LinkFull: More than the limit waits already: all are refused.
         """
         self._refuse_when_full()
-        self._parts += messages
-        self._size += sum(map(len, messages))
+        self._parts += pieces
+        self._size += sum(map(len, pieces))
         if not self._scheduled:
             self._schedule()
 

@@ -14,6 +14,7 @@ with these differences, each on purpose:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,7 +34,9 @@ MAX_DIGITS = 19
 """Digits of a size or of a subscription's id. More would be over any bound, and very many are slow to read as a number."""
 
 _CRLF = b"\r\n"
-_M, _SPACE = b"M "
+_H, _M, _SPACE = b"HM "
+_USUAL = re.compile(rb"HMSG (\S+) (\d{1,19}) (\d{1,19}) (\d{1,19})\r\n")
+"""The line of a message with headers and without a reply subject, as nats-server writes it: found at half the cost."""
 
 
 def _message_line(line: bytes) -> tuple[bytes, bytes, bytes, int, int]:
@@ -135,7 +138,7 @@ class FastParser(Parser):
         if self._closed:
             return
         nc = self.nc
-        find = data.find
+        find, match = data.find, _USUAL.match
         subscription_of = self._subscriptions.get
         limit = nc._max_payload + MAX_ADDED_HEADERS
         life = self._life
@@ -143,27 +146,33 @@ class FastParser(Parser):
         pos = msgs = msg_bytes = 0
         try:
             while pos < end:
-                eol = find(_CRLF, pos, pos + MAX_LINE)
-                if eol < 0:
-                    if end - pos >= MAX_LINE:
-                        raise ProtocolError("nats: control line too long")
-                    self._keep(data[pos:], end - pos + 1)
-                    return
                 kind = data[pos]
-                if kind in b"MH":
-                    subject, sid, reply, head, total = _message_line(data[pos:eol])
+                usual = match(data, pos, pos + MAX_LINE) if kind == _H else None
+                if usual is not None:
+                    subject, sid, head_size, size = usual.groups()
+                    reply, head, total, start = b"", int(head_size), int(size), usual.end()
+                    if head > total:
+                        raise ProtocolError("nats: malformed HMSG")
                 else:
-                    await self._control(data[pos : eol + 2])
-                    if self._life != life:
+                    eol = find(_CRLF, pos, pos + MAX_LINE)
+                    if eol < 0:
+                        if end - pos >= MAX_LINE:
+                            raise ProtocolError("nats: control line too long")
+                        self._keep(data[pos:], end - pos + 1)
                         return
-                    pos = eol + 2
-                    continue
+                    start = eol + 2
+                    if kind not in b"MH":
+                        await self._control(data[pos:start])
+                        if self._life != life:
+                            return
+                        pos = start
+                        continue
+                    subject, sid, reply, head, total = _message_line(data[pos:eol])
                 if total > limit:
                     raise ProtocolError("nats: message larger than the server announced")
                 subscription = subscription_of(sid)
                 if subscription is None and not (sid.isdigit() and len(sid) <= MAX_DIGITS):
                     raise ProtocolError("nats: malformed MSG")
-                start = eol + 2
                 stop = start + total
                 if stop + 2 > end:
                     self._keep(data[pos:], stop + 2 - pos)

@@ -14,8 +14,8 @@ MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
 """Called with (subject, reply, header, payload) in the read loop: it must not block. `header` is b"" or the raw
 block from `NATS/1.0` to its empty line."""
 
-Message = tuple[bytes, bytes, bytes]
-"""One of several that are published together: its header block, its payload, and its reply subject or b""."""
+Message = tuple[bytes, bytes, bytes, bytes]
+"""One of several that are published together: subject, reply subject or b"", header block or b"", payload."""
 
 BarrierCallback = Callable[[bool], None]
 """Called once: True when the server has taken all that was written before, False when it refused some or when that

@@ -60,6 +60,18 @@ def listeners_differ(rpc: RpcConfig) -> Iterator[Problem]:
         yield Problem("health_port", "is rpc.port already")
 
 
+RpcPort = Annotated[int, Meta(ge=0, le=65535, description="Port; 0 = any free port.")]
+HealthPort = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=65535,
+        description="Port that speaks `grpc.health.v1.Health` without TLS and nothing else, for probes that have no "
+        "certificate; 0 = any free port.",
+    ),
+]
+
+
 class RpcConfig(Section, frozen=True, kw_only=True):
     """The gRPC server of a service, and its health port for probes."""
 
@@ -68,19 +80,11 @@ class RpcConfig(Section, frozen=True, kw_only=True):
     address: Annotated[
         str, Meta(min_length=1, description="IP address to listen at; `0.0.0.0` = every IPv4 address.")
     ] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 = any free port.")] = 9443
+    port: RpcPort = 9443
     health_address: Annotated[str, Meta(min_length=1, description="IP address of the health port.")] = (
         "127.0.0.1"
     )
-    health_port: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=65535,
-            description="Port that speaks `grpc.health.v1.Health` without TLS and nothing else, for probes that have no "
-            "certificate; 0 = any free port.",
-        ),
-    ] = 9444
+    health_port: HealthPort = 9444
     tls: Annotated[RpcTls, Meta(description="TLS on `port`.")] = field(default_factory=RpcTls)
     reflection: Annotated[
         bool, Meta(description="Whether tools such as grpcurl can list the services and their messages.")

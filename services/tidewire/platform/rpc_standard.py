@@ -35,8 +35,8 @@ class Health(health_pb2_grpc.HealthServicer):
             health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
     def set(self, *, serving: bool) -> None:
-        """Say the same of all. Clients that check health hear it at once, and send calls elsewhere."""
-        if self._over:
+        """Say the same of all. Clients that check health hear a change at once, and send calls elsewhere."""
+        if self._over or serving is self._serving:
             return
         self._serving = serving
         changed, self._changed = self._changed, asyncio.Event()

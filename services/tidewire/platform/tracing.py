@@ -11,13 +11,15 @@ import enum
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+from tidewire import __version__
 from tidewire.kernel.seldom import Seldom
 from tidewire.kernel.token_bucket import TokenBucket
 from tidewire.kernel.trace_context import TraceContext, header_line
+from tidewire.platform.lifecycle import StartError
 from tidewire.platform.metrics import Counter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from structlog.typing import FilteringBoundLogger
 
@@ -173,15 +175,10 @@ class Complaints:
             self._log.warning("tracing.export_failed", problem=problem)
 
 
-def create_tracer(
-    config: TracingConfig, resource: Mapping[str, str], clock: Clock, log: FilteringBoundLogger
-) -> Tracer | None:
+def create_tracer(config: TracingConfig, node: str, clock: Clock, log: FilteringBoundLogger) -> Tracer | None:
     """Return what a configuration asks for; None without an endpoint, and then OpenTelemetry is not even imported.
 
-    `resource` are attributes of the process beside `service.name` and `service.namespace`.
-
-    Raises:
-        OSError: `tracing.ca_file` cannot be used.
+    Raises StartError: `tracing.ca_file` cannot be used.
     """
     if not config.endpoint:
         return None
@@ -189,4 +186,8 @@ def create_tracer(
 
     complain = Complaints(log, clock.monotonic)
     random = Random()  # noqa: S311 - ids and samples protect nothing
-    return Tracer(config, clock, lambda spans: OtlpExporter(config, resource, spans, complain), random)
+    resource = {"service.instance.id": node, "service.version": __version__}
+    try:
+        return Tracer(config, clock, lambda spans: OtlpExporter(config, resource, spans, complain), random)
+    except OSError as error:
+        raise StartError(f"tracing.ca_file cannot be used ({error})") from error

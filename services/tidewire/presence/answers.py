@@ -20,8 +20,9 @@ MOST_MEMBERS: Final = 20_000
 MOST_BYTES: Final = 2 << 20
 """Of all lists of one reply; beyond, lists are cut off like by their limit."""
 MOST_CONNECTIONS: Final = 100
-COSTLY: Final = 0.02
-"""Seconds that a count takes at least to be kept: it is given again for REST times as long as it took."""
+LARGE: Final = 5_000
+"""Members from which on a count is kept: it is given again for REST times as long as it took, so that a channel costs one
+REST-th of a processor at most. Smaller ones take a millisecond, and are exact each time."""
 REST: Final = 10
 MOST_KEPT: Final = 1_000
 """Counts that are kept; the oldest go."""
@@ -93,7 +94,7 @@ class Answers:
         found = _counts(edges)
         ended = self._now()
         self._kept.pop(channel, None)
-        if ended - began >= COSTLY:
+        if found.clients >= LARGE:
             self._keep(channel, ended + REST * (ended - began), found)
         return found
 

@@ -41,12 +41,27 @@ class Person(msgspec.Struct, gc=False):
         """None of the channel's own."""
         return b""
 
+    @property
+    def told(self) -> None:
+        """Whether its leave is told is the namespace's to say."""
+
 
 class Guest(msgspec.Struct, gc=False, frozen=True):
     """A member with info for one channel."""
 
     person: Person
     chan_info: bytes
+
+    @property
+    def told(self) -> bool | None:
+        """As of a Person."""
+        return None
+
+
+class Exempt(Guest, gc=False, frozen=True):
+    """A member whose token says whether its leave is told."""
+
+    told: bool
 
 
 Member = Person | Guest
@@ -166,7 +181,7 @@ class Content:
     def _joined(self, change: Joined) -> None:
         room = self._room(change.channel)
         person = self._come(change.client, change.user, change.conn_info)
-        member = Guest(person, change.chan_info) if change.chan_info else person
+        member = _member(person, change)
         before = get(room.members, change.client)
         room.members = put(room.members, person.client, member)
         if before is None:
@@ -251,6 +266,12 @@ class Content:
         person.uses -= 1
         if not person.uses and self.people.get(person.client) is person:
             del self.people[person.client]
+
+
+def _member(person: Person, change: Joined) -> Member:
+    if change.told is not None:
+        return Exempt(person, change.chan_info, change.told)
+    return Guest(person, change.chan_info) if change.chan_info else person
 
 
 _APPLY: Final[dict[type, Callable[[Content, Change], None]]] = {

@@ -17,9 +17,9 @@ MOST_LEAVES: Final = 2_000_000
 """Members that may wait; of edges beyond, no leaves are published."""
 
 Told = Callable[[str], bool]
-"""Whether joins and leaves of a channel are told."""
-Elsewhere = Callable[[int, str, str], bool]
-"""Whether a connection (the last argument) is a member of a channel of a partition after all."""
+"""Whether joins and leaves of a channel are told, where a member's token does not say it."""
+Back = Callable[[str, int, str, str], bool]
+"""Whether an edge (the first argument) lives after all, and its connection (the last) is a member of a channel of a partition."""
 
 
 class Leave(NamedTuple):
@@ -47,9 +47,9 @@ class _Sweep:
 class Leaves:
     """All that are to be published, by this replica or another one."""
 
-    def __init__(self, told: Told, elsewhere: Elsewhere) -> None:
+    def __init__(self, told: Told, back: Back) -> None:
         self._told = told
-        self._elsewhere = elsewhere
+        self._back = back
         self._sweeps: dict[Swept, _Sweep] = {}
         self.waiting = 0
         """Members that wait."""
@@ -64,7 +64,9 @@ class Leaves:
             if self.waiting + content.members > MOST_LEAVES:
                 return False
             key = (life.edge, life.incarnation, partition)
-            self._sweeps[key] = _Sweep(key, since, content.members, self._leaves(partition, content))
+            self._sweeps[key] = _Sweep(
+                key, since, content.members, self._leaves(life.edge, partition, content)
+            )
             self.waiting += content.members
         return True
 
@@ -98,12 +100,12 @@ class Leaves:
             done.append(sweep.key)
         return sent, done
 
-    def _leaves(self, partition: int, content: Content) -> Iterator[Leave]:
+    def _leaves(self, edge: str, partition: int, content: Content) -> Iterator[Leave]:
         for channel, room in content.rooms.items():
-            if not room.members or not self._told(channel):
-                continue
+            told = self._told(channel)
             for member in values(room.members):
-                if not self._elsewhere(partition, channel, member.person.client):
+                is_told = told if member.told is None else member.told
+                if is_told and not self._back(edge, partition, channel, member.person.client):
                     yield Leave(partition, channel, _event(member))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tidewire.kernel.presence_wire import Heartbeat
+from tidewire.kernel.presence_wire import HEARTBEAT, Heartbeat
 from tidewire.presence.content import People
 from tidewire.presence.follower import Follower
 
@@ -22,6 +22,7 @@ class Life:
         "not_before",
         "pause",
         "people",
+        "rival_since",
         "swept",
     )
 
@@ -37,6 +38,8 @@ class Life:
         self.not_before = 0.0
         self.pause = 0.0
         """When it may be asked for snapshots again, and the pause before that."""
+        self.rival_since: float | None = None
+        """When a word of an earlier life was first heard beside it."""
         self.followers: dict[int, Follower] = {}
         self.people: People = {}
         self.swept: set[int] = set()
@@ -67,6 +70,16 @@ class Life:
                 follower.unsaid()
         self.doubted = False
         self.swept.clear()
+
+    def has_rival(self, now: float) -> bool:
+        """Take a word of an earlier life; return whether both live: this one has spoken since, and the other goes on.
+
+        What was still on its way when this life began has come within HEARTBEAT, and who is dead does not speak between two
+        words of a new life whose clock was set back.
+        """
+        if self.rival_since is None:
+            self.rival_since = now
+        return self.rival_since < self.heard and now - self.rival_since >= HEARTBEAT
 
     def doubt(self) -> None:
         """The replica may have missed something."""

@@ -34,6 +34,9 @@ class Listener(Protocol):
     def user_gone(self, user: str, at_ms: int) -> None:
         """A user's connection is gone; 0: it is not known when."""
 
+    def collided(self, edge: str) -> None:
+        """Two edges that live have the same name."""
+
 
 class _Notices:
     """Implements `content.Notices` for a partition."""
@@ -158,9 +161,11 @@ class Mesh:
             if follower is not None:
                 yield life, follower.content
 
-    def has(self, partition: int, channel: str, client: str) -> bool:
-        """Return whether a connection is a member of a channel, at any edge."""
-        return any(content.has(channel, client) for _, content in self.contents(partition))
+    def has(self, edge: str, partition: int, channel: str, client: str) -> bool:
+        """Return whether a connection of an edge is a member of a channel. It never is one of another edge's."""
+        life = self.lives.get(edge)
+        follower = None if life is None else life.followers.get(partition)
+        return follower is not None and follower.content.has(channel, client)
 
     def _life(self, edge: str, incarnation: int, now: float) -> Life | None:
         """Return the life that speaks, which may be news; None where it is over."""
@@ -172,6 +177,8 @@ class Mesh:
         is_old = incarnation <= newest_over or (life is not None and incarnation < life.incarnation)
         if is_old or (life is None and len(self.lives) >= MOST_EDGES):
             self.unheard += 1
+            if life is not None and life.has_rival(now):
+                self._listener.collided(edge)
             return None
         if life is not None:
             self._end(life, "successor")

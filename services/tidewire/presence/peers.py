@@ -31,8 +31,10 @@ class Peers:
         self._swept: OrderedDict[Swept, float] = OrderedDict()
 
     def beat(self, beat: ReplicaBeat, now: float) -> None:
-        """Hear of another replica."""
-        if beat.replica != self.own and (beat.replica in self.live or len(self.live) < MOST_PEERS):
+        """Hear of another replica, which counts as long as it has a say."""
+        if not beat.speaks:
+            self.live.pop(beat.replica, None)
+        elif beat.replica != self.own and (beat.replica in self.live or len(self.live) < MOST_PEERS):
             self.live[beat.replica] = (now, frozenset(beat.partitions))
 
     def expire(self, now: float) -> None:

@@ -37,6 +37,9 @@ class Metrics(Losses, Protocol):
     def ended(self, cause: str) -> None:
         """The life of an edge is over: bye, lease or successor."""
 
+    def collided(self, edge: str) -> None:
+        """Two edges that live have the same name; told of every word of the one that is not heard."""
+
     def asked(self, snapshots: int) -> None:
         """So many snapshots were asked for."""
 

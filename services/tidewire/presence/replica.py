@@ -187,6 +187,10 @@ class Replica:
         """See mesh.Listener."""
         self.seen.gone(user, at_ms or self._now_ms, self._now_ms)
 
+    def collided(self, edge: str) -> None:
+        """See mesh.Listener."""
+        self._metrics.collided(edge)
+
     # NATS and time
 
     def link_up(self, now: float) -> None:
@@ -275,6 +279,7 @@ class Replica:
         return self.begun and self._began is None
 
     def _beat(self, now: float) -> None:
+        """Tell the others that it lives; while it has nothing to tell, hear at least itself, and so that NATS is not silent."""
         self._beat_at = now + HEARTBEAT
-        if self._speaks:
-            self._voice.beat(ReplicaBeat(1, self.peers.own, self._shared, self.peers.swept))
+        swept = self.peers.swept if self._speaks else ()
+        self._voice.beat(ReplicaBeat(1, self.peers.own, self._shared, swept, self._speaks))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tidewire.kernel.seldom import Seldom
 from tidewire.platform.metrics import Counter, Gauge, Histogram, Registry, Total, metrics_of
-from tidewire.platform.nats_metrics import link_metrics
 
 if TYPE_CHECKING:
-    from tidewire.platform.nats_link import NatsLink
+    from structlog.typing import FilteringBoundLogger
+
     from tidewire.presence.replica import Replica
 
 REBUILD_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -17,7 +19,9 @@ REBUILD_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 class Telemetry:
     """Implements `ports.Metrics` and that of the adapter."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: FilteringBoundLogger, monotonic: Callable[[], float]) -> None:
+        self._log = log
+        self._seldom = Seldom(monotonic)
         self._lacking = Counter(
             "tidewire_presence_lacking",
             "Times that an edge's state in a partition had to be asked for: changes were missed (gap), counts differ (counts), "
@@ -55,18 +59,11 @@ class Telemetry:
             "while it lives.",
             ["reason"],
         )
-        self._nats_errors = Counter(
-            "tidewire_nats_errors",
-            "Trouble on the NATS connection that left it alive: permissions, slow_consumer, callback, other.",
-            ["kind"],
-        )
-        self._nats_lost = Counter("tidewire_nats_disconnects", "Times that the connection to NATS was lost.")
 
-    def register(self, registry: Registry, link: NatsLink, replica: Replica) -> None:
+    def register(self, registry: Registry, replica: Replica) -> None:
         """Expose everything."""
         mesh = replica.mesh
         registry.add(metrics_of(self))
-        registry.add(link_metrics(link))
         registry.add(
             [
                 Gauge("tidewire_presence_edges", "Edges that live.", lambda: len(mesh.lives)),
@@ -82,7 +79,9 @@ class Telemetry:
                     lambda: sum(not life.is_whole for life in mesh.lives.values()),
                 ),
                 Gauge(
-                    "tidewire_presence_replicas", "Other replicas that live.", lambda: len(replica.peers.live)
+                    "tidewire_presence_replicas",
+                    "Other replicas that live, and know what there is.",
+                    lambda: len(replica.peers.live),
                 ),
                 Gauge(
                     "tidewire_presence_snapshots_under_way",
@@ -116,6 +115,11 @@ class Telemetry:
         """See ports.Metrics."""
         self._lacking.inc(1, (reason,))
 
+    def collided(self, edge: str) -> None:
+        """See ports.Metrics. One is logged in a minute; `tidewire_presence_unheard_total` counts the words."""
+        if self._seldom.allows("name_collision"):
+            self._log.warning("presence.name_collision", edge=edge)
+
     def asked(self, snapshots: int) -> None:
         """See ports.Metrics."""
         self._asked.inc(snapshots)
@@ -147,11 +151,3 @@ class Telemetry:
     def dropped(self, reason: str) -> None:
         """A message is of no use."""
         self._dropped.inc(1, (reason,))
-
-    def nats_error(self, kind: str) -> None:
-        """Something went wrong on the NATS connection without ending it."""
-        self._nats_errors.inc(1, (kind,))
-
-    def nats_lost(self) -> None:
-        """The connection to NATS is gone."""
-        self._nats_lost.inc()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tidewire.ratelimit.buckets import Buckets
+from tidewire.kernel.buckets import Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ class Rule:
 
     __slots__ = ("buckets", "outcomes")
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(self, buckets: Buckets[bytes]) -> None:
         self.buckets = buckets
         self.outcomes: Counter[str] = Counter()
 

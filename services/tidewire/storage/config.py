@@ -9,6 +9,7 @@ from msgspec import Meta, field
 from tidewire.kernel.config import Section
 from tidewire.options.channel_options import ChannelConfig
 from tidewire.options.nats_options import NatsConfig
+from tidewire.options.sections import SECTIONS
 from tidewire.options.storage_options import StorageConfig
 from tidewire.options.stored import histories_fit
 
@@ -17,27 +18,7 @@ class MigrateConfig(Section, frozen=True, kw_only=True):
     """The part of the one configuration file that says what is stored where."""
 
     checks = (histories_fit,)
-    others = frozenset(
-        {
-            "client",
-            "dev",
-            "drain",
-            "history",
-            "history_service",
-            "http",
-            "log",
-            "node_name",
-            "presence",
-            "presence_service",
-            "rate_limit_service",
-            "rate_limits",
-            "rpc",
-            "send",
-            "tracing",
-            "websocket",
-            "workers",
-        }
-    )
+    others = SECTIONS - {"channel", "nats", "storage"}
 
     nats: Annotated[NatsConfig, Meta(description="The connection to NATS.")] = field(
         default_factory=NatsConfig

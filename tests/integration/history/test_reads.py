@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +258,42 @@ async def test_a_stream_is_followed_however_many_reads_wait(
             assert facts is not None
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(store.facts(stream, b"tw.in.0.chat.a"), 0.05)
+
+
+async def test_an_edge_that_reads_much_holds_nobody_up(
+    config: dict[str, Any], server: NatsServer, nats: Client, tmp_path: Path
+) -> None:
+    """Of what waits for streams, the next request is another connection's: one answer comes while all the others wait."""
+    *many, one = [f"chat:{number}" for number in range(150)]
+    for channel in (*many, one):
+        await publish(nats, channel, b"x")
+    slow = {**config, "history_service": {**config["history_service"], "max_stream_requests": 1}}
+    with HistoryProcess(tmp_path, slow, "cold") as cold:
+
+        async def waiting(least: int) -> bool:
+            return (await cold.metrics()).value("tidewire_history_waiting_requests") >= least
+
+        async with client_of(cold) as greedy, client_of(cold) as other:
+            await asyncio.gather(
+                greedy.stats("chat:nobody"), other.stats("chat:nobody")
+            )  # both are connected
+            with paused(server):
+                reads = [asyncio.ensure_future(greedy.read(channel)) for channel in many]
+                await eventually(lambda: waiting(len(many) - 1))
+                read = asyncio.ensure_future(other.read(one))
+                await eventually(lambda: waiting(len(many)))
+            reply = await read
+            with paused(server):
+                assert await waiting(len(many) // 2)
+            replies = await asyncio.gather(*reads)
+    assert [len(each.publications) for each in (reply, *replies)] == [1] * 150
+
+
+@contextlib.contextmanager
+def paused(server: NatsServer) -> Iterator[None]:
+    """It answers nobody meanwhile."""
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()

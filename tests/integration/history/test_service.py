@@ -29,7 +29,7 @@ from tests.support.history import (
 )
 from tests.support.nats_server import NatsServer
 from tests.support.wait import eventually
-from tidewire.doctor.history_facts import read_history
+from tidewire.doctor.service_facts import read_history
 from tidewire.edge.adapters.grpc_history import GrpcHistory
 from tidewire.edge.adapters.grpc_history import client_of as client_to
 from tidewire.edge.config import EdgeConfig
@@ -43,6 +43,7 @@ from tidewire.kernel.config import decode
 from tidewire.kernel.subjects import in_subject
 from tidewire.platform.rpc_client_options import RpcClientConfig
 from tidewire.platform.rpc_telemetry import RpcClientMetrics
+from tidewire.platform.service import ServiceProcess
 
 
 async def refusal(folder: Path, config: dict[str, Any]) -> str:
@@ -79,7 +80,8 @@ async def test_a_stream_that_does_not_answer_keeps_nobody_from_the_others(
     with NatsServer(tmp_path / "nats", config=denied, jetstream=True) as server:
         await migrated(of_user(server, "boss"))
         log: Any = RecordingLog()
-        service = app.HistoryService(decode(HistoryConfig, of_user(server, "history")), log, lambda: None)  # type: ignore[arg-type,return-value] # never reloaded
+        config = decode(HistoryConfig, of_user(server, "history"))
+        service = ServiceProcess(app.History, config, log, lambda: config)
         try:
             await service.start()
             assert service._why_unready() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from tests.support.presence_edge import ScriptedEdge, scripted_edge
 from tests.support.tcp_proxy import running_proxy
 from tests.support.wait import eventually
 from tidewire.kernel.call_errors import CallError
-from tidewire.kernel.presence_wire import Event, Occupancy, reader
+from tidewire.kernel.presence_wire import HEARTBEAT, Event, Occupancy, reader
 
 MEMBERS = {f"c{number}" for number in range(50)}
 CROWD = [f"c{number}" for number in range(5_000)]
@@ -99,7 +100,7 @@ async def synced(client: PresenceClient, channel: str) -> bool:
 async def test_an_edge_that_dies_takes_its_members_along_once(
     server: NatsServer, edge: ScriptedEdge, tmp_path: Path
 ) -> None:
-    """Within 8 s, told once by three replicas; not of channels without joins and leaves, nor of who is elsewhere."""
+    """Within 8 s, told once by three replicas; not of channels without joins and leaves."""
     async with (
         replicas(server, tmp_path) as processes,
         clients_of(processes) as clients,
@@ -110,10 +111,10 @@ async def test_an_edge_that_dies_takes_its_members_along_once(
         for start in range(0, len(CROWD), 500):
             await victim.join("room:a", *CROWD[start : start + 500])
         await victim.join("quiet:a", "c1")
-        await victim.join("room:b", "moved", "gone")
-        await edge.join("room:b", "moved")
+        await victim.join("room:b", "gone")
+        await edge.join("room:b", "stays")
         await eventually(lambda: all_have(clients, "room:a", set(CROWD)))
-        await eventually(lambda: all_have(clients, "room:b", {"moved", "gone"}))
+        await eventually(lambda: all_have(clients, "room:b", {"stays", "gone"}))
         await eventually(lambda: heard.turns == [True, True])
         await victim.freeze()
         killed = time.monotonic()
@@ -123,7 +124,7 @@ async def test_an_edge_that_dies_takes_its_members_along_once(
         print(f"{len(wanted)} leaves {took:.1f} s after it fell silent")
         assert took < KILL_TO_LEAVES
         await eventually(lambda: all_have(clients, "room:a", set()))
-        await eventually(lambda: all_have(clients, "room:b", {"moved"}))
+        await eventually(lambda: all_have(clients, "room:b", {"stays"}))
         await eventually(lambda: heard.turns == [True, True, False])
         await asyncio.sleep(7)  # longer than the next replica waits
         assert len(heard.leaves) == len(wanted)
@@ -266,6 +267,17 @@ async def test_an_edge_begins_a_new_life(
     assert metrics.value("tidewire_presence_edges_ended_total", cause="successor") == 1
     assert metrics.value("tidewire_presence_edges_ended_total", cause="bye") == 1
     assert metrics.value("tidewire_presence_unheard_total") >= 1
+
+
+@pytest.mark.timeout(180)
+async def test_two_edges_of_one_name_are_in_the_log(presence: PresenceProcess, server: NatsServer) -> None:
+    """Once, however much the one that is not heard says."""
+    async with scripted_edge(server.url, "twin"), scripted_edge(server.url, "twin", incarnation=2):
+        await eventually(lambda: "presence.name_collision" in presence.log)
+        await asyncio.sleep(2 * HEARTBEAT)
+    (line,) = [line for line in presence.log.splitlines() if "presence.name_collision" in line]
+    told = json.loads(line)
+    assert (told["level"], told["edge"]) == ("warning", "twin")
 
 
 @pytest.mark.timeout(180)

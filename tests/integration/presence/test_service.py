@@ -16,7 +16,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.presence import PresenceClient, PresenceProcess, client_of, presence_config
 from tests.support.presence_edge import ScriptedEdge, scripted_edge
 from tests.support.wait import eventually
-from tidewire.doctor.presence_facts import read_presence
+from tidewire.doctor.service_facts import read_presence
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.call_errors import CallError
 from tidewire.kernel.config import decode

@@ -210,6 +210,23 @@ async def test_a_dry_run_only_counts(nats: NatsServer, tmp_path: Path) -> None:
         await eventually(counted)
 
 
+async def test_with_no_replica_each_edge_may_keep_the_rule_by_itself(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """All edges together the rule once for each of them; that is counted by rule."""
+    rule = {"name": "r", "command": "publish", "key": ["user"], "limit": 5, "period": "1h"}
+    rules: Rules = [{**rule, "when_down": "local", "close_after": 0}]
+    made = Mesh(nats, tmp_path, {"rules": rules}, 0)
+    with made.edge() as one, made.edge() as two:
+        for edge in (one, two):
+            client = await joined(edge.ws_url, token("alice"))
+            assert sorted(codes(await publish(client, 20))) == [0] * 5 + [111] * 15
+            assert sorted(codes(await publish(client, 5))) == [111] * 5
+            assert await decisions(edge, "r", "passed") == 5
+            assert await decisions(edge, "r", "refused") == 20
+            assert (await edge.metrics()).value("tidewire_rate_limit_local_keys", rule="r") == 1
+
+
 @pytest.mark.parametrize("when_down", ["allow", "deny"])
 async def test_with_no_replica_each_rule_says_what_happens(
     nats: NatsServer, tmp_path: Path, when_down: str

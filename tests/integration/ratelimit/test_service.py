@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.ratelimit import NOBODY, SLOW, RateLimitClient, RateLimitProcess, client_of
 from tests.support.wait import eventually
-from tidewire.doctor.ratelimit_facts import read_ratelimit
+from tidewire.doctor.service_facts import read_ratelimit
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.call_errors import BAD_REQUEST, CallError
 from tidewire.kernel.config import decode

@@ -12,6 +12,7 @@ from tests.support.rpc import NAME, Rpc, Server, path
 from tests.support.wait import PATIENCE, eventually
 from tidewire.kernel.call_errors import CallError
 from tidewire.platform.rpc_library import grpc
+from tidewire.platform.rpc_standard import Health
 
 # isort: off
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -116,6 +117,16 @@ async def test_reflection_lists_services(rpc: Rpc) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await listed(await rpc.server(reflection=False))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_what_is_no_change_wakes_nobody() -> None:
+    """So that a service may say how it is as often as it looks."""
+    health = Health([NAME])
+    began = health._changed
+    health.set(serving=True)
+    assert health._changed is began
+    health.set(serving=False)
+    assert began.is_set()
 
 
 async def test_a_watch_does_not_hold_a_drain(rpc: Rpc) -> None:

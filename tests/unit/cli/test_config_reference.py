@@ -13,7 +13,7 @@ from tidewire.kernel.config import RESTART, Duration, Secret, Section, duration,
 from tidewire.kernel.config_fields import walk
 from tidewire.platform.settings import variable
 from tidewire.presence.config import PresenceConfig
-from tidewire.ratelimit.config import ServiceConfig
+from tidewire.ratelimit.config import RateLimitConfig
 
 
 class Base(Section, frozen=True, kw_only=True):
@@ -87,13 +87,13 @@ def test_each_setting_shows_what_a_reader_needs(text: str) -> None:
 
 def test_the_page_names_every_setting_of_every_process() -> None:
     """With its environment variable, and what they share once."""
-    page = reference(EdgeConfig, HistoryConfig, PresenceConfig, ServiceConfig)
+    page = reference(EdgeConfig, HistoryConfig, PresenceConfig, RateLimitConfig)
     assert page.count("\n## nats\n") == 1
-    for path, _ in [*walk(EdgeConfig), *walk(HistoryConfig), *walk(PresenceConfig), *walk(ServiceConfig)]:
+    for path, _ in [*walk(EdgeConfig), *walk(HistoryConfig), *walk(PresenceConfig), *walk(RateLimitConfig)]:
         assert f"`{variable(path)}`" in page
 
 
 def test_the_committed_page_is_the_generated_one() -> None:
     """`tidewire check-config --reference > docs/configuration.md` after a change of the Structs."""
     committed = Path(__file__).parents[3] / "docs" / "configuration.md"
-    assert committed.read_text() == reference(EdgeConfig, HistoryConfig, PresenceConfig, ServiceConfig)
+    assert committed.read_text() == reference(EdgeConfig, HistoryConfig, PresenceConfig, RateLimitConfig)

@@ -5,7 +5,7 @@ import pytest
 from tests.fakes.doctor import named
 from tidewire.doctor.facts import StorageFacts
 from tidewire.doctor.findings import Level
-from tidewire.doctor.storage_advice import advise_history, advise_storage
+from tidewire.doctor.storage_advice import advise_storage
 
 PARTITIONS = "nats.partitions is 8, and the cluster has 16 for its whole life: set that"
 CREATE = "create  TW_default_0 to 15       file, 1 copy: chat"
@@ -42,16 +42,6 @@ def test_each_state_has_its_level_and_its_cure(
     assert finding.level is level
     assert finding.found.startswith(found)
     assert bool(finding.why and finding.do) == (level in {Level.WARN, Level.FAIL})
-
-
-def test_the_history_service_answers_or_is_told() -> None:
-    """Edges start without it, and clients cannot recover."""
-    assert list(advise_history(None)) == []
-    (good,) = advise_history("")
-    assert good.level is Level.OK
-    (away,) = advise_history("unavailable: Connection refused")
-    assert (away.level, away.found) == (Level.WARN, "unavailable: Connection refused")
-    assert "history.target" in away.do[0]
 
 
 def test_each_mismatch_is_a_finding_of_its_own() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.attendance import PresentCore, joined
+from tests.fakes.edge import token
 from tidewire.edge import announcer
 from tidewire.kernel.presence_wire import Connected, Disconnected, Joined, Left, Occupied, Vacated
 
@@ -128,6 +129,25 @@ def test_incarnation_grows_with_the_clock() -> None:
     assert core.announcer.incarnation == int(core.clock.wall() * 1e9)
 
 
+@pytest.mark.parametrize(("word", "told"), [(None, None), (True, True), (False, False)])
+def test_what_a_token_says_of_joins_and_leaves_is_announced(word: bool | None, told: bool | None) -> None:
+    """Else the leave of a dead edge's member would be told as the namespace has it; again with a new info, and in snapshots."""
+    core = PresentCore()
+    override = {} if word is None else {"override": {"join_leave": {"value": word}}}
+    alice = core.let_in(core.client(), "room:a", token=token("alice", channel="room:a", **override))
+    core.turns.turn()
+    connection = alice.connection
+    attendance = connection.session.subscriptions.find("room:a").attended
+    core.announcer.renewed(connection, "room:a", attendance, b"2")
+    core.turns.turn()
+    core.snapshots.ask("r1", b"tw.pres.c.r1.1", ())
+    while len(core.snapshots) or core.turns:
+        core.turns.turn()
+    entries = [entry for _, chunk in core.wire.chunks for entry in chunk.entries]
+    members = [each for each in (*core.wire.changes, *entries) if isinstance(each, Joined)]
+    assert [each.told for each in members] == [told] * 3
+
+
 def test_member_with_a_new_info_is_announced_again() -> None:
     """As sub_refresh brings it."""
     core = PresentCore()
@@ -135,7 +155,8 @@ def test_member_with_a_new_info_is_announced_again() -> None:
     core.turns.turn()
     core.wire.deltas.clear()
     connection = next(iter(core.dispatcher.connections))
-    core.announcer.renewed(connection, "room:a", b"2")
+    attendance = connection.session.subscriptions.find("room:a").attended
+    core.announcer.renewed(connection, "room:a", attendance, b"2")
     core.turns.turn()
     assert core.wire.changes == [Joined("room:a", "c0", "alice", b"", b"2")]
     assert joined("room:a") != core.wire.changes[0]

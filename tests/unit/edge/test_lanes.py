@@ -35,14 +35,20 @@ class Stage:
         self, *data: bytes, owner: int = 1, channel: str = "a", demands: Demands | None = None, key: str = ""
     ) -> list[Pending]:
         """Publications of one read."""
-        made = []
-        for each in data:
-            self.commands += 1
-            now = self.clock.monotonic()
-            made.append(Pending(self.commands, now, "publish", NO_SPAN, each, b"", demands))
-            made[-1].id = key.encode()
-        self.take(self.lanes.add(owner, channel, self.place, made))
+        made = [self._pending(each, demands) for each in data]
+        for each in made:
+            each.id = key.encode()
+        self.take(self.lanes.add_all(owner, [(channel, self.place, made)]))
         return made
+
+    def publish_on(self, **channels: bytes) -> None:
+        """Publications of one read, one on each channel."""
+        runs = [(channel, self.place, [self._pending(data)]) for channel, data in channels.items()]
+        self.take(self.lanes.add_all(1, runs))
+
+    def _pending(self, data: bytes, demands: Demands | None = None) -> Pending:
+        self.commands += 1
+        return Pending(self.commands, self.clock.monotonic(), "publish", NO_SPAN, data, b"", demands)
 
     def take(self, settled: list[Settled]) -> None:
         """Note what clients are told."""
@@ -104,10 +110,68 @@ def test_a_publication_is_told_of_once_it_is_stored(stage: Stage) -> None:
     assert (stage.ends, len(stage.lanes), stage.lanes.flying) == ({}, 1, 1)
     stage.process()
     assert stage.ends == {1: "stored"}
-    assert (len(stage.lanes), stage.lanes.flying, stage.lanes.publications, stage.lanes.size) == (0, 0, 0, 0)
+    assert (len(stage.lanes), stage.lanes.flying, stage.lanes.room.publications, stage.lanes.room.size) == (
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 @protocol("publish.order")
+def test_what_comes_together_on_many_channels_goes_together(stage: Stage) -> None:
+    """And is acknowledged together: who is told, hears it once, and nothing is left."""
+    stage.publish_on(a=b"1", b=b"2", c=b"3")
+    stage.clock.advance(0.25)
+    for attempt in stage.port.attempts:
+        stage.port.process(attempt)
+    settled = stage.lanes.stored(stage.flights)
+    assert [[each.command for each in publications] for _, publications, _ in settled] == [[1, 2, 3]]
+    assert (len(stage.lanes), stage.lanes.room.publications, stage.lanes.room.size, stage.lanes.flying) == (
+        0,
+        0,
+        0,
+        0,
+    )
+    assert stage.metrics.of("acknowledged") == [(pytest.approx(0.25), 3)]
+    assert stage.metrics.of("stored") == [(3,)]
+
+
+def test_what_is_acknowledged_beside_a_batch(stage: Stage) -> None:
+    """Each counts what it holds; what waits behind one of them goes next."""
+    stage.publish(b"1", b"2", channel="a")
+    stage.publish_on(b=b"3", c=b"4")
+    stage.publish(b"5", channel="c")
+    stage.take(stage.lanes.stored(stage.flights))
+    assert stage.ends == dict.fromkeys([1, 2, 3, 4], "stored")
+    assert stage.sent[3:] == [[b"5"]]
+    assert (len(stage.lanes), stage.lanes.room.publications, stage.lanes.flying) == (1, 1, 1)
+    assert stage.metrics.of("batch_stored") == [()]
+    assert sum(count for (count,) in stage.metrics.of("stored")) == 4
+
+
+def test_what_can_not_go_out_with_others_is_told_why_by_itself(stage: Stage) -> None:
+    """At once; the others go."""
+    stage.publish_on(a=b"1", b=stage.port.too_large, c=b"3")
+    assert stage.ends == {2: "too_large"}
+    assert stage.sent == [[b"1"], [b"3"]]
+    stage.port.away = pending.AWAY
+    stage.publish_on(d=b"4", e=b"5")
+    assert stage.ends == {2: "too_large", 4: "away", 5: "away"}
+    assert (len(stage.lanes), stage.lanes.room.publications, stage.lanes.flying) == (2, 2, 2)
+
+
+def test_one_that_comes_late_among_others_is_looked_after_in_time(stage: Stage) -> None:
+    """As a command that had to wait for its turn."""
+    late = stage._pending(b"1")
+    stage.clock.advance(LIMITS.answer_within - 0.2)
+    stage.take(
+        stage.lanes.add_all(1, [("a", stage.place, [late]), ("b", stage.place, [stage._pending(b"2")])])
+    )
+    stage.run(0.3)
+    assert stage.ends == {1: "uncertain"}
+
+
 def test_one_is_in_flight_and_what_waits_goes_together(stage: Stage) -> None:
     """On one connection and channel; others have lanes of their own."""
     stage.publish(b"1")
@@ -224,8 +288,18 @@ def test_trying_ends_before_the_stream_may_forget_the_id(stage: Stage) -> None:
     assert stage.port.attempts[-1].sent_at < 1000 + PLACE.retry_for
     before = len(stage.port.attempts)
     stage.run(5)
-    assert (len(stage.lanes), stage.lanes.publications, len(stage.port.attempts)) == (0, 0, before)
+    assert (len(stage.lanes), stage.lanes.room.publications, len(stage.port.attempts)) == (0, 0, before)
     assert stage.metrics.of("ended_late") == [("uncertain", 3)]
+
+
+def test_trying_ends_in_time_for_what_went_out_with_others(stage: Stage) -> None:
+    """Counted from the first attempt, not from the first repetition."""
+    stage.publish_on(a=b"1", b=b"2")
+    stage.run(PLACE.retry_for - 2 * TICK)
+    assert len(stage.lanes) == 2
+    stage.run(3 * TICK)
+    assert (len(stage.lanes), stage.lanes.flying) == (0, 0)
+    assert stage.metrics.of("ended_late") == [("uncertain", 1)] * 2
 
 
 def test_the_time_of_a_batchs_publications_runs_from_when_it_was_sent(stage: Stage) -> None:
@@ -434,8 +508,8 @@ def test_nothing_is_taken_while_nats_is_away_and_what_flies_is_tried_again(stage
     ("limits", "taken"),
     [
         (LaneLimits(queue_size=100), 3),
-        (LaneLimits(publications=2), 2),
-        (LaneLimits(size=120), 4),
+        (LaneLimits(publications=4), 2),
+        (LaneLimits(size=240), 4),
     ],
 )
 @protocol("error.111")
@@ -445,13 +519,30 @@ def test_what_waits_is_bounded(limits: LaneLimits, taken: int) -> None:
     for _ in range(6):
         stage.publish(b"x" * 30)
     assert stage.ends == dict.fromkeys(range(taken + 1, 7), "full")
-    while stage.lanes.publications:
+    while stage.lanes.room.publications:
         stage.process()
     assert stage.ends.keys() == set(range(1, 7))
     big = Stage(LaneLimits(queue_size=10))
     big.publish(b"x" * 50)
     big.process()
     assert big.ends == {1: "stored"}
+
+
+def test_a_stream_that_does_not_answer_leaves_room_for_others() -> None:
+    """Until it answers again."""
+    stage = Stage(LaneLimits(publications=8))
+    for owner in range(6):
+        stage.publish(b"x", owner=owner)
+    assert stage.ends == {5: "full", 6: "full"}
+    stage.place = msgspec.structs.replace(PLACE, stream="TW_default_1")
+    stage.publish_on(b=b"1", c=b"2")
+    assert len(stage.ends) == 2
+    stage.publish_on(d=b"3")
+    assert stage.ends.keys() == {5, 6, 9}
+    stage.process(0)
+    stage.process(1)
+    stage.publish_on(d=b"3")
+    assert stage.ends == {5: "full", 6: "full", 9: "full", 1: "stored", 2: "stored"}
 
 
 def test_one_that_is_larger_than_nats_takes_costs_no_other_anything(stage: Stage) -> None:
@@ -467,7 +558,7 @@ def test_one_that_is_larger_than_nats_takes_costs_no_other_anything(stage: Stage
 
 
 @pytest.mark.parametrize(
-    "limits", [LaneLimits(publications=2), LaneLimits(size=20)], ids=["publications", "bytes"]
+    "limits", [LaneLimits(publications=4), LaneLimits(size=40)], ids=["publications", "bytes"]
 )
 def test_a_new_lane_is_refused_what_there_is_no_room_for(limits: LaneLimits) -> None:
     """One publication of a new lane, too; when the others are settled there is room again."""
@@ -475,8 +566,13 @@ def test_a_new_lane_is_refused_what_there_is_no_room_for(limits: LaneLimits) -> 
     for owner in (1, 2, 3):
         stage.publish(b"x" * 10, owner=owner)
     assert stage.ends == {3: "full"}
-    assert (len(stage.lanes), stage.lanes.flying, stage.lanes.publications, stage.lanes.size) == (2, 2, 2, 20)
+    assert (len(stage.lanes), stage.lanes.flying, stage.lanes.room.publications, stage.lanes.room.size) == (
+        2,
+        2,
+        2,
+        20,
+    )
     stage.take(stage.lanes.answered(stage.flights[0], Verdict.STORED))
     stage.publish(b"x" * 10, owner=3)
     assert stage.ends == {3: "full", 1: "stored"}
-    assert (len(stage.lanes), stage.lanes.publications, stage.lanes.size) == (2, 2, 20)
+    assert (len(stage.lanes), stage.lanes.room.publications, stage.lanes.room.size) == (2, 2, 20)

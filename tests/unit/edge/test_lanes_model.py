@@ -15,13 +15,24 @@ from tests.fakes.streams import PLACE, Attempt, ModelPort
 from tidewire.edge import pending
 from tidewire.edge.lane import LaneLimits, Settled
 from tidewire.edge.lanes import Lanes
-from tidewire.edge.pending import Demands, Pending, Verdict
+from tidewire.edge.pending import Demands, Flight, Pending, Verdict
 from tidewire.edge.timers import TICK
 from tidewire.edge.untraced import NO_SPAN
 
 LIMITS = LaneLimits(answer_within=3.4, publications=30, size=2000, queue_size=400, batch=4, batch_size=150)
 WINDOW = 30.0
-CERTAINLY_NOT = {"nobody", "unread", "late", "refused", "blocked", "away", "full", "contended", "dropped"}
+CERTAINLY_NOT = {
+    "nobody",
+    "unread",
+    "late",
+    "refused",
+    "blocked",
+    "away",
+    "full",
+    "contended",
+    "dropped",
+    "too_large",
+}
 picks = st.integers(0, 1000)
 
 
@@ -40,6 +51,8 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
         self.asked: dict[tuple[object, str], list[int]] = defaultdict(list)
         self.network: list[Attempt] = []
         self.answers: list[Attempt] = []
+        self.acknowledged: list[Flight] = []
+        """What was acknowledged within one read from NATS that has not ended."""
 
     # What happens.
 
@@ -51,19 +64,32 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
     )
     def publish(self, owner: int, channel: str, count: int, size: int) -> None:
         """Publications of one read."""
-        self._add(owner, channel, [self._pending(b"x" * size) for _ in range(count)])
+        self._add(owner, (channel, [self._pending(b"x" * size) for _ in range(count)]))
+
+    @rule(
+        owner=st.integers(1, 2),
+        channels=st.lists(st.sampled_from("abcd"), min_size=2, max_size=5),
+        sizes=st.tuples(*[st.integers(1, 60)] * 5),
+    )
+    def publish_on_several(self, owner: int, channels: list[str], sizes: tuple[int, ...]) -> None:
+        """Publications of one read, each on a channel of its own or on one that came before; some are too large."""
+        data = [self.port.too_large if size == 60 else b"x" * size for size in sizes]
+        self._add(
+            owner,
+            *[(channel, [self._pending(each)]) for channel, each in zip(channels, data, strict=False)],
+        )
 
     @rule(owner=st.integers(1, 2), channel=st.sampled_from("ab"), key=st.sampled_from("kl"))
     def publish_with_key(self, owner: int, channel: str, key: str) -> None:
         """With an application's key, perhaps one that was used before."""
         publication = self._pending(b"x", Demands(idempotency_key=key))
         publication.id = f"{owner}{channel}{key}".encode()
-        self._add(owner, channel, [publication])
+        self._add(owner, (channel, [publication]))
 
     @rule(owner=st.integers(1, 2), channel=st.sampled_from("ab"), version=st.integers(1, 5))
     def publish_version(self, owner: int, channel: str, version: int) -> None:
         """With a version, perhaps one that is older than what is held."""
-        self._add(owner, channel, [self._pending(b"x", Demands(version=version))])
+        self._add(owner, (channel, [self._pending(b"x", Demands(version=version))]))
 
     @rule(pick=picks)
     def process(self, pick: int) -> None:
@@ -103,6 +129,12 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
             attempt = self.answers[at] if again else self.answers.pop(at)
             self._answer(attempt)
 
+    @rule()
+    def end_of_read(self) -> None:
+        """All that NATS had sent is here."""
+        acknowledged, self.acknowledged = self.acknowledged, []
+        self._take(self.lanes.stored(acknowledged))
+
     @rule(pick=picks)
     def lose_answer(self, pick: int) -> None:
         """An answer gets nowhere."""
@@ -118,8 +150,7 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
     def wait(self, ticks: int) -> None:
         """Time passes."""
         for _ in range(ticks):
-            self.clock.advance(TICK)
-            self._take(self.lanes.tick())
+            self._tick()
         now = self.clock.monotonic()
         self.network = [each for each in self.network if each.sent_at + WINDOW / 2 > now]
 
@@ -160,8 +191,10 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
         counts = sum(
             len(lane.waiting) + len(lane.flight.publications if lane.flight else ()) for lane in held
         )
-        assert self.lanes.publications == counts <= LIMITS.publications
-        assert self.lanes.size == sum(lane.size for lane in held) <= LIMITS.size
+        assert self.lanes.room.publications == counts <= LIMITS.publications
+        assert self.lanes.room.size == sum(lane.size for lane in held) <= LIMITS.size
+        for share in self.lanes.room.shares.values():
+            assert (share.publications, share.size) == (self.lanes.room.publications, self.lanes.room.size)
         for lane in held:
             inside = [*lane.waiting, *(lane.flight.publications if lane.flight else ())]
             assert lane.size == sum(each.size for each in inside)
@@ -172,10 +205,11 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
         self.network.clear()
         self.answers.clear()
         for _ in range(200):
-            self.clock.advance(TICK)
-            self._take(self.lanes.tick())
+            self._tick()
         assert not self.untold
-        assert len(self.lanes) == self.lanes.publications == self.lanes.size == self.lanes.flying == 0
+        assert (
+            len(self.lanes) == self.lanes.room.publications == self.lanes.room.size == self.lanes.flying == 0
+        )
 
     # How.
 
@@ -183,11 +217,17 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
         self.commands += 1
         return Pending(self.commands, self.clock.monotonic(), "publish", NO_SPAN, data, b"f", demands)
 
-    def _add(self, owner: int, channel: str, publications: list[Pending]) -> None:
-        for each in publications:
-            self.untold[each.command] = each
-            self.asked[owner, channel].append(each.command)
-        self._take(self.lanes.add(owner, channel, PLACE, publications))
+    def _tick(self) -> None:
+        self.clock.advance(TICK)
+        self.end_of_read()
+        self._take(self.lanes.tick())
+
+    def _add(self, owner: int, *runs: tuple[str, list[Pending]]) -> None:
+        for channel, publications in runs:
+            for each in publications:
+                self.untold[each.command] = each
+                self.asked[owner, channel].append(each.command)
+        self._take(self.lanes.add_all(owner, [(channel, PLACE, each) for channel, each in runs]))
 
     def _answer(self, attempt: Attempt) -> None:
         if not attempt.expected_by_lanes:
@@ -195,6 +235,9 @@ class LanesAgainstTheWorst(RuleBasedStateMachine):
         if attempt.asks:
             self.port.forget(attempt.flight)
             self._take(self.lanes.found(attempt.flight, attempt.answer[0]))
+        elif attempt.answer is Verdict.STORED:
+            self.port.forget(attempt.flight)
+            self.acknowledged.append(attempt.flight)
         else:
             self._take(self.lanes.answered(attempt.flight, attempt.answer))
 

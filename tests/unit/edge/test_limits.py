@@ -7,6 +7,7 @@ import pytest
 from tests.fakes.limits import Limited
 from tidewire.edge.effects import Publish
 from tidewire.edge.limits import AWAY, CROWDED
+from tidewire.edge.party import Party
 from tidewire.edge.waiting import TokensWanted, standing_of
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
@@ -119,6 +120,68 @@ def test_who_has_waited_long_enough_gets_what_the_rule_says(when_down: str) -> N
     assert waits(limited.limits.judge("publish", party))
     (limit,) = limited.limits.all()
     assert (limit.passed, limit.denied) == ((1, 0) if when_down == "allow" else (0, 1))
+
+
+def test_without_a_replica_an_edge_may_keep_the_rule_by_itself() -> None:
+    """The burst, then what comes back, for each key; and no more than that when nobody answers a second time."""
+    limited = Limited(rules=[{**RULE, "limit": 10, "burst": 20, "when_down": "local", "close_after": 0}])
+    limited.service.reachable = False
+    alice, bob = limited.party("alice"), limited.party("bob")
+
+    def passed(*parties: Party) -> list[int]:
+        return [sum(limited.limits.judge("publish", each) is None for _ in range(50)) for each in parties]
+
+    assert passed(alice, bob) == [20, 20]
+    refused = limited.limits.judge("publish", alice)
+    assert isinstance(refused, ReplyError)
+    assert refused.message.startswith("too many requests: try again in 0.")
+    limited.passes(1.0, alice, bob)
+    assert passed(alice) == [10]
+    limited.service.reachable = True
+    limited.passes(1.0, alice, bob)
+    assert waits(limited.limits.judge("publish", alice))
+    limited.service.grant(0, wait=5.0)
+    assert isinstance(limited.limits.judge("publish", alice), ReplyError), "the service's word counts"
+    limited.service.reachable = False
+    limited.passes(5.0, alice, bob)
+    assert passed(alice) == [20]
+    (limit,) = limited.limits.all()
+    assert (limit.passed, limit.denied, limit.leases.refused) == (70, 0, 30 + 30 + 1 + 40 + 1 + 30)
+    limited.passes(10.0)
+    limited.limits.tick(limited.clock.now)
+    assert len(limit.alone) == 0, "they are full again"
+
+
+def test_by_itself_an_edge_has_a_token_of_each_rule_or_spends_none() -> None:
+    """And where one rule denies, it denies."""
+    local = {**RULE, "when_down": "local"}
+    rules = [
+        {**local, "name": "many", "limit": 30},
+        {**local, "name": "few", "limit": 10, "key": ["channel"]},
+    ]
+    limited = Limited(rules=rules)
+    limited.service.reachable = False
+    party = limited.party()
+    assert [limited.limits.judge("publish", party, "a") for _ in range(10)] == [None] * 10
+    for _ in range(50):
+        assert limited.limits.judge("publish", party, "a") is not None
+    assert [limited.limits.judge("publish", party, "b") for _ in range(10)] == [None] * 10
+    assert [limited.limits.judge("publish", party, "c") for _ in range(10)] == [None] * 10
+    assert limited.limits.judge("publish", party, "d") is not None, "thirty are spent"
+    limited.configure(rules=[*rules, {**RULE, "name": "deny", "when_down": "deny"}])
+    assert limited.limits.judge("publish", limited.party("bob"), "e") == AWAY
+    assert [len(limit.alone) for limit in limited.limits.all()] == [1, 3, 0]
+
+
+def test_keys_of_an_edge_by_itself_are_bounded() -> None:
+    """Those that have spent least are forgotten, and counted."""
+    limited = Limited(rules=[{**RULE, "when_down": "local"}], max_keys=100)
+    limited.service.reachable = False
+    for number in range(1_000):
+        assert limited.limits.judge("publish", limited.party(f"user-{number}")) is None
+    (limit,) = limited.limits.all()
+    assert len(limit.alone) <= 100
+    assert limit.alone.forgotten >= 900
 
 
 def test_no_more_wait_than_may() -> None:

@@ -1,29 +1,17 @@
 from __future__ import annotations
 
-import pytest
-
 from tests.fakes.measured import MeasuredEdge
-from tidewire.platform.nats_types import LinkState
 
 
-@pytest.fixture
-def edge() -> MeasuredEdge:
-    """A silent edge."""
-    return MeasuredEdge()
-
-
-def test_what_the_link_counts_is_read_when_somebody_asks(edge: MeasuredEdge) -> None:
-    """State, traffic and troubles."""
-    assert edge.value("tidewire_nats_connected") == 1
-    edge.link.state = LinkState.AWAY
-    assert edge.value("tidewire_nats_connected") == 0
-    names = [
-        "received_messages",
-        "received_bytes",
-        "sent_messages",
-        "sent_bytes",
-        "reconnects",
-        "callback_errors",
-    ]
-    assert [edge.value(f"tidewire_nats_{name}_total") for name in names] == [1, 20, 3, 40, 5, 7]
-    assert edge.value("tidewire_nats_pending_bytes") == 6
+def test_publications_from_a_node_without_the_mapping_are_all_counted_and_seldom_logged() -> None:
+    """Once in a minute for each kind; they come as fast as somebody publishes."""
+    edge = MeasuredEdge()
+    for _ in range(100):
+        edge.nats.unmapped()
+        edge.nats.unmapped_lost(RuntimeError("too large"))
+    assert edge.value("tidewire_unmapped_publications_total") == 100
+    assert edge.value("tidewire_unmapped_publications_lost_total") == 100
+    assert edge.log.events == ["nats.unmapped_node", "nats.unmapped_lost"]
+    edge.clock.advance(60)
+    edge.nats.unmapped_lost(RuntimeError("too large"))
+    assert edge.log.lines[-1] == ("warning", "nats.unmapped_lost", {"error": "too large"})

@@ -19,8 +19,11 @@ def test_everything_is_exposed_and_told_once_in_a_while() -> None:
     telemetry = StreamTelemetry(writer, clock.monotonic)
     registry = Registry()
     telemetry.register(registry, Lanes(ModelPort(clock), LaneLimits(), clock.monotonic, telemetry))
-    telemetry.acknowledged(1, 0.01)
-    telemetry.acknowledged(5, 0.02)
+    telemetry.acknowledged(0.01, 3)
+    telemetry.acknowledged(0.02)
+    telemetry.stored(3)
+    telemetry.stored(5)
+    telemetry.batch_stored()
     telemetry.ended("stored", 6)
     telemetry.ended_late("uncertain", 2)
     telemetry.repeated()
@@ -41,8 +44,8 @@ def test_everything_is_exposed_and_told_once_in_a_while() -> None:
     for line in (
         'tidewire_stream_publications_total{outcome="stored"} 6.0',
         'tidewire_stream_publications_late_total{outcome="uncertain"} 2.0',
-        "tidewire_stream_acknowledged_total 6.0",
-        "tidewire_stream_ack_seconds_count 2.0",
+        "tidewire_stream_acknowledged_total 8.0",
+        "tidewire_stream_ack_seconds_count 4.0",
         'tidewire_stream_batches_total{outcome="stored"} 1.0',
         'tidewire_stream_batches_total{outcome="split"} 1.0',
         "tidewire_stream_retries_total 1.0",

@@ -113,6 +113,49 @@ def test_only_namespaces_with_history_go_to_streams(stage: Stage) -> None:
     assert client.connection.session.party.owed == 1
 
 
+def test_one_read_may_hold_both(stage: Stage) -> None:
+    """Each goes where it belongs, and each is answered."""
+    client = stage.client()
+    client.say(
+        publish(2), publish(3, channel="live:a"), publish(4, channel="kept:b"), publish(5, channel="live:b")
+    )
+    assert [copy.data for attempt in stage.port.attempts for copy in attempt.copies] == [b"1", b"1"]
+    assert [channel for channel, *_ in stage.core.broker.published] == ["live:a", "live:b"]
+
+
+def test_acknowledgements_of_one_read_are_one_frame_and_wait_for_no_tick(stage: Stage) -> None:
+    """A client whose time is over at that very tick has its answer before."""
+    client = stage.client()
+    client.say(publish(2), publish(3, channel="kept:b"))
+    for attempt in stage.port.attempts:
+        stage.port.forget(attempt.flight)
+        stage.streams.stored.append(attempt.flight)
+    stage.core.clock.advance(10)
+    stage.streams.tick()
+    assert client.frames() == ['{"id":2,"publish":{}}\n{"id":3,"publish":{}}']
+    stage.streams.flush()
+    assert client.frames() == []
+
+
+def test_commands_that_came_at_two_times_are_answered_together_and_counted_apart(stage: Stage) -> None:
+    """Each with the time that it took."""
+    client = stage.client()
+    client.say(publish(2))
+    stage.core.clock.advance(1)
+    client.say(publish(3, channel="kept:b"))
+    stage.core.clock.advance(0.25)
+    stage.core.metrics.events.clear()
+    for attempt in stage.port.attempts:
+        stage.port.forget(attempt.flight)
+        stage.streams.stored.append(attempt.flight)
+    stage.streams.flush()
+    assert client.frames() == ['{"id":2,"publish":{}}\n{"id":3,"publish":{}}']
+    assert [seconds for _, _, seconds, *_ in stage.core.metrics.of("command")] == [
+        pytest.approx(1.25, abs=0.001),
+        pytest.approx(0.25, abs=0.001),
+    ]
+
+
 def test_lines_of_a_header_block_are_made_once_for_what_comes_at_one_time_and_is_alike(stage: Stage) -> None:
     """Another moment, client, key or demand has lines of its own."""
     made: list[Any] = []
@@ -236,7 +279,7 @@ def test_a_connection_that_goes_leaves_nothing_behind(stage: Stage) -> None:
     stage.process()
     stage.process()
     assert [copy.data for copy in stage.port.stored["kept:a"]] == [b"2", b"3"]
-    assert (len(stage.streams.lanes), stage.streams.lanes.size) == (0, 0)
+    assert (len(stage.streams.lanes), stage.streams.lanes.room.size) == (0, 0)
 
 
 def test_without_streams_nothing_is_taken() -> None:

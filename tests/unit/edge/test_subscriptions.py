@@ -520,5 +520,5 @@ def test_refresh_with_another_info_renews_it_for_presence() -> None:
     desk.join(channel="room:a")
     assert [each for each in desk.refresh("old", "room:a") if isinstance(each, Renew)] == []
     assert [each for each in desk.refresh("new", "room:a") if isinstance(each, Renew)] == [
-        Renew("room:a", b"2")
+        Renew("room:a", Attendance(counted=True, kept=True, told=True), b"2")
     ]

@@ -126,11 +126,9 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[tuple[str, str], float]]] = [
         {("tidewire_forwarded_addresses_total", "outcome=ignored"): 1},
     ),
     ("loop_lag", (0.5,), {("tidewire_event_loop_lag_seconds_sum", ""): 0.5}),
-    ("nats_error", ("other",), {("tidewire_nats_errors_total", "kind=other"): 1}),
-    ("nats_lost", (), {("tidewire_nats_disconnects_total", ""): 1}),
     ("nats_round_trip", (0.001,), {("tidewire_nats_round_trip_seconds_sum", ""): 0.001}),
     ("unmapped", (), {("tidewire_unmapped_publications_total", ""): 1}),
-    ("unmapped_lost", (), {("tidewire_unmapped_publications_lost_total", ""): 1}),
+    ("unmapped_lost", (RuntimeError(),), {("tidewire_unmapped_publications_lost_total", ""): 1}),
     ("mapping_failed", (), {("tidewire_nats_mapping_failures_total", ""): 1}),
 ]
 

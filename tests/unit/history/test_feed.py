@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 
 from tidewire.history import feed as feeds
 from tidewire.history.feed import CURRENT_SECONDS, Feed, Life
-from tidewire.history.messages import Kept, Message
+from tidewire.history.messages import Message
 
 
-def message(sequence: int, time_ns: int = 0) -> Message:
+def message(sequence: int, time_ns: int = 0, data: bytes = b"") -> Message:
     """A message of the stream."""
-    return Message(b"", b"", sequence, time_ns or sequence, 0, Kept(b"", b""))
+    return Message(b"", b"", sequence, time_ns or sequence, 0, b"", data)
 
 
 def begun(last: int = 0) -> Feed:
@@ -47,8 +47,8 @@ def test_bytes_that_wait_are_bounded() -> None:
     feed, data = begun(), bytes(1 << 20)
     for first in (1, 101):
         for sequence in range(first + 1, first + 50):
-            feed.take(message(sequence)._replace(kept=Kept(data, b"")))
-            feed.take(message(sequence)._replace(kept=Kept(data, b"")))
+            feed.take(message(sequence, data=data))
+            feed.take(message(sequence, data=data))
         assert len(feed.take(message(first))) == (feeds.MOST_WAITING_BYTES >> 20) + 1
         while feed.heard < first + 99:
             feed.skip(feed.heard + 1)

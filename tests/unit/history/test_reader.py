@@ -21,6 +21,7 @@ from tidewire.history.answers import Answer, Outcome, Publication, Since
 from tidewire.history.messages import Message
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import Purges
+from tidewire.history.turns import asker
 from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
@@ -511,6 +512,34 @@ async def test_reads_that_their_callers_gave_up_are_bounded(monkeypatch: pytest.
     assert offsets(await same) == []
     assert offsets(await history.read("c")) == []
     assert history.reader.under_way == 0
+
+
+async def test_one_asker_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four parts of five are the most of one, and together they have what there is."""
+    monkeypatch.setattr(reading, "MOST_UNDER_WAY", 10)
+    history = FakeHistory()
+    await history.look()
+    release = asyncio.Event()
+    newest_of = history.store.newest_of
+
+    async def slowly(*args: Any) -> Any:
+        await release.wait()
+        return await newest_of(*args)
+
+    async def read(who: str, number: int) -> Answer:
+        asker.set(who)
+        return await history.read(f"{who}{number}")
+
+    monkeypatch.setattr(history.store, "newest_of", slowly)
+    tasks = [asyncio.ensure_future(read(who, number)) for who in ("greedy", "b", "c") for number in range(9)]
+    await eventually(lambda: history.reader.under_way == 10)
+    release.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    taken = [sum(isinstance(each, Answer) for each in ended[at : at + 9]) for at in (0, 9, 18)]
+    assert taken == [8, 2, 0]
+    assert {each.reason for each in ended if isinstance(each, CallError)} == {BUSY}
+    assert history.metrics.counts[("refused",)] == 17
+    assert not history.reader._of_asker
 
 
 async def test_positions_of_many_callers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

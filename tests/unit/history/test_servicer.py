@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from tests.fakes.history import FakeHistory
@@ -29,7 +31,7 @@ async def test_either_all_say_where_they_stand_or_none() -> None:
     servicer = HistoryServicer(history.reader, history.positions)
     request = pb.PositionRequest(channels=["chat:a", "chat:b"], since=[pb.StreamPosition(offset=1)])
     with pytest.raises(CallError, match="of some channels") as caught:
-        await servicer.Position(request, None)
+        await servicer.Position(request, SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1"))
     assert caught.value.reason is BAD_REQUEST
 
 

@@ -4,9 +4,11 @@ import gc
 import tracemalloc
 
 from tidewire.history.feed import Feed
-from tidewire.history.messages import Kept, Message
+from tidewire.history.messages import Message
+from tidewire.history.packed import packed
 from tidewire.history.timeline import FIXED_COST, Timeline
 
+HEARD = b"\r\n\r\n%d"
 FEED = Feed("TW_default_0", "default", 0)
 
 
@@ -14,13 +16,18 @@ def line(*chain: tuple[int, int], floor: int = 0, oldest_first: bool = True) -> 
     """A timeline that was told of these, (sequence, last)."""
     timeline = Timeline(FEED, floor, floor)
     for sequence, last in chain:
-        timeline.append(sequence, last, sequence, b"%d" % sequence, oldest_first=oldest_first)
+        timeline.append(sequence, last, sequence, HEARD % sequence, oldest_first=oldest_first)
     return timeline
+
+
+def written(sequence: int) -> bytes:
+    """It, as it stands in a reply."""
+    return packed(read(sequence))
 
 
 def read(sequence: int) -> Message:
     """A message that was read from the stream."""
-    return Message(b"", b"", sequence, sequence, None, Kept(b"%d" % sequence, b""))
+    return Message(b"", b"", sequence, sequence, None, b"", b"%d" % sequence)
 
 
 def test_an_unbroken_chain_is_proven() -> None:
@@ -58,26 +65,22 @@ def test_those_that_end_by_themselves() -> None:
     """In any order: what is before them is there still."""
     timeline = line((12, 0), (15, 12), (20, 12), floor=10, oldest_first=False)
     assert timeline.sequences.tolist() == [12, 20]
-    assert [timeline.body(place) for place in range(2)] == [b"12", b"20"]
+    assert [timeline.body(place) for place in range(2)] == [written(12), written(20)]
 
 
 def test_bodies_are_the_newest() -> None:
     """They go by halves, come back where they reach the others, and are counted."""
     timeline = line(*[(number, number - 1) for number in range(1, 9)])
     timeline.forget_bodies()
-    assert [timeline.body(place) is None for place in range(8)] == [True] * 4 + [False] * 4
-    timeline.restore(0, [b"1"])
+    assert [timeline.body(place) is None for place in range(4)] == [True] * 4
+    timeline.restore(0, [written(1)])
     assert timeline.body(0) is None
-    timeline.restore(2, [b"3", b"4"])
-    assert [body for place in range(8) if (body := timeline.body(place))] == [
-        b"3",
-        b"4",
-        b"5",
-        b"6",
-        b"7",
-        b"8",
-    ]
-    assert timeline.body_bytes == 6
+    timeline.restore(2, [written(3), written(4)])
+    last = [written(sequence) for sequence in range(3, 9)]
+    assert timeline.body_bytes == sum(map(len, [*last[:2], *[HEARD % sequence for sequence in range(5, 9)]]))
+    for _ in range(2):
+        assert [timeline.body(place) for place in range(8)] == [None, None, *last]
+        assert timeline.body_bytes == sum(map(len, last))  # what is read is written, and kept so
     timeline.keep(8)
     assert len(timeline.sequences) == 8
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from tests.support.config import KEY, problems
+from tidewire.kernel.nats_config import inbox_prefix
+from tidewire.options.nats_options import NatsConfig, link_options
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,12 @@ from tests.support.config import KEY, problems
 def test_rules_are_checked(config: Mapping[str, object], line: str) -> None:
     """Each rule about the NATS connection has its problem, with the path of the setting."""
     assert line in problems(config)
+
+
+def test_a_link_and_its_inboxes_bear_the_name_of_the_service() -> None:
+    """The right to an inbox is given by the name of the NATS user, where there is one."""
+    edge, history = link_options(NatsConfig(), "n1"), link_options(NatsConfig(), "n1", "history")
+    assert (edge.name, history.name) == ("tidewire-edge n1", "tidewire-history n1")
+    assert edge.inbox_prefix == inbox_prefix("edge")
+    assert history.inbox_prefix == inbox_prefix("history")
+    assert link_options(NatsConfig(user="u"), "n1", "history").inbox_prefix == inbox_prefix("u")

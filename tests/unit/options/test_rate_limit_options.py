@@ -34,7 +34,7 @@ def problems(**config: Any) -> list[str]:
         ({"lease_size": 101}, "rules[0].lease_size: expected no more than burst"),
         ({"lease_size": 51, "burst": 50}, "rules[0].lease_size: expected no more than burst"),
         ({"name": "a b"}, "rules[0].name: a name holds letters"),
-        ({"when_down": "maybe"}, "rules[0].when_down: expected one of allow, deny"),
+        ({"when_down": "maybe"}, "rules[0].when_down: expected one of allow, deny, local"),
     ],
 )
 def test_rules_that_cannot_be(changes: dict[str, Any], problem: str) -> None:
@@ -102,5 +102,12 @@ def test_the_bound_is_told() -> None:
     assert "300 more where a replica ends" in lines[0]
     assert lines[1] == "connection limit c: 7 for each ip over all edges"
     assert lines[2] == "rate limit e: 1 in 1m, 1 at once, at each replica that gateways ask"
+    assert lines[0].endswith("; any number while no replica answers")
     (line, *_) = bounds(decode(RateLimitsConfig, {**config, "edges": 3}))
     assert "at most 60 more" in line
+    for when_down, told in (
+        ("local", "; and the whole rule at each edge while no replica answers"),
+        ("deny", "in it"),
+    ):
+        (line, *_) = bounds(decode(RateLimitsConfig, {**config, "rules": [{**rule, "when_down": when_down}]}))
+        assert line.endswith(told)

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
 
 from tests.support.wait import PATIENCE
+from tidewire.platform.lifecycle import node_name
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -215,3 +217,11 @@ async def test_app_that_cannot_be_made_is_one_line() -> None:
     assert code == 69
     assert [(line["event"], line["problem"]) for line in log] == [("process.refused", "a file is missing")]
     assert process.said == []
+
+
+def test_a_process_without_a_name_is_called_by_its_host_and_like_no_other() -> None:
+    """Two of one host are told apart."""
+    first, second = node_name(""), node_name("")
+    assert first != second
+    assert first.startswith(f"{gethostname()}-")
+    assert node_name("edge-1") == "edge-1"

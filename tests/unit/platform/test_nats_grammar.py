@@ -4,7 +4,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tidewire.platform.nats_grammar import check_header, check_subject, publication, publications
+from tidewire.platform.nats_grammar import (
+    check_header,
+    check_subject,
+    equal_publications,
+    publication,
+    publications,
+)
+from tidewire.platform.nats_types import Message
 
 
 @given(st.binary(max_size=20))
@@ -50,17 +57,44 @@ def test_no_subject_or_reply_subject_adds_a_word_to_the_line(subject: bytes, rep
             publication(subject, reply, b"", b"data")
 
 
+HEADER = b"NATS/1.0\r\nA: b\r\n\r\n"
+WORD = st.sampled_from([b"s", b"a.b", b"", b"a b", b"a\0", b"\ta", b"a\r\nPUB x 0"])
+
+
 def test_a_header_block_is_counted_and_has_its_end() -> None:
-    """One by one, and for several messages at once."""
-    header = b"NATS/1.0\r\nA: b\r\n\r\n"
-    assert publication(b"s", b"r", header, b"xyz") == b"HPUB s r 18 21\r\n" + header + b"xyz\r\n"
-    assert publications(b"s", header, [b"", b"xyz"]) == [
-        b"HPUB s 18 18\r\n" + header + b"\r\n",
-        b"HPUB s 18 21\r\n" + header + b"xyz\r\n",
-    ]
+    """One by one, and for several equal messages at once."""
+    assert publication(b"s", b"r", HEADER, b"xyz") == b"HPUB s r 18 21\r\n" + HEADER + b"xyz\r\n"
+    assert b"".join(equal_publications(b"s", HEADER, [b"", b"xyz"])) == (
+        b"HPUB s 18 18\r\n" + HEADER + b"\r\n" + b"HPUB s 18 21\r\n" + HEADER + b"xyz\r\n"
+    )
     with pytest.raises(ValueError, match="empty line"):
-        publication(b"s", b"r", header[:-2], b"xyz")
+        publication(b"s", b"r", HEADER[:-2], b"xyz")
     with pytest.raises(ValueError, match="empty line"):
-        publications(b"s", header[:-2], [b"xyz"])
+        equal_publications(b"s", HEADER[:-2], [b"xyz"])
     with pytest.raises(ValueError, match="white space"):
-        publications(b"s s", header, [b"xyz"])
+        equal_publications(b"s s", HEADER, [b"xyz"])
+
+
+@given(
+    st.lists(
+        st.tuples(WORD, WORD, st.sampled_from([HEADER, HEADER[:-2], b""]), st.binary(max_size=5)),
+        min_size=1,
+        max_size=4,
+    )
+)
+@example([(b"s", b"", HEADER, b""), (b"s", b"r", HEADER, b"xyz")])
+@example([(b"", b"r", HEADER, b"")])
+@example([(b"s", b"r", HEADER, b""), (b"s", b"a b", HEADER, b"")])
+def test_several_messages_are_what_each_is_by_itself(messages: list[Message]) -> None:
+    """Bytes, sizes and refusals; but each has to have a header block."""
+    try:
+        for _, _, header, _ in messages:
+            check_header(header)
+        one_by_one = b"".join(publication(*message) for message in messages)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"white space|empty line"):
+            publications(messages)
+        return
+    pieces, total = publications(messages)
+    assert b"".join(pieces) == one_by_one
+    assert total == sum(len(header) + len(payload) for _, _, header, payload in messages)

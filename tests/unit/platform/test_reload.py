@@ -19,7 +19,7 @@ from tests.support.certificates import write_certificate
 from tests.support.edges import merged
 from tests.support.keys import pem
 from tests.support.wait import eventually
-from tidewire.edge import app, parts
+from tidewire.edge import app
 from tidewire.edge.app import Edge
 from tidewire.edge.config import EdgeConfig
 from tidewire.edge.policies.key_cache import KeyCache, KeySource
@@ -27,7 +27,7 @@ from tidewire.edge.policies.tokens import TokenVerifier
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import ConfigError, Duration, Problem, Secret, decode
 from tidewire.kernel.config_fields import Setting, walk
-from tidewire.platform import logs, reload
+from tidewire.platform import logs, nats_watch, reload
 from tidewire.platform.metrics import Registry
 from tidewire.platform.reload import Reloader
 
@@ -412,7 +412,7 @@ def limits_of(edge: Edge) -> list[object]:
 @pytest.fixture
 def create(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Edge]:
     """Make edges of configurations, and let them load another one; they are not started."""
-    monkeypatch.setattr(parts, "NatsLink", lambda *_: FakeLink())
+    monkeypatch.setattr(nats_watch, "NatsLink", lambda *_: FakeLink())
 
     def make(config: EdgeConfig, following: EdgeConfig | None = None) -> Edge:
         logs.set_level(config.log.level)

@@ -128,4 +128,4 @@ def test_one_complaint_a_minute() -> None:
 def test_no_endpoint_no_tracer() -> None:
     """Whatever else is set."""
     log: Any = RecordingLog()
-    assert create_tracer(TracingConfig(sample_ratio=1), {}, ManualClock(), log) is None
+    assert create_tracer(TracingConfig(sample_ratio=1), "node", ManualClock(), log) is None

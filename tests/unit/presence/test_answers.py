@@ -78,24 +78,29 @@ def test_lists_are_cut_off_by_their_limit_and_by_what_a_reply_holds(monkeypatch:
 def test_counts_of_large_channels_are_not_made_for_everybody_who_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What took long is given again for ten times as long, and no longer; a small channel's is always new."""
-    scene, made = Scene(), 0
+    """What took long is given again for ten times as long, and no longer; a small channel's is always new, however long it took."""
+    scene, made, size = Scene(), 0, module.LARGE - 1
 
     def slowly(edges: list[Any]) -> Counts:
         nonlocal made
         made += 1
         scene.bench.now += 0.1
-        return Counts(len(edges), made)
+        return Counts(size + len(edges), made)
 
     scene.join("e1", "a", "c1", "bob")
     with monkeypatch.context() as patched:
         patched.setattr(module, "_counts", slowly)
-        assert [scene.answers.counts(["a"]) for _ in range(3)] == [[Counts(1, 1)]] * 3
+        assert [scene.answers.counts(["a"]) for _ in range(3)] == [[Counts(module.LARGE, 1)]] * 3
         scene.bench.now += 0.99
-        assert scene.answers.counts(["a"]) == [Counts(1, 1)]
+        assert scene.answers.counts(["a"]) == [Counts(module.LARGE, 1)]
         scene.bench.now += 0.02
-        assert scene.answers.counts(["a"]) == [Counts(1, 2)]
+        assert scene.answers.counts(["a"]) == [Counts(module.LARGE, 2)]
+        assert [scene.answers.counts(["none"]) for _ in range(2)] == [
+            [Counts(size, 3)],
+            [Counts(size, 4)],
+        ]
         patched.setattr(module, "MOST_KEPT", 2)
+        size += 1
         scene.answers.counts(["b", "c", "d"])
         assert len(scene.answers._kept) == 2
     assert scene.answers.counts(["e"]) == [Counts(0, 0)]

@@ -13,6 +13,7 @@ from tidewire.kernel.presence_wire import (
     Connected,
     Delta,
     Disconnected,
+    Event,
     Joined,
     Left,
     Occupied,
@@ -22,7 +23,7 @@ from tidewire.kernel.presence_wire import (
 )
 from tidewire.presence import asks, follower, leaves, mesh, occupancy
 from tidewire.presence.occupancy import SETTLE, Turn
-from tidewire.presence.replica import DEAF, LISTENING_AGAIN
+from tidewire.presence.replica import DEAF, LISTENING_AGAIN, RETURN
 
 
 def joined(*clients: str, channel: str = "room:a") -> tuple[Change, ...]:
@@ -276,17 +277,36 @@ def test_edges_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dead_edge_takes_its_members_along(bench: Bench) -> None:
-    """Those that are nowhere else, in channels that tell leaves, once."""
+    """In channels that tell leaves, once."""
     bench = Bench(silent=["quiet"])
-    say(bench, 1, *joined("c1", "both"), Joined("quiet:a", "c1", "u"), edge="dead")
-    bench.beat("dead", 1, PartitionState(0, 3, 3, 0, 0))
-    say(bench, 1, *joined("both"))
+    say(bench, 1, *joined("c1"), Joined("quiet:a", "c1", "u"), edge="dead")
+    bench.beat("dead", 1, PartitionState(0, 2, 2, 0, 0))
+    say(bench, 1, *joined("c2"))
     keep(bench, LEASE + 0.5, "e1", states=(PartitionState(0, 1, 1, 0, 0),))
     assert bench.voice.gone == [("room:a", "c1")]
-    assert bench.clients("room:a") == {"both"}
+    assert bench.clients("room:a") == {"c2"}
     keep(bench, 20, "e1", states=(PartitionState(0, 1, 1, 0, 0),))
     assert len(bench.voice.leaves) == 1
     assert ("dead", 1, 0) in bench.voice.beats[-10].swept
+
+
+def test_a_token_has_its_word_on_the_leave_of_a_dead_edge(bench: Bench) -> None:
+    """Before the namespace's options, and also where the member is known from a snapshot, or has info."""
+    bench = Bench(silent=["quiet"])
+    say(
+        bench,
+        1,
+        Joined("room:a", "shy", "u", told=False),
+        Joined("room:a", "usual", "u"),
+        Joined("quiet:a", "loud", "u", b"1", b"2", told=True),
+        Joined("quiet:a", "usual", "u", b"", b"3"),
+        edge="dead",
+    )
+    bench.beat("dead", 1, PartitionState(0, 4, 4, 0, 0))
+    assert bench.clients("room:a") == {"shy", "usual"}
+    keep(bench, LEASE + 0.5, "e1")
+    assert bench.voice.gone == [("room:a", "usual"), ("quiet:a", "loud")]
+    assert bench.voice.leaves[1].event == Event(1, "leave", "loud", "u", b"1", b"2")
 
 
 def test_an_edge_that_says_bye_has_told_its_leaves(bench: Bench) -> None:
@@ -320,6 +340,41 @@ def test_the_next_life_keeps_whom_it_has(bench: Bench) -> None:
     assert bench.voice.gone == [("room:a", "c1")]
     say(bench, 3, *joined("c9"), incarnation=1)
     assert bench.clients("room:a") == {"c2"}
+
+
+def test_two_edges_of_one_name_are_told_of(bench: Bench) -> None:
+    """While both speak, the later one alone is heard."""
+    bench.beat("e1", 1)
+    bench.beat("e1", 2)
+    for _ in range(4):
+        bench.pass_time(HEARTBEAT)
+        bench.beat("e1", 1)
+        bench.beat("e1", 2)
+    assert bench.metrics.counts["collided e1"] == 2
+    assert bench.replica.mesh.lives["e1"].incarnation == 2
+
+
+def test_what_is_on_its_way_of_a_former_life_is_no_collision(bench: Bench) -> None:
+    """It comes within a moment of the first words of the next."""
+    bench.beat("e1", 2)
+    bench.beat("e1", 1)
+    bench.pass_time(0.25)
+    bench.beat("e1", 2)
+    bench.beat("e1", 1)
+    for _ in range(4):
+        bench.pass_time(HEARTBEAT)
+        bench.beat("e1", 2)
+    assert "collided e1" not in bench.metrics.counts
+
+
+def test_a_clock_that_was_set_back_is_no_collision(bench: Bench) -> None:
+    """The life that counts as the later one is dead, and the other is heard once its lease is over."""
+    bench.beat("e1", 2)
+    for _ in range(4):
+        bench.pass_time(HEARTBEAT)
+        bench.beat("e1", 1)
+    assert "collided e1" not in bench.metrics.counts
+    assert bench.replica.mesh.lives["e1"].incarnation == 1
 
 
 def test_nobody_ends_while_the_replica_is_away(bench: Bench) -> None:
@@ -371,6 +426,34 @@ def test_an_edge_that_ends_is_not_taken_for_silence(bench: Bench) -> None:
     bench.beat("e1", 1, PartitionState(0, 1, 1, 0, 0))
     bench.pass_time(LEASE + 0.5)
     assert bench.replica.mesh.lives == {}
+    assert bench.voice.gone == [("room:a", "c1")]
+
+
+@pytest.mark.parametrize("pause", [1, 5, 20])
+def test_an_only_edge_that_ends_while_it_is_doubted_holds_nothing_up(bench: Bench, pause: float) -> None:
+    """Its time is over when it would be with others there; the next edge is answered then, or at once if it comes later."""
+    say(bench, 1, *joined("c1"))
+    bench.beat("e1", 1, PartitionState(0, 1, 1, 0, 0))
+    bench.replica.link_down()
+    bench.replica.link_up(bench.now)
+    back = bench.now
+    bench.pass_time(pause)
+    assert bench.problem() == "not_synced"
+    while bench.problem() is not None:
+        assert bench.now < max(back + pause, back + LEASE + RETURN) + 1
+        bench.beat("e2")
+        bench.pass_time(0.25)
+    assert bench.clients("room:a") == set()
+    assert bench.voice.gone == [("room:a", "c1")]
+
+
+def test_a_replica_that_learns_has_no_say(bench: Bench) -> None:
+    """Its word is for itself: others tell the leaves at once."""
+    say(bench, 1, *joined("c1"), edge="dead")
+    bench.replica.peer(ReplicaBeat(1, "r0"), bench.now)
+    bench.replica.peer(ReplicaBeat(1, "r0", speaks=False), bench.now)
+    assert bench.replica.peers.live == {}
+    keep(bench, LEASE + 0.5, "e1")
     assert bench.voice.gone == [("room:a", "c1")]
 
 
@@ -438,6 +521,19 @@ def test_who_is_not_first_waits_for_the_leaves_to_be_told(bench: Bench) -> None:
     assert bench.replica.leaves.waiting == 0
 
 
+def test_who_is_back_with_the_edge_does_not_leave(bench: Bench) -> None:
+    """It was taken for dead, and lives; its leaves were not told yet. Another channel's members, and others of the channel, are gone."""
+    say(bench, 1, *joined("back", "gone"), *joined("back", channel="room:b"))
+    bench.pass_time(LEASE - 0.5)
+    bench.replica.peer(ReplicaBeat(1, "r0"), bench.now)
+    bench.pass_time(1)
+    assert bench.replica.mesh.lives == {}
+    say(bench, 1, *joined("back"))
+    say(bench, 1, *joined("gone"), edge="e2")
+    keep(bench, LEASE + 1, "e1", "e2", states=(PartitionState(0, 1, 1, 0, 0),))
+    assert bench.voice.gone == [("room:a", "gone"), ("room:b", "back")]
+
+
 def test_who_is_next_tells_what_the_first_did_not(bench: Bench) -> None:
     """Dead or mute, it had a lease's time."""
     say(bench, 1, *joined("c1"))
@@ -500,12 +596,12 @@ def test_leaves_that_wait_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_replica_beats_when_it_has_something_to_say(bench: Bench) -> None:
-    """Not before it knows what there is, and not while it learns it again."""
+    """Until it knows what there is, and while it learns it again, only to hear itself."""
     fresh = Bench(started=False)
     fresh.pass_time(LISTENING - 0.5)
-    assert fresh.voice.beats == []
+    assert {beat.speaks for beat in fresh.voice.beats} == {False}
     fresh.pass_time(1)
-    assert len(fresh.voice.beats) == 1
+    assert fresh.voice.beats[-1] == ReplicaBeat(1, "r1")
     bench.replica.link_down()
     count = len(bench.voice.beats)
     bench.pass_time(5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.adapters.mapping import MAPPING_PROBLEMS, Mapping, probe
@@ -41,6 +41,7 @@ class NodeCheck:
         self._telemetry = telemetry
         self._log = log
         self._proved = proved
+        self._checking: asyncio.Task[None] | None = None
 
     async def prove(self, largest: int) -> None:
         """Check the first node; `largest` is what a message may have in bytes. Raises StartError."""
@@ -61,10 +62,12 @@ class NodeCheck:
             )
             raise StartError(f"{MAPPING_PROBLEMS[found]} (nats.partitions is {self._partitions}){said}")
 
-    def again(self) -> Coroutine[None, None, None]:
-        """Check another node: until it has proved its mapping, this edge treats NATS as away."""
+    def again(self) -> None:
+        """Check another node, and no longer the one before: until it has proved its mapping, this edge treats NATS as away."""
         self._broker.mapped = False
-        return self._prove_again()
+        if self._checking is not None:
+            self._checking.cancel()
+        self._checking = asyncio.ensure_future(self._prove_again())
 
     async def _prove_again(self) -> None:
         found = await self._probe()

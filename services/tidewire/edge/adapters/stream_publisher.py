@@ -24,13 +24,14 @@ from tidewire.platform.jetstream import WRONG_SEQUENCE
 from tidewire.platform.nats_types import NO_RESPONDERS, LinkError, PayloadTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tidewire.edge.pending import Demands, Flight, Pending, Result
     from tidewire.edge.ports import AnswerMetrics
     from tidewire.kernel.clock import Clock
     from tidewire.options.storage_options import StorageProfile
     from tidewire.platform.nats_link import NatsLink
+    from tidewire.platform.nats_types import Message
 
 DIRECT_GET: Final = "$JS.API.DIRECT.GET"
 RETRY_SHARE: Final = 0.45
@@ -95,8 +96,9 @@ class StreamPublisher:
         self._metrics = metrics
         self._minter = Minter()
         self._flights: dict[bytes, Flight] = {}
+        self.stored: Callable[[Flight], None] = _nobody
+        """Told what JetStream has acknowledged; `answered`, what else it says to a publication; `found`, what it holds."""
         self.answered: Callable[[Flight, Verdict], None] = _nobody
-        """Told what JetStream answers to a publication; `found`, what it holds."""
         self.found: Callable[[Flight, Last | None], None] = _nobody
         self.mapped: Callable[[], bool] = lambda: True
         """Whether the node behind the link maps subjects; one that does not counts as away."""
@@ -151,10 +153,32 @@ class StreamPublisher:
         )
         self._link.publish(flight.lane.place.subject, publication.data, header, self._inbox + flight.token)
 
+    def send_all(self, flights: Sequence[Flight]) -> bool:
+        """See ports.StreamPort."""
+        if not self.mapped():
+            return False
+        inbox, count = self._inbox, len(flights)
+        ids, tokens = self._minter.mint_all(count), self._minter.mint_all(count)
+        messages: list[Message] = []
+        for flight, publication_id, token in zip(flights, ids, tokens, strict=True):
+            publication = flight.publications[0]
+            header = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n%b\r\n" % (publication_id, publication.fields)
+            messages.append((flight.lane.place.subject, inbox + token, header, publication.data))
+            publication.id, flight.token = publication_id, token
+        try:
+            self._link.publish_each(messages)
+        except LinkError:
+            for flight in flights:
+                flight.token = b""
+            return False
+        self._flights.update(zip(tokens, flights, strict=True))
+        return True
+
     def _send_batch(self, flight: Flight) -> None:
         """Only the last message is answered. All are sent or none: a batch that does not end is one of the stream's 50 for 10 s."""
         reply, last = self._inbox + flight.token, len(flight.publications)
-        messages = []
+        subject = flight.lane.place.subject
+        messages: list[Message] = []
         for number, publication in enumerate(flight.publications, 1):
             if not publication.id:
                 publication.id = self._minter.mint()
@@ -169,8 +193,8 @@ class StreamPublisher:
                     publication.fields,
                 )
             )
-            messages.append((header, publication.data, reply if ends else b""))
-        self._link.publish_batch(flight.lane.place.subject, messages)
+            messages.append((subject, reply if ends else b"", header, publication.data))
+        self._link.publish_each(messages)
 
     def ask(self, flight: Flight) -> Result | None:
         """See ports.StreamPort."""
@@ -210,7 +234,11 @@ class StreamPublisher:
                 self._metrics.ignored("malformed")
         else:
             verdict = self._verdict(flight, payload)
-            if verdict is not None:
+            if verdict is ACKNOWLEDGED:
+                del self._flights[flight.token]
+                flight.token = b""
+                self.stored(flight)
+            elif verdict is not None:
                 self.answered(flight, verdict)
 
     def _verdict(self, flight: Flight, payload: bytes) -> Verdict | None:

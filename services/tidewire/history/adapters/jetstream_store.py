@@ -11,8 +11,9 @@ import msgspec
 
 from tidewire.history.adapters.batched_gets import BatchedGets
 from tidewire.history.feed import Facts
-from tidewire.history.messages import Kept, Message, message_of, nanoseconds, published
+from tidewire.history.messages import Message, message_of, nanoseconds, published
 from tidewire.history.ports import StoreAway
+from tidewire.history.turns import Turns
 from tidewire.kernel.streams import GENERATION
 from tidewire.platform.jetstream import API, STREAM_NOT_FOUND, JetStream, JetStreamError, said_by_leader
 
@@ -32,12 +33,17 @@ NOT_FOUND: Final = 404
 
 
 class JetStreamStore:
-    """`ports.Store`. At most `concurrency` requests of reads are under way; others wait for their turn."""
+    """`ports.Store`. At most `concurrency` requests of reads are under way; others wait for their turn, see `turns`."""
 
     def __init__(self, link: NatsLink, inbox_prefix: str, concurrency: int) -> None:
         self._js = JetStream(link, TIMEOUT)
         self._batches = BatchedGets(link, inbox_prefix, TIMEOUT)
-        self._turn = asyncio.Semaphore(concurrency)
+        self._turn = Turns(concurrency)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return self._turn.waiting
 
     async def facts(self, stream: str, subject: bytes = b"") -> Facts | None:
         """See ports.Store."""
@@ -162,9 +168,9 @@ def stored_message(stream: str, said: dict[str, Any]) -> Message:
     time_ns = nanoseconds(said["time"].encode())
     if time_ns is None:
         raise StoreAway(f"{stream} gave a message the time {said['time']!r}")
-    header = published(base64.b64decode(said.get("hdrs", "")))
-    kept = Kept(base64.b64decode(said.get("data", "")), header)
-    return Message(stream.encode(), said["subject"].encode(), said["seq"], time_ns, None, kept)
+    lines = published(base64.b64decode(said.get("hdrs", "")))
+    data = base64.b64decode(said.get("data", ""))
+    return Message(stream.encode(), said["subject"].encode(), said["seq"], time_ns, None, lines, data)
 
 
 def _facts(answer: dict[str, Any], subject: str) -> Facts:

@@ -56,8 +56,8 @@ class MetaNotebook:
                 return ABSENT
             raise StoreAway(f"{META_BUCKET}: {error}") from error
         said = answer["message"]
-        header = published(base64.b64decode(said.get("hdrs", "")))
-        return _of(header, base64.b64decode(said.get("data", "")), said["seq"])
+        lines = published(base64.b64decode(said.get("hdrs", "")))
+        return _of(lines, base64.b64decode(said.get("data", "")), said["seq"])
 
     async def write(self, key: str, value: bytes, revision: int, epoch: str = "") -> bool:
         """See ports.Notebook."""
@@ -78,10 +78,10 @@ class MetaNotebook:
 
 
 def _record(message: Message) -> Record:
-    return _of(message.kept.header, message.kept.data, message.sequence)
+    return _of(message.lines, message.data, message.sequence)
 
 
-def _of(header: bytes, data: bytes, revision: int) -> Record:
-    epoch = _EPOCH.search(header)
-    value = b"" if _DELETED.search(header) else data
+def _of(lines: bytes, data: bytes, revision: int) -> Record:
+    epoch = _EPOCH.search(lines)
+    value = b"" if _DELETED.search(lines) else data
     return Record(value, revision, epoch[1].decode(errors="replace") if epoch else "")

@@ -12,6 +12,7 @@ from tidewire.edge.adapters.stream_publisher import FILE_BATCH, StreamPublisher,
 from tidewire.edge.lane import Lane, LaneLimits
 from tidewire.edge.lanes import Lanes
 from tidewire.edge.pending import Demands, Flight, Last, Pending, Terms, Verdict
+from tidewire.edge.room import Share
 from tidewire.edge.untraced import NO_SPAN
 from tidewire.options.storage_options import StorageProfile
 from tidewire.platform.nats_link import NatsLink
@@ -36,6 +37,7 @@ class Bench:
             ManualClock(1_800_000_000.25),
             self.metrics,
         )
+        self.publisher.stored = lambda _flight: self.heard.append(Verdict.STORED)
         self.publisher.answered = lambda _flight, verdict: self.heard.append(verdict)
         self.publisher.found = lambda _flight, last: self.heard.append(last)
         self.place = self.publisher.place("kept:a", "default")
@@ -46,7 +48,7 @@ class Bench:
         publications = [
             Pending(n, 0.0, "publish", NO_SPAN, each, fields, demands) for n, each in enumerate(data)
         ]
-        return Flight(Lane(1, "kept:a", self.place), publications)
+        return Flight(Lane(1, "kept:a", self.place, Share()), publications)
 
     def sent(self, *data: bytes) -> tuple[Flight, list[Published]]:
         """A flight that was sent, and its messages."""
@@ -88,8 +90,45 @@ def test_one_publication(bench: Bench) -> None:
         % flight.first.id
     )
     ack = b'{"stream":"%b","seq":7}' % bench.place.stream.encode()
-    assert bench.answer(ack) == [Verdict.STORED]
-    assert bench.answer(ack[:-1] + b', "duplicate": true}')[1:] == [Verdict.DUPLICATE]
+    assert bench.answer(ack[:-1] + b', "duplicate": true}') == [Verdict.DUPLICATE]
+    assert bench.answer(ack)[1:] == [Verdict.STORED]
+    bench.answer(ack)
+    assert (bench.heard[2:], bench.ignored) == ([], ["unexpected"]), "it counts once"
+
+
+def test_several_that_come_together_go_out_together(bench: Bench) -> None:
+    """Each as it would by itself, with an id and an inbox of its own."""
+    flights = [bench.flight(data) for data in (b"1", b"2", b"3")]
+    assert bench.publisher.send_all(flights)
+    messages = bench.link.published[:]
+    assert [message.payload for message in messages] == [b"1", b"2", b"3"]
+    assert len({message.reply for message in messages}) == len({each.first.id for each in flights}) == 3
+    for flight, message in zip(flights, messages, strict=True):
+        bench.publisher.send(flight)
+        assert bench.link.published[-1] == message, "a repetition is the same message"
+    stream = bench.place.stream.encode()
+    assert bench.answer(b'{"stream":"%b","seq":7}' % stream) == [Verdict.STORED]
+
+
+@pytest.mark.parametrize("error", [LinkAway("away"), LinkFull("full"), PayloadTooLarge(2, 1)], ids=str)
+def test_several_go_out_all_or_none(bench: Bench, error: Exception) -> None:
+    """Then no answer is waited for, and each goes out by itself, or is told why not."""
+    flights = [bench.flight(data) for data in (b"1", b"2")]
+    bench.link.fails["publish_each"] = error
+    assert not bench.publisher.send_all(flights)
+    assert not bench.publisher._flights
+    assert [bench.publisher.send(flight) for flight in flights] == [None, None]
+    ack = b'{"stream":"%b","seq":7}' % bench.place.stream.encode()
+    for message in bench.link.published:
+        bench.link.deliver(message.reply, ack)
+    assert bench.heard == [Verdict.STORED, Verdict.STORED]
+
+
+def test_nothing_goes_out_together_where_the_node_does_not_map(bench: Bench) -> None:
+    """It would be lost there."""
+    bench.publisher.mapped = lambda: False
+    assert not bench.publisher.send_all([bench.flight(b"1")])
+    assert bench.link.published == []
 
 
 def test_a_repeated_attempt_has_the_same_id_and_the_same_inbox(bench: Bench) -> None:
@@ -139,14 +178,14 @@ def test_what_cannot_go_out_leaves_nothing_behind(bench: Bench, data: list[bytes
     settled = lanes.add(1, "kept:a", bench.place, publications)
     assert [(len(each), result) for _, each, result in settled] == [(1, pending.AWAY)] * len(data)
     assert not bench.publisher._flights
-    assert (len(lanes), lanes.flying, lanes.publications, lanes.size) == (0, 0, 0, 0)
+    assert (len(lanes), lanes.flying, lanes.room.publications, lanes.room.size) == (0, 0, 0, 0)
 
 
 def test_a_batch_goes_out_whole_or_not_at_all(bench: Bench) -> None:
     """One that has begun and does not end would count as open at the stream, for all edges."""
-    bench.link.fails["publish_batch"] = LinkFull("x")
+    bench.link.fails["publish_each"] = LinkFull("x")
     assert bench.publisher.send(bench.flight(b"1", b"2")) is pending.AWAY
-    bench.link.fails["publish_batch"] = PayloadTooLarge(2, 1)
+    bench.link.fails["publish_each"] = PayloadTooLarge(2, 1)
     assert bench.publisher.send(bench.flight(b"1", b"2")) is pending.TOO_LARGE
     assert bench.link.published == []
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from tidewire.kernel.buckets import Buckets
 from tidewire.kernel.token_bucket import Allowance
-from tidewire.ratelimit.buckets import Buckets
 
 RULE = Allowance(rate=10, burst=10)
 

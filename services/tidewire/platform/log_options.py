@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from tidewire.kernel.config import RESTART, Section
-from tidewire.options import centrifugo_names
 
 
 class LogConfig(Section, frozen=True, kw_only=True):
     """Logs, on standard error."""
 
-    hints = centrifugo_names.LOG
+    hints: ClassVar = {"file": "logs go to standard error"}
     reloadable = True
 
     level: Annotated[

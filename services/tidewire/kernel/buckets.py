@@ -5,14 +5,17 @@ from __future__ import annotations
 from heapq import nsmallest
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from tidewire.kernel import gcra
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from tidewire.kernel.gcra import Granted
     from tidewire.kernel.token_bucket import Allowance
 
+_K = TypeVar("_K", bound="Hashable")
 FORGOTTEN_AT_ONCE: Final = 64
 """Buckets that are forgotten together where there are too many: to find the fullest costs a walk."""
 LOOKED_AT: Final = 1000
@@ -22,7 +25,7 @@ WORTHWHILE: Final = LOOKED_AT // 4
 """With so many full ones among them a sweep goes on."""
 
 
-class Buckets:
+class Buckets(Generic[_K]):
     """At most `most` of them, the one that was used or looked at longest ago first."""
 
     __slots__ = ("_full_at", "allowance", "forgotten", "most")
@@ -32,35 +35,35 @@ class Buckets:
         self.most = most
         self.forgotten = 0
         """Buckets that were dropped before they were full."""
-        self._full_at: dict[bytes, float] = {}
+        self._full_at: dict[_K, float] = {}
 
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def grant(self, key: bytes, now: float, wanted: int) -> Granted:
+    def grant(self, key: _K, now: float, wanted: int) -> Granted:
         """Take up to `wanted` tokens."""
         granted = gcra.grant(self.allowance, self._full_at.pop(key, 0.0), now, wanted)
         self._keep(key, granted.full_at, now)
         return granted
 
-    def give_back(self, key: bytes, tokens: int, age: float) -> None:
+    def give_back(self, key: _K, tokens: int, age: float) -> None:
         """Put back tokens that left the bucket at most `age` seconds ago."""
         full_at = self._full_at.get(key)
         if full_at is not None:
             self._full_at[key] = gcra.give_back(self.allowance, full_at, tokens, age)
 
-    def take(self, key: bytes, now: float, cost: int) -> float:
+    def take(self, key: _K, now: float, cost: int) -> float:
         """Take so many tokens or none; return the seconds until there are so many, 0.0 where they were taken."""
         state = gcra.settled(self.allowance, self._full_at.pop(key, 0.0), now)
         full_at, wait = self.allowance.take(state, now, cost)
         self._keep(key, full_at, now)
         return wait
 
-    def put_back(self, key: bytes, cost: int) -> None:
+    def put_back(self, key: _K, cost: int) -> None:
         """Undo a `take` of this moment."""
         self.give_back(key, cost, 0.0)
 
-    def left(self, key: bytes, now: float) -> tuple[float, float]:
+    def left(self, key: _K, now: float) -> tuple[float, float]:
         """Return the tokens that are there, and the seconds until the bucket is full."""
         full_at = gcra.settled(self.allowance, self._full_at.get(key, 0.0), now)
         return max(0.0, self.allowance.left(full_at, now)), max(0.0, full_at - now)
@@ -80,7 +83,7 @@ class Buckets:
                 self._full_at[key] = full_at
         return before - len(self._full_at)
 
-    def _keep(self, key: bytes, full_at: float, now: float) -> None:
+    def _keep(self, key: _K, full_at: float, now: float) -> None:
         if full_at <= now:
             return
         if len(self._full_at) >= self.most:
