@@ -15,10 +15,11 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
-from tidewire.kernel.config_fields import PATH, RESTART, SHARED, Kind, Setting, settings_of
+from tidewire.kernel.config_fields import ORDERED, PATH, RESTART, SHARED, Kind, Setting, settings_of
 from tidewire.kernel.config_types import Duration, Secret, Text, duration, from_plain, secret
 
 __all__ = [
+    "ORDERED",
     "PATH",
     "REPORTED",
     "RESTART",

@@ -16,13 +16,15 @@ S = TypeVar("S", bound=msgspec.Struct)
 Items = tuple[msgspec.Struct, ...]
 
 FINGERPRINT_LETTERS = 12
+NAME = "name"
 
 
 class Change(msgspec.Struct, frozen=True):
     """One setting that differs: its path, whether it needs a restart, and what became of it in words that show no secret.
 
-    Items of a list of sections are told apart by their required setting: `channel.namespaces[chat].presence`,
-    `client.token.hmac_keys[2026-01].secret`; without one by their place.
+    Items of a list of sections are told apart by their name, or else their first required setting:
+    `channel.namespaces[chat].presence`, `client.token.hmac_keys[2026-01].secret`; where that is not one item's alone, or they
+    have none, by their place.
     """
 
     path: str
@@ -35,7 +37,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def changes(before: S, after: S) -> tuple[Change, ...]:
-    """What `after` changes, in the order of the settings. The order of a list's sections is no difference."""
+    """What `after` changes, in the order of the settings. The order of a list's sections is none, unless it counts (ORDERED)."""
     return tuple(_in_section(before, after, ""))
 
 
@@ -66,11 +68,17 @@ def _in_sections(setting: Setting, before: Items, after: Items, path: str) -> It
             yield Change(here, setting.restart, "added")
         else:
             yield from _in_section(old[name], new[name], here)
+    if setting.ordered and [name for name in old if name in new] != [name for name in new if name in old]:
+        yield Change(path, setting.restart, "another order")
 
 
 def _by_name(setting: Setting, items: Items) -> dict[str, msgspec.Struct]:
-    field = next((inner.name for inner in settings_of(setting.base) if inner.required), None)
-    return {str(index if field is None else getattr(item, field)): item for index, item in enumerate(items)}
+    required = [inner.name for inner in settings_of(setting.base) if inner.required]
+    field = NAME if NAME in required else next(iter(required), None)
+    names = [str(index if field is None else getattr(item, field)) for index, item in enumerate(items)]
+    return dict(
+        zip(names if len(set(names)) == len(names) else map(str, range(len(names))), items, strict=True)
+    )
 
 
 def _words(value: object) -> str:
@@ -90,6 +98,8 @@ def _reloadable(section: msgspec.Struct) -> dict[str, object]:
         elif setting.kind is Kind.SECTIONS:
             named = _by_name(setting, value)
             found[setting.name] = {name: _reloadable(item) for name, item in named.items()}
+            if setting.ordered:
+                found[f"order of {setting.name}"] = list(named)
         else:
             found[setting.name] = plain(value)
     return found

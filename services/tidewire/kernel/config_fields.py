@@ -65,6 +65,11 @@ class Setting(msgspec.Struct, frozen=True):
         return bool(self.note("shared"))
 
     @property
+    def ordered(self) -> bool:
+        """Whether the order of a list's sections counts."""
+        return bool(self.note("ordered"))
+
+    @property
     def not_yet(self) -> str | None:
         """What will bring this setting, in words; None for a setting that works."""
         found = self.note("not_yet")
@@ -89,6 +94,10 @@ RESTART: Final = {"restart": True}
 
 SHARED: Final = {"shared": True}
 """`Meta(extra=SHARED)` marks a whole number that several workers of one edge divide among them."""
+
+
+ORDERED: Final = {"ordered": True}
+"""`Meta(extra=ORDERED)` marks a list of sections of which the first that fits counts: another order is a change."""
 
 
 @functools.cache

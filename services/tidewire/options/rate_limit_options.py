@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from tidewire.kernel.config import RESTART, Duration, Problem, Section, duration, repeated
+from tidewire.kernel.config import ORDERED, RESTART, Duration, Problem, Section, duration, repeated
 from tidewire.options.rate_limit_rules import CLAIM, ConnectionRule, EnvoyRule, RateLimitRule
 from tidewire.platform.rpc_client_options import TARGET, RpcClientConfig, RpcClientTls
 
@@ -114,7 +114,8 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
         tuple[ConnectionRule, ...], Meta(max_length=16, description="Connections at the same time.")
     ] = ()
     envoy: Annotated[
-        tuple[EnvoyRule, ...], Meta(max_length=4096, description="Rules for gateways, by Envoy's API.")
+        tuple[EnvoyRule, ...],
+        Meta(max_length=4096, description="Rules for gateways, by Envoy's API.", extra=ORDERED),
     ] = ()
 
     @property

@@ -313,6 +313,22 @@ class Load:
         )
 
 
+async def test_a_reload_takes_a_change_of_one_of_two_rules_with_the_same_number(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """The one that only counted refuses from then on."""
+    other = {"name": "other", "command": "subscribe", "key": ["user"], **SLOW}
+    (rule,) = PER_USER
+    async with mesh(nats, tmp_path, rules=[{**rule, "dry_run": True}, other]) as run:
+        (edge,) = run.edges
+        client = await joined(edge.ws_url, token("alice"))
+        assert codes(await publish(client, 30)) == [0] * 30
+        edge.configure({"rate_limits": {"rules": [rule, other]}})
+        edge.hang_up()
+        await eventually(lambda: edge.logged("config.reloaded"))
+        assert 111 in codes(await publish(client, 30))
+
+
 async def test_a_reload_brings_rules_and_takes_them_away(nats: NatsServer, tmp_path: Path) -> None:
     """At the edge and at the service, while clients go on."""
     async with mesh(nats, tmp_path, rules=[]) as run:

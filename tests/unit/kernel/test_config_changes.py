@@ -7,6 +7,7 @@ from msgspec import Meta, field
 
 from tidewire.kernel.config import RESTART, Duration, Secret, Section, decode, duration, secret
 from tidewire.kernel.config_changes import changes, fingerprint
+from tidewire.options.rate_limit_options import RateLimitsConfig
 
 
 class Item(Section, frozen=True, kw_only=True):
@@ -36,6 +37,15 @@ class Hard(Section, frozen=True, kw_only=True):
     soft: Soft = field(default_factory=Soft)
     flag: bool = False
     places: tuple[Nameless, ...] = (Nameless(),)
+
+
+class Twin(Section, frozen=True, kw_only=True):
+    url: str
+    size: int = 0
+
+
+class Twins(Section, frozen=True, kw_only=True):
+    twins: tuple[Twin, ...] = ()
 
 
 def told(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -75,6 +85,41 @@ def test_items_with_a_name_are_compared_by_it() -> None:
         "soft.items[d]: added",
     ]
     assert told(before, {"soft": {"items": before["soft"]["items"][::-1]}}) == []
+
+
+def test_items_that_inherit_what_is_required_are_compared_by_their_name() -> None:
+    """Two rate limits of the same number are two: a change of the first was none, and no reload took it."""
+    rules = [{"name": name, "command": "publish", "key": ["user"], "limit": 5} for name in ("a", "b")]
+
+    def limits(**change: Any) -> RateLimitsConfig:
+        return decode(
+            RateLimitsConfig, {"replicas": ["dns:///r:1"], "rules": [{**rules[0], **change}, rules[1]]}
+        )
+
+    before, after = limits(), limits(when_down="deny")
+    assert [str(change) for change in changes(before, after)] == ['rules[a].when_down: "allow" -> "deny"']
+    assert fingerprint(before) != fingerprint(after)
+
+
+def test_another_order_is_a_change_where_the_first_that_fits_counts() -> None:
+    """Of gateways' rules; not of clients' rules, all of which apply."""
+    gateways = [{"name": "a", "domain": "d", "entries": ["k=1"], "limit": 1}]
+    gateways += [{"name": "b", "domain": "d", "entries": ["k"], "limit": 2}]
+    clients = [{"name": name, "command": "rpc", "key": ["user"], "limit": 5} for name in ("c", "d")]
+    both = {"replicas": ["dns:///r:1"], "rules": clients, "envoy": gateways}
+    before = decode(RateLimitsConfig, both)
+    turned = decode(RateLimitsConfig, {**both, "envoy": gateways[::-1]})
+    assert [str(change) for change in changes(before, turned)] == ["envoy: another order"]
+    assert fingerprint(before) != fingerprint(turned)
+    assert not changes(before, decode(RateLimitsConfig, {**both, "rules": clients[::-1]}))
+
+
+def test_items_that_share_what_tells_them_apart_are_compared_by_their_place() -> None:
+    """None of them is lost."""
+    before, after = ({"twins": [{"url": "u", "size": size}, {"url": "u"}]} for size in (1, 2))
+    assert [str(change) for change in changes(decode(Twins, before), decode(Twins, after))] == [
+        "twins[0].size: 1 -> 2"
+    ]
 
 
 def test_no_secret_is_shown() -> None:
