@@ -110,7 +110,7 @@ def seeing_mesh(folder: Path) -> Iterator[PageMesh]:
             **OPEN,
             "presence": True,
             "join_leave": True,
-            "join_leave_debounce": "1s",
+            "join_leave_debounce": "4s",
             "allow_presence_for_subscriber": True,
         }
     ]
