@@ -131,7 +131,7 @@ class Edge:
             tracer,
         )
         self._streams = parts.streams(
-            config, self._link, self._broker, self._dispatcher, self._stream_telemetry, tracer, clock
+            config, self._link, self._broker, self._dispatcher, self._stream_telemetry, tracer, clock, _later
         )
         self._presence_telemetry = PresenceTelemetry(self._log, clock.monotonic)
         self._presence = parts.presence(

@@ -163,6 +163,7 @@ def streams(
     telemetry: StreamTelemetry,
     tracer: EdgeTracing,
     clock: Clock,
+    later: Later,
 ) -> StreamUpstream:
     """Return what publishes to the streams; the dispatcher gives it what clients publish from now on."""
     terms = {each.name: terms_of(each) for each in config.storage.profiles}
@@ -170,7 +171,14 @@ def streams(
     publisher = StreamPublisher(link, config.nats.partitions, inbox, terms, clock, telemetry)
     publisher.mapped = lambda: broker.mapped
     upstream = StreamUpstream(
-        publisher, _lane_limits(config), clock, telemetry, tracer, dispatcher.pacer, dispatcher.perform
+        publisher,
+        _lane_limits(config),
+        clock,
+        telemetry,
+        tracer,
+        dispatcher.pacer,
+        later,
+        dispatcher.perform,
     )
     publisher.stored, publisher.answered, publisher.found = (
         upstream.stored.append,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from tidewire.edge import pending
 from tidewire.edge.lanes import Lanes
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from tidewire.edge.connection import Connection
     from tidewire.edge.effects import Effect, Publish
     from tidewire.edge.lane import LaneLimits, Run, Settled
-    from tidewire.edge.pacer import Pacer
+    from tidewire.edge.pacer import Later, Pacer
     from tidewire.edge.pending import Demands, Flight, Last, Result, Verdict
     from tidewire.edge.ports import Span, StreamMetrics, StreamPort, Tracer
     from tidewire.kernel.clock import Clock
+
+
+CROWDED: Final = 256
+"""With so many flights in the air answers come in small pieces, and wait for each other before they are told."""
+HOLD: Final = 0.002
+"""Seconds for which they do. So a client has its answers in half as many frames; at that load it waits ten times as long anyway."""
 
 
 class StreamUpstream:
@@ -27,6 +33,8 @@ class StreamUpstream:
     __slots__ = (
         "_asked",
         "_fields",
+        "_holding",
+        "_later",
         "_metrics",
         "_pacer",
         "_perform",
@@ -48,13 +56,17 @@ class StreamUpstream:
         metrics: StreamMetrics,
         tracer: Tracer,
         pacer: Pacer,
+        later: Later,
         perform: Callable[[Connection, Iterable[Effect]], None],
     ) -> None:
+        """`later` calls back from the loop after so many seconds."""
         self._port = port
         self._metrics = metrics
         self._tracer = tracer
         self._traces = tracer is not OFF
         self._pacer = pacer
+        self._later = later
+        self._holding = False
         self._perform = perform
         self.lanes = Lanes(port, limits, clock.monotonic, metrics)
         self.moving: frozenset[str] = frozenset()
@@ -119,12 +131,24 @@ class StreamUpstream:
         self._settled += self.lanes.found(flight, last)
 
     def flush(self) -> None:
-        """Tell clients what the answers of one read have settled, each of them all of it in one frame."""
+        """Take what the answers of one read have settled, and tell clients so, or soon where very much is in the air."""
         if self.stored:
             stored, self.stored[:] = self.stored[:], ()
             self._settled += self.lanes.stored(stored)
-        if not self._settled:
+        if not self._settled or self._holding:
             return
+        if self.lanes.flying < CROWDED:
+            self._tell_all()
+        else:
+            self._holding = True
+            self._later(HOLD, self._tell_held)
+
+    def _tell_held(self) -> None:
+        self._holding = False
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        """Tell each client all that is settled in one frame."""
         told: dict[Hashable, list[Settled]] = {}
         for each in self._settled:
             theirs = told.get(each[0])

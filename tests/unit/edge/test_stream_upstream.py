@@ -16,7 +16,7 @@ from tidewire.edge.effects import Effect
 from tidewire.edge.lane import LaneLimits
 from tidewire.edge.pending import Verdict
 from tidewire.edge.ports import Tracer
-from tidewire.edge.stream_upstream import StreamUpstream
+from tidewire.edge.stream_upstream import CROWDED, HOLD, StreamUpstream
 from tidewire.edge.untraced import OFF
 from tidewire.kernel.publication_ids import keyed_id
 
@@ -33,12 +33,21 @@ class Stage:
     def __init__(self, tracer: Tracer = OFF, *, paced: bool = False) -> None:
         self.turns: list[tuple[float, Callable[[], None]]] = []
         self.told: list[float] = []
+        self.held: list[tuple[float, Callable[[], None]]] = []
+        """What is to be told later."""
         self.core = Core(channel=CHANNELS, tracer=tracer, **({"later": self._later} if paced else {}))
         self.port = ModelPort(self.core.clock)
         dispatcher, metrics = self.core.dispatcher, self.core.metrics
         limits = LaneLimits(answer_within=3.4)
         self.streams = StreamUpstream(
-            self.port, limits, self.core.clock, metrics, tracer, dispatcher.pacer, self._perform
+            self.port,
+            limits,
+            self.core.clock,
+            metrics,
+            tracer,
+            dispatcher.pacer,
+            lambda seconds, callback: self.held.append((seconds, callback)),
+            self._perform,
         )
         self.streams.trust(SECRET)
         dispatcher.store_with(self.streams.publish)
@@ -73,6 +82,13 @@ class Stage:
             self.streams.found(attempt.flight, attempt.answer[0])
         else:
             self.streams.answered(attempt.flight, attempt.answer)
+        self.streams.flush()
+
+    def acknowledge(self, first: int, last: int) -> None:
+        """Let JetStream acknowledge some attempts with one read."""
+        for attempt in self.port.attempts[first:last]:
+            self.port.forget(attempt.flight)
+            self.streams.stored.append(attempt.flight)
         self.streams.flush()
 
     def run(self, seconds: float) -> None:
@@ -145,15 +161,30 @@ def test_commands_that_came_at_two_times_are_answered_together_and_counted_apart
     client.say(publish(3, channel="kept:b"))
     stage.core.clock.advance(0.25)
     stage.core.metrics.events.clear()
-    for attempt in stage.port.attempts:
-        stage.port.forget(attempt.flight)
-        stage.streams.stored.append(attempt.flight)
-    stage.streams.flush()
+    stage.acknowledge(0, 2)
     assert client.frames() == ['{"id":2,"publish":{}}\n{"id":3,"publish":{}}']
     assert [seconds for _, _, seconds, *_ in stage.core.metrics.of("command")] == [
         pytest.approx(1.25, abs=0.001),
         pytest.approx(0.25, abs=0.001),
     ]
+
+
+def test_where_very_much_is_in_the_air_answers_wait_for_each_other(stage: Stage) -> None:
+    """For two milliseconds: they are one frame, and the lanes go on meanwhile."""
+    client = stage.client()
+    client.say(*[publish(2 + number, channel=f"kept:{number}") for number in range(5)])
+    for other in [stage.client(str(number)) for number in range(3)]:
+        other.say(*[publish(2 + number, channel=f"kept:{number}") for number in range(CROWDED // 3)])
+    stage.acknowledge(0, 2)
+    assert (client.frames(), stage.streams.lanes.flying) == ([], CROWDED + 2)
+    stage.acknowledge(2, 4)
+    ((seconds, tell),) = stage.held
+    assert (client.frames(), seconds) == ([], HOLD)
+    tell()
+    assert client.frames() == ["\n".join(f'{{"id":{2 + number},"publish":{{}}}}' for number in range(4))]
+    stage.acknowledge(4, 5)
+    assert client.frames() == ['{"id":6,"publish":{}}'], "there are fewer now: nobody waits"
+    assert len(stage.held) == 1
 
 
 def test_lines_of_a_header_block_are_made_once_for_what_comes_at_one_time_and_is_alike(stage: Stage) -> None:
