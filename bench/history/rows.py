@@ -41,6 +41,7 @@ HEAD = (
     "by",
     "per CPU-s",
     "spread",
+    "fixed loop, ms",
     "a second",
     "NATS's CPU",
     "history's CPU",
@@ -83,6 +84,7 @@ def _cells(runs: Sequence[Measurement], plain: Sequence[Measurement]) -> list[st
     return [
         thousands(median(rates)),
         f"{thousands(min(rates))} to {thousands(max(rates))}",
+        _loop(runs),
         thousands(median(run.count / run.said["seconds"] for run in runs)),
         f"{median(run.broker_cpu / run.server_cpu for run in runs):.0%}",
         f"{median(run.service_cpu / run.server_cpu for run in runs):.0%}" if runs[0].service_cpu else "",
@@ -90,6 +92,12 @@ def _cells(runs: Sequence[Measurement], plain: Sequence[Measurement]) -> list[st
         "" if runs is plain else ", ".join(_ratio(runs, plain, f"{kind}{name}_us") for name in QUANTILES),
         faults(runs),
     ]
+
+
+def _loop(runs: Sequence[Measurement]) -> str:
+    """Return how long the fixed loop took around the runs: what a CPU-second was worth."""
+    times = [run.loop * 1e3 for run in runs if run.loop]
+    return f"{median(times):.0f} ({min(times):.0f} to {max(times):.0f})" if times else ""
 
 
 def _ratio(runs: Sequence[Measurement], plain: Sequence[Measurement], name: str) -> str:

@@ -9,11 +9,13 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 SETTLED = 0.3
 """Seconds in which a settled process uses less than `QUIET` of CPU."""
 QUIET = 0.03
+LOOPS = 1_000_000
 
 
 def cpu_seconds(pid: int) -> float:
@@ -51,6 +53,27 @@ def bind(pid: int, cpu: int | None) -> None:
     if cpu is not None:
         for task in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), {cpu})
+
+
+def loop_seconds() -> float:
+    """Return the CPU seconds that a fixed loop takes: the mean over the processors on which this process may run.
+
+    Where processors are shared with other machines (their second threads, for one), the same work takes more CPU-seconds at
+    one time than at another: this says by how much.
+    """
+    allowed = os.sched_getaffinity(0)
+    try:
+        return fmean(map(_loop_on, allowed))
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _loop_on(cpu: int) -> float:
+    os.sched_setaffinity(0, {cpu})
+    began, total = time.thread_time(), 0
+    for number in range(LOOPS):
+        total += number & 7
+    return time.thread_time() - began
 
 
 @contextlib.contextmanager

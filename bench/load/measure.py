@@ -11,7 +11,7 @@ from typing import Self
 
 import msgspec
 
-from bench.load.machine import bind, cpu_seconds, private_bytes, wait_settled
+from bench.load.machine import bind, cpu_seconds, loop_seconds, private_bytes, wait_settled
 from bench.load.rows import Row, Size, Stand
 from bench.load.servers import PREFIX, Server, Target, Tools
 from bench.load.tools import CONNECTIONS_PER_PROCESS, Answer, Fleet, Generator
@@ -43,6 +43,8 @@ class Measurement(msgspec.Struct, frozen=True):
     load_cpu: float
     said: Answer
     service_cpu: float = 0
+    loop: float = 0
+    """CPU seconds of `machine.loop_seconds`, the mean of before and after the run; 0 where that was not measured."""
 
     @property
     def per_server_cpu(self) -> float:
@@ -148,9 +150,11 @@ class Side:
     def run(self, order: Mapping[str, float | str], counts: str) -> Measurement:
         """Carry out a run once the server is idle."""
         wait_settled([self.target.pid])
+        before = loop_seconds()
         meter = _Meter(self)
         said = self.fleet.run(order, meter.on_stage)
-        return meter.measurement(said[counts], said)
+        found = meter.measurement(said[counts], said)
+        return msgspec.structs.replace(found, loop=(before + loop_seconds()) / 2)
 
     def connect(self, count: int, *, bare: bool) -> Measurement:
         """Measure so many handshakes, and end the connections."""
