@@ -37,10 +37,10 @@ class Room:
         """By stream, of which there are as many as are configured."""
 
     def take(self, share: Share, size: int) -> bool:
-        """Hold one publication more; False, and it is not held, where there is no room for it."""
+        """Hold one publication more; False, and it is not held, where there is no room for it. The first may have any size."""
         if share.publications >= self._publications - self.publications:
             return False
-        if share.size + size > self._size - self.size:
+        if self.publications and share.size + size > self._size - self.size:
             return False
         share.publications += 1
         share.size += size

@@ -132,9 +132,7 @@ class StreamUpstream:
 
     def flush(self) -> None:
         """Take what the answers of one read have settled, and tell clients so, or soon where very much is in the air."""
-        if self.stored:
-            stored, self.stored[:] = self.stored[:], ()
-            self._settled += self.lanes.stored(stored)
+        self._take_stored()
         if not self._settled or self._holding:
             return
         if self.lanes.flying < CROWDED:
@@ -142,6 +140,11 @@ class StreamUpstream:
         else:
             self._holding = True
             self._later(HOLD, self._tell_held)
+
+    def _take_stored(self) -> None:
+        if self.stored:
+            stored, self.stored[:] = self.stored[:], ()
+            self._settled += self.lanes.stored(stored)
 
     def _tell_held(self) -> None:
         self._holding = False
@@ -174,8 +177,8 @@ class StreamUpstream:
 
     def tick(self) -> None:
         """Let time pass. With a stream that does not answer, thousands are to be told so at once."""
-        self.flush()  # what is stored already is not to be looked after
-        settled = self.lanes.tick()
+        self._take_stored()  # which is not to be looked after
+        settled, self._settled = self._settled + self.lanes.tick(), []
         if settled:
             self._pacer.add(map(self._tell, ([each] for each in settled)))
 

@@ -17,7 +17,7 @@ _OURS = re.compile(rb"\r\n(Nats-Subject|Nats-Sequence|Nats-Time-Stamp|Nats-Last-
 _STREAM = re.compile(rb"Nats-Stream: ([^\r\n]*)\r\nNats-Subject:")
 _USUAL = re.compile(
     rb"NATS/1\.0(?:\r\nNats-Msg-Id: .*)?((?:\r\n[A-MO-Za-mo-z].*)*)"
-    rb"\r\nNats-Stream: ([^\r\n ]*)\r\nNats-Subject: (.*)\r\nNats-Sequence: (\d{1,19})"
+    rb"\r\nNats-Stream: ([^\r\n ]*)\r\nNats-Subject: (\S.*)\r\nNats-Sequence: (\d{1,19})"
     rb"\r\nNats-Time-Stamp: ([^\r\n.]*)\.?(\d{0,9})Z\r\nNats-Last-Sequence: (\d{1,19})\r\n\r\n\Z"
 )
 """What JetStream publishes again of an edge: at most one header of NATS's, headers whose names begin otherwise, and JetStream's in

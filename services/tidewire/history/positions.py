@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tidewire.history.answers import NOWHERE, Since, nothing_behind
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
 
 Position = tuple[int, str]
 """Offset and epoch."""
+Work = Callable[[], Coroutine[Any, Any, None]]
 LEARNING: Final = 4
-"""Calls that ask streams at the same time: each may be a thousand requests. The others wait for their turn, see `turns`."""
+"""Streams that are asked at the same time: each time it may be a thousand requests. The others wait for their turn, see `turns`."""
+LOOKED_WITHIN: Final = 0.5
+"""Seconds that a stream has to become current. One that cannot be read must not cost the others of a call the caller's patience."""
 
 
 class Positions:
@@ -55,10 +60,12 @@ class Positions:
         """
         asked = list(zip(channels, since or [NOWHERE] * len(channels), strict=True))
         cold = self._by_stream(asked, self._is_cold)
-        await self._together([self._learn(follower, list(places)) for follower, places in cold.items()])
+        await self._together(
+            [partial(self._learn, follower, list(places)) for follower, places in cold.items()]
+        )
         open_ = self._by_stream(asked, self._is_open)
         await self._together(
-            [self._supply.prove_empty(follower.feed, places) for follower, places in open_.items()]
+            [partial(self._prove_empty, follower, places) for follower, places in open_.items()]
         )
         from_stream = {place for each in (cold, open_) for places in each.values() for place in places}
         self._metrics.positions("stream", len(from_stream))
@@ -87,20 +94,30 @@ class Positions:
             return False
         return timeline.is_empty and timeline.hopeless < since.offset < timeline.floor
 
-    async def _together(self, works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    async def _together(self, works: Sequence[Work]) -> None:
         """Do all at once; a stream that is away leaves its channels without a position, and the others as they are."""
-        if not works:
-            return
-        async with self._learning:
-            ended = await asyncio.gather(*map(self._reader.bounded, works), return_exceptions=True)
+        ended = await asyncio.gather(*map(self._tried, works), return_exceptions=True)
         for problem in ended:
             if problem is not None and not isinstance(problem, CallError):
                 raise problem
 
+    async def _tried(self, work: Work) -> None:
+        await self._reader.bounded(work())
+
     async def _learn(self, follower: Follower, places: Sequence[Place]) -> None:
-        if not follower.feed.is_current(self._clock.monotonic()):
-            await self._followers.looked()
-        await self._supply.learn(follower, places)
+        feed = follower.feed
+        if not feed.is_current(self._clock.monotonic()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOKED_WITHIN):
+                    await self._followers.looked()
+            if not feed.is_current(self._clock.monotonic()):
+                raise CallError(UNAVAILABLE, f"{feed.stream} cannot be read now ({follower.problem})")
+        async with self._learning:
+            await self._supply.learn(follower, places)
+
+    async def _prove_empty(self, follower: Follower, places: dict[Place, int]) -> None:
+        async with self._learning:
+            await self._supply.prove_empty(follower.feed, places)
 
     def _position(self, channel: str, since: Since) -> Position | str:
         try:

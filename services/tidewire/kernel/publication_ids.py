@@ -38,7 +38,7 @@ class Minter:
         return self.mint_all(1)[0]
 
     def mint_all(self, count: int) -> list[bytes]:
-        """Return so many."""
+        """Return so many, at least one."""
         if len(self._minted) < count:
             size = RANDOM * max(_POOL, count)
             self._minted = secrets.token_bytes(size).hex("-", RANDOM).encode().split(b"-")

@@ -15,7 +15,7 @@ MessageCallback = Callable[[bytes, bytes, bytes, bytes], None]
 block from `NATS/1.0` to its empty line."""
 
 Message = tuple[bytes, bytes, bytes, bytes]
-"""One of several that are published together: subject, reply subject or b"", header block or b"", payload."""
+"""One of several that are published together: subject, reply subject or b"", header block, payload."""
 
 BarrierCallback = Callable[[bool], None]
 """Called once: True when the server has taken all that was written before, False when it refused some or when that

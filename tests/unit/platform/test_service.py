@@ -279,3 +279,5 @@ async def test_work_that_fails_is_told_at_once() -> None:
         bench.fails.set()
         await eventually(lambda: told)
         assert isinstance(told[0], ZeroDivisionError)
+        status, body = (await bench.ready()).split(maxsplit=1)
+        assert (status, "its work has ended" in body) == ("503", True), "nothing may come here any more"
