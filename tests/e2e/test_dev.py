@@ -21,6 +21,8 @@ from websockets.typing import Origin
 
 from tests.support import nats_client
 from tests.support.dev import Dev, listening
+from tests.support.edges import Metrics
+from tests.support.http import request
 from tests.support.wait import PATIENCE, eventually
 
 
@@ -216,6 +218,19 @@ async def test_limits_are_counted_by_a_process_of_the_mesh(tmp_path: Path) -> No
     with dev:
         told = await dev.ready()
         assert "ratelimit" in dev.text
+        target = f"ipv4:127.0.0.1:{dev.ports[11]}"
+
+        async def edges_reach_it() -> bool:
+            """An edge may have started before it, and passes what nobody counts until it has connected."""
+            pages = [await request(f"http://127.0.0.1:{dev.ports[each]}/metrics") for each in (1, 3)]
+            found = [Metrics(page.body.decode()) for page in pages]
+            return all(
+                each.value("tidewire_rpc_client_state", target=target, state="ready")
+                and each.value("tidewire_rate_limit_replica_up")
+                for each in found
+            )
+
+        await eventually(edges_reach_it)
         codes = []
         for edge in told["edges"]:
             async with joined(edge, told["token"], edge) as client:
