@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CROWDED: Final = 256
 """With so many flights in the air answers come in small pieces, and wait for each other before they are told."""
 HOLD: Final = 0.002
-"""Seconds for which they do. So a client has its answers in half as many frames; at that load it waits ten times as long anyway."""
+"""Seconds for which they do: a client has its answers in fewer frames, and at that load has waited longer for JetStream."""
 
 
 class StreamUpstream:
