@@ -10,8 +10,9 @@ from tests.support.links import started
 from tests.support.storage import bucket
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.config import decode
-from tidewire.platform.jetstream import JetStream
+from tidewire.platform.jetstream import JetStream, JetStreamError
 from tidewire.platform.meta import Meta, read_held, write_meta
+from tidewire.storage.cluster import NO_MESSAGE
 from tidewire.storage.wanted import wanted
 
 SECRET = "5e" * 32
@@ -45,13 +46,21 @@ async def move(url: str, *moving: str) -> None:
 
 
 async def stored(url: str, stream: str) -> list[tuple[bytes, bytes, bytes]]:
-    """All messages of a stream, oldest first: subject, header block, data."""
+    """All messages of a stream, oldest first: subject, header block, data.
+
+    One whose lifetime ends between the question for the bounds and its read is not among them.
+    """
     async with started(url) as (link, _):
         js = JetStream(link)
         state = (await js.call(f"STREAM.INFO.{stream}"))["state"]
         found = []
         for sequence in range(max(1, state["first_seq"]), state["last_seq"] + 1):
-            message = (await js.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence}))["message"]
+            try:
+                message = (await js.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence}))["message"]
+            except JetStreamError as error:
+                if error.err_code != NO_MESSAGE:
+                    raise
+                continue
             parts = (base64.b64decode(message.get(name, "")) for name in ("hdrs", "data"))
             found.append((message["subject"].encode(), *parts))
     return found
