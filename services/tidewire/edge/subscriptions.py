@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tidewire.edge import subscribed
-from tidewire.edge.admission import (
-    COMPACTION,
-    DELTA_TYPES,
-    Grant,
-    admit,
-    admit_by_server,
-    may_know_presence,
-    renew,
-    tags_filter,
-    wish,
-    wish_of_server,
-)
+from tidewire.edge.admission import Grant, admit_by_server, renew, wish_of_server
 from tidewire.edge.attendance import NOBODY, attendance_of
 from tidewire.edge.effects import (
     Attend,
@@ -30,14 +19,11 @@ from tidewire.edge.effects import (
     Push,
     Renew,
     SubscriptionsExpireIn,
-    Traits,
-    Wish,
 )
 from tidewire.edge.places import MAX_REPLY, Place
 from tidewire.edge.policies.claims import SubscriptionClaims
-from tidewire.edge.policies.filters import MAX_NODES_OF_CONNECTION
-from tidewire.edge.policies.permissions import Namespace
 from tidewire.edge.policies.tokens import KeyWanted
+from tidewire.edge.subscribe_command import Asked, judge
 from tidewire.edge.subscription import PLAIN, Subscription, SubscriptionState, traits_of
 from tidewire.edge.waiting import TokensWanted
 from tidewire.edge.wire import replies
@@ -46,9 +32,7 @@ from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
 
 if TYPE_CHECKING:
-    from tidewire.edge.attendance import Attendance
     from tidewire.edge.party import Party
-    from tidewire.edge.policies.filters import TagsFilter
     from tidewire.edge.wire.commands import Held, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
     from tidewire.kernel.errors import Unsubscribe
 
@@ -85,10 +69,10 @@ class Subscriptions(Mapping[str, Subscription]):
 
     def subscribe(self, number: int, request: SubscribeRequest) -> Outcome:
         """Carry out a subscribe command; its answer comes from `joined`, unless it is refused."""
-        verdict = self._judge(request)
+        verdict = judge(request, self._party, self)
         if isinstance(verdict, ReplyError):
             return [self._party.refuse("subscribe", number, verdict)]
-        if not isinstance(verdict, tuple):
+        if not isinstance(verdict, Asked):
             return verdict
         limits = self._party.rules.limits
         limited = limits.judge("subscribe", self._party, request.channel) if limits is not None else None
@@ -97,52 +81,7 @@ class Subscriptions(Mapping[str, Subscription]):
         if limited is not None:
             return limited
         self._party.owed += 1
-        return [self._begin(number, request.channel, *verdict)]
-
-    def _judge(
-        self, request: SubscribeRequest
-    ) -> tuple[Grant, Traits, Wish | None, Attendance, bool] | ReplyError | Disconnect | KeyWanted:
-        channel, rules = request.channel, self._party.rules
-        if not channel or request.delta not in DELTA_TYPES:
-            return errors.BAD_PROTOCOL
-        namespace = rules.namespaces.find(channel)
-        if isinstance(namespace, ReplyError):
-            return namespace
-        if channel in self._by_channel:
-            return errors.ALREADY_SUBSCRIBED
-        if len(self) >= rules.channel_limit:
-            return errors.LIMIT_EXCEEDED.saying(
-                f"limit exceeded: {rules.channel_limit} channels on one connection"
-            )
-        verdict = admit(request, self._party, namespace)
-        if not isinstance(verdict, Grant):
-            return verdict
-        if self._party.crowded:
-            return errors.TOO_MANY_REQUESTS
-        wanted = self._filter(request, namespace)
-        if isinstance(wanted, ReplyError):
-            return wanted
-        wished = wish(request, namespace, verdict.override)
-        compact = bool(request.flag & COMPACTION) and self._party.takes_ids
-        delta = bool(request.delta) and request.delta in namespace.options.allowed_delta_types
-        wishes = request.join_leave and may_know_presence(channel, namespace, self._party, verdict)
-        attendance = attendance_of(
-            channel, namespace, verdict.override, wishes=wishes, announced=rules.announces
-        )
-        return verdict, traits_of(compact, wanted, delta, wished is not None), wished, attendance, wishes
-
-    def _filter(self, request: SubscribeRequest, namespace: Namespace) -> TagsFilter | ReplyError | None:
-        wanted = tags_filter(request.tf, namespace, request.delta)
-        if isinstance(wanted, ReplyError) or wanted is None:
-            return wanted
-        if wanted.size + self._filter_nodes() > MAX_NODES_OF_CONNECTION:
-            return errors.LIMIT_EXCEEDED.saying(
-                f"limit exceeded: {MAX_NODES_OF_CONNECTION} nodes and values in the tags filters of one connection"
-            )
-        return wanted
-
-    def _filter_nodes(self) -> int:
-        return sum(each.traits.wanted.size for each in self.values() if each.traits.wanted is not None)
+        return [self._begin(number, request.channel, verdict)]
 
     def unsubscribe(self, number: int, request: UnsubscribeRequest) -> Outcome:
         """Carry out an unsubscribe command; of a channel that is not subscribed it is a success."""
@@ -209,7 +148,7 @@ class Subscriptions(Mapping[str, Subscription]):
             channel, namespace, grant.override, wishes=False, announced=self._party.rules.announces
         )
         traits = PLAIN if wished is None else traits_of(False, None, False, True)
-        return [self._begin(0, channel, grant, traits, wished, attendance, wishes=False)]
+        return [self._begin(0, channel, Asked(grant, traits, wished, attendance, wishes=False))]
 
     def attend(self, channel: str) -> list[Effect]:
         """Follow the namespace's options as they are now in what presence has to do with a subscription."""
@@ -315,22 +254,13 @@ class Subscriptions(Mapping[str, Subscription]):
         """Let go of everything, without a word to the client: the connect command has failed."""
         return [self._forget(channel) for channel in list(self)]
 
-    def _begin(
-        self,
-        number: int,
-        channel: str,
-        grant: Grant,
-        traits: Traits,
-        wished: Wish | None,
-        attendance: Attendance,
-        wishes: bool,
-    ) -> Join:
+    def _begin(self, number: int, channel: str, asked: Asked) -> Join:
         self._attempts += 1
         started = self._party.started
         self._by_channel[channel] = Subscription(
-            number, self._attempts, started, grant, traits, attendance, wishes
+            number, self._attempts, started, asked.grant, asked.traits, asked.attendance, asked.wishes
         )
-        return Join(channel, self._attempts, wished)
+        return Join(channel, self._attempts, asked.wish)
 
     def _enter(self, channel: str, subscription: Subscription, base: bytes | None = None) -> Enter:
         subscription.state = SubscriptionState.LIVE
