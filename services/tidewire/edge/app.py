@@ -287,6 +287,10 @@ class Edge:
             partitions=self._config.nats.partitions,
         )
 
+    async def work(self) -> None:
+        """See lifecycle.App: it only answers clients and NATS, and what one of them makes go wrong costs no other."""
+        await asyncio.Event().wait()
+
     def reload(self) -> None:
         """Take the configuration as it is now, soon; once the edge drains only a log line. Safe to call at any rate."""
         self._reloader.request()
