@@ -18,7 +18,6 @@ from tidewire.history.answers import (
     Window,
     answer,
     decide,
-    held,
     visible,
 )
 from tidewire.history.ports import StoreAway
@@ -86,7 +85,7 @@ class Reader:
     async def read(self, query: Query) -> Answer:
         """Answer a read."""
         place, follower = self.whereabouts(query.channel)
-        found, source = self._from_memory(place, follower, query), "memory"
+        found, source = await self._from_memory(place, follower, query), "memory"
         if found is None:
             found, source = await self._joined(query, lambda: self._read(place, follower, query)), "stream"
         self._metrics.read(source, found.outcome.name.lower())
@@ -111,7 +110,7 @@ class Reader:
                 await self._supply.index(place, timeline, place.namespace.size)
                 first, certain = visible(timeline, self._window(place))
             left = timeline.sequences[first:]
-            top = Answer(timeline.newest, timeline.feed.epoch, (), Outcome.COMPLETE)
+            top = Answer(*timeline.top, (), Outcome.COMPLETE)
             return top, len(left), left[0] if left else 0
 
         everything = Query(channel, None, 0, reverse=False, max_bytes=0, at_least=0, recover=False)
@@ -186,7 +185,7 @@ class Reader:
         except TimeoutError:
             raise CallError(UNAVAILABLE, f"it took longer than {self.timeout:g} s") from None
 
-    def _from_memory(self, place: Place, follower: Follower, query: Query) -> Answer | None:
+    async def _from_memory(self, place: Place, follower: Follower, query: Query) -> Answer | None:
         """Return the answer if nothing of it needs the stream."""
         timeline = self._cache.get(place.key)
         if timeline is None or not self._is_ready(follower, query):
@@ -194,19 +193,22 @@ class Reader:
         shown = self._decide(place, timeline, query)
         if not isinstance(shown, Shown):
             return None
-        publications, missing = held(timeline, shown)
-        if missing:
+        top = timeline.top
+        try:
+            with self._pinned(place, timeline):
+                publications, missing = await self._supply.held(place, timeline, shown)
+        except Changed:
             return None
-        self._cache.used(place.key, timeline)
-        return answer(timeline, query, shown, publications)
+        return None if missing else answer(top, query, shown, publications)
 
     async def _read(self, place: Place, follower: Follower, query: Query) -> Answer:
         async def work(timeline: Timeline) -> Answer:
             for _ in range(TRIES):
                 shown = self._decide(place, timeline, query)
                 if isinstance(shown, Shown):
+                    top = timeline.top
                     publications = await self._supply.bodies(place, timeline, shown)
-                    return answer(timeline, query, shown, publications)
+                    return answer(top, query, shown, publications)
                 await self._supply_need(place, timeline, query, shown)
             raise Changed
 
