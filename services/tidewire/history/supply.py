@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 64
 """Publications that one read asks the stream for at a time."""
-AT_A_TIME: Final = 500
-"""Publications that are written for a reply in one go: some 3 ms where none of them was read before."""
+AT_A_TIME: Final = 250
+"""Publications that are written for a reply in one go: some 1.5 ms where none of them was read before."""
 FIRST_SPAN: Final = 4_096
 SPAN_GROWTH: Final = 8
 """Sequences in which older publications are looked for first, and how much further each next time."""
@@ -167,11 +167,11 @@ class Supply:
         missing: list[int] = []
         async with self._writing:
             for start in range(0, len(sequences), AT_A_TIME):
-                await asyncio.sleep(0)
-                self._check(place, timeline)
                 found, lacking = held(timeline, sequences[start : start + AT_A_TIME])
                 publications |= found
                 missing += lacking
+                await asyncio.sleep(0)
+                self._check(place, timeline)
         return publications, missing
 
     async def _extend(self, place: Place, timeline: Timeline, since: int, most: int) -> int:
