@@ -112,16 +112,15 @@ class GrpcHistory:
         task.add_done_callback(self._tasks.discard)
 
     async def _read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> None:
-        try:
-            reply = await self._read_method(_request(query))
-        except CallError as error:
-            done(self._told(error))
-            return
         told: Page | ReplyError = AWAY
         try:
-            told = self._page(query.channel, reply)
-        finally:
-            done(told)  # whatever is wrong with one publication, its read must not take up a place for ever
+            told = self._page(query.channel, await self._read_method(_request(query)))
+        except CallError as error:
+            told = self._told(error)
+        except Exception:
+            done(AWAY)  # whatever is wrong with one read, it must not take up a place for ever
+            raise
+        done(told)
 
     async def _positions(
         self,
