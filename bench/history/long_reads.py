@@ -40,9 +40,8 @@ class Caller:
         """Who calls."""
         return "bench"
 
-    def auth_context(self) -> dict[str, Any]:
-        """Without a certificate."""
-        return {}
+    def invocation_metadata(self) -> None:
+        """It does not say what it is called."""
 
 
 async def filled(count: int) -> FakeHistory:

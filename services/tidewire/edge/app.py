@@ -109,7 +109,9 @@ class Edge:
         self._hub = Hub(self._broker, self._telemetry, clock, linger, _later)
         self._rpc_metrics = RpcClientMetrics()
         self._history = (
-            parts.history(config, self._broker, self._rpc_metrics, self._log, clock, self._tracing)
+            parts.history(
+                config, self._broker, self._rpc_metrics, self._log, clock, self._tracing, self._node
+            )
             if config.history.target
             else None
         )

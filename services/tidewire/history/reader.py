@@ -22,7 +22,7 @@ from tidewire.history.answers import (
 )
 from tidewire.history.ports import StoreAway
 from tidewire.history.supply import Changed, Supply
-from tidewire.history.turns import asker
+from tidewire.history.turns import Asker, asker
 from tidewire.kernel import errors
 from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError, refusal
 
@@ -37,13 +37,15 @@ if TYPE_CHECKING:
     from tidewire.history.timeline import Timeline
     from tidewire.kernel.clock import Clock
 
+K = TypeVar("K")
 T = TypeVar("T")
 Stats = tuple[Answer, int, int]
 
 MOST_UNDER_WAY: Final = 10_000
 """Reads that wait for a stream: they go on when their callers have given up."""
 SHARE: Final = 4
-"""Reads that an asker may have under way for each one that could come yet: one alone leaves a fifth to the others, two a ninth."""
+"""Reads that a connection may have under way for each one that could come yet: one alone leaves a fifth to the others, two a
+ninth. The same for a name on a connection, of what that could have yet."""
 TRIES: Final = 5
 """Times that a read begins again, since the stream or the index changed under it."""
 
@@ -70,7 +72,8 @@ class Reader:
         self.timeout = timeout
         """Seconds that a read may take; may change at any time, for reads to come."""
         self._under_way: dict[Query, asyncio.Task[Answer]] = {}
-        self._of_asker = Counter[str]()
+        self._of_asker = Counter[Asker]()
+        self._of_connection = Counter[str]()
 
     @property
     def under_way(self) -> int:
@@ -158,20 +161,21 @@ class Reader:
             self._metrics.joined()
         return await asyncio.shield(task)
 
-    def _admit(self, who: str) -> None:
+    def _admit(self, who: Asker) -> None:
         """Raise CallError where there is no room, or none for who asks (a dynamic threshold, Choudhury and Hahne 1998)."""
-        if self._of_asker[who] >= SHARE * (MOST_UNDER_WAY - len(self._under_way)):
+        left = SHARE * (MOST_UNDER_WAY - len(self._under_way)) - self._of_connection[who.connection]
+        if left <= 0 or self._of_asker[who] >= SHARE * left:
             self._metrics.refused()
             raise CallError(
                 BUSY, f"{len(self._under_way)} reads wait for streams, too many of them for one asker"
             )
         self._of_asker[who] += 1
+        self._of_connection[who.connection] += 1
 
-    def _over(self, query: Query, who: str, task: asyncio.Task[Answer]) -> None:
+    def _over(self, query: Query, who: Asker, task: asyncio.Task[Answer]) -> None:
         del self._under_way[query]
-        self._of_asker[who] -= 1
-        if not self._of_asker[who]:
-            del self._of_asker[who]
+        _less(self._of_asker, who)
+        _less(self._of_connection, who.connection)
         if not task.cancelled():
             task.exception()  # whoever asked may have gone: then it is nobody's
 
@@ -282,3 +286,10 @@ def _known(query: Query, epoch: str) -> int:
     if query.since is None or query.since.is_start:
         return query.at_least
     return max(query.at_least, query.since.offset) if query.since.epoch == epoch else 0
+
+
+def _less(counts: Counter[K], key: K) -> None:
+    """Count one off, and keep no count of 0."""
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

@@ -22,7 +22,7 @@ from tidewire.history.feed import Life
 from tidewire.history.messages import Message
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import Purges
-from tidewire.history.turns import asker
+from tidewire.history.turns import Asker, asker
 from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
@@ -597,7 +597,7 @@ async def test_calls_for_positions_take_turns(monkeypatch: pytest.MonkeyPatch) -
     served: list[str] = []
 
     async def ask(who: str, number: int) -> None:
-        asker.set(who)
+        asker.set(Asker(who))
         await history.positions.of([f"chat:{who}{number}"])
         served.append(who)
 
@@ -618,7 +618,7 @@ async def test_one_asker_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) 
         return await newest_of(*args)
 
     async def read(who: str, number: int) -> Answer:
-        asker.set(who)
+        asker.set(Asker(who))
         return await history.read(f"{who}{number}")
 
     monkeypatch.setattr(history.store, "newest_of", slowly)
@@ -631,6 +631,43 @@ async def test_one_asker_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) 
     assert {each.reason for each in ended if isinstance(each, CallError)} == {BUSY}
     assert history.metrics.counts[("refused",)] == 17
     assert not history.reader._of_asker
+    assert not history.reader._of_connection
+
+
+@pytest.mark.parametrize(
+    ("names", "other", "taken"),
+    [
+        (["greedy"], ("proxy", "other"), [77, 3]),
+        (["edge"], ("another", ""), [77, 18]),
+        ([f"{number}" for number in range(100)], ("edge", ""), [80, 16]),
+    ],
+)
+async def test_names_share_what_their_connection_may_have(
+    names: list[str], other: tuple[str, str], taken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edge behind a proxy leaves room to others there; and who takes a name for each call has hardly more by it."""
+    monkeypatch.setattr(reading, "MOST_UNDER_WAY", 100)
+    history = FakeHistory()
+    await history.look()
+    release = asyncio.Event()
+    newest_of = history.store.newest_of
+
+    async def slowly(*args: Any) -> Any:
+        await release.wait()
+        return await newest_of(*args)
+
+    async def read(connection: str, name: str, number: int) -> Answer:
+        asker.set(Asker(connection, name))
+        return await history.read(f"{connection}{name}-{number}")
+
+    monkeypatch.setattr(history.store, "newest_of", slowly)
+    greedy = [read("proxy", names[number % len(names)], number) for number in range(100)]
+    tasks = [*map(asyncio.ensure_future, [*greedy, *(read(*other, number) for number in range(100))])]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    release.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [sum(isinstance(each, Answer) for each in part) for part in (ended[:100], ended[100:])] == taken
 
 
 async def test_positions_of_many_callers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

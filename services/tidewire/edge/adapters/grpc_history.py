@@ -53,9 +53,10 @@ def client_of(
     log: FilteringBoundLogger,
     clock: Clock,
     tracer: Tracer | None,
+    node: str,
 ) -> RpcClient:
-    """Return a client of the service, all of whose calls may be repeated."""
-    return RpcClient(config, (READ, POSITION), metrics, log, clock, tracer)
+    """Return a client of the service, all of whose calls may be repeated. `node` is this edge's name."""
+    return RpcClient(config, (READ, POSITION), metrics, log, clock, tracer, node)
 
 
 class GrpcHistory:
