@@ -181,3 +181,12 @@ def test_what_a_publication_costs_that_is_heard() -> None:
     heard, read, floor = ([float(each) for each in row] for row in costs)
     assert all(len(each) == 3 for each in (heard, read, floor))
     assert heard[0] > floor[0] > 0 < read[0]
+
+
+def test_a_long_read_is_measured_in_pieces() -> None:
+    """Each of which takes less than all of it, the first time and the next."""
+    said = run(".long_reads", "--publications", "4000", "--runs", "1")
+    for name in ("the first", "the next"):
+        count, whole, most = cells(said, name)[1:]
+        assert count == "4,000"
+        assert float(most.split()[0]) < float(whole.split()[0]) / 2

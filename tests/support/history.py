@@ -102,6 +102,7 @@ class HistoryProcess:
     Subclasses are processes of other services: another command, whose section of the configuration is called otherwise.
     """
 
+    program: tuple[str, ...] = ("-m", "tidewire")
     command = "history"
     section = "history_service"
     told = ".ready"
@@ -122,7 +123,7 @@ class HistoryProcess:
         self._told = len(self.logged(f"{self.command}{self.told}"))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEWIRE_")}
         environment["PYTHONPATH"] = str(SERVICES)
-        command = [sys.executable, "-m", "tidewire", self.command, "-c", str(self.file)]
+        command = [sys.executable, *self.program, self.command, "-c", str(self.file)]
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         return self

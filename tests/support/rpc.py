@@ -21,6 +21,7 @@ from tidewire.kernel.call_errors import UNAVAILABLE, CallError
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import decode
 from tidewire.kernel.trace_context import parent_value
+from tidewire.platform.rpc_call import CALLER
 from tidewire.platform.rpc_client import RpcClient
 from tidewire.platform.rpc_client_options import RpcClientConfig
 from tidewire.platform.rpc_library import grpc
@@ -75,6 +76,10 @@ class Echo:
         """The connection that the call came on."""
         return str(context.peer()).encode()
 
+    async def caller(self, _request: bytes, context: Any) -> bytes:
+        """What the calling process says that it is called."""
+        return " ".join(value for key, value in context.invocation_metadata() if key == CALLER).encode()
+
     async def trace(self, _request: bytes, _context: object) -> bytes:
         """The trace that the call belongs to."""
         context = current.get()
@@ -87,6 +92,7 @@ class Echo:
             "Number": grpc.unary_unary_rpc_method_handler(self.say, int, bytes),
             "Wait": grpc.unary_unary_rpc_method_handler(self.wait),
             "Peer": grpc.unary_unary_rpc_method_handler(self.peer),
+            "Caller": grpc.unary_unary_rpc_method_handler(self.caller),
             "Trace": grpc.unary_unary_rpc_method_handler(self.trace),
         }
 
@@ -125,12 +131,12 @@ class Server:
 class Client:
     """A client of `Echo`, with its metrics and log."""
 
-    def __init__(self, tracer: Tracer | None = None, **settings: Any) -> None:
+    def __init__(self, tracer: Tracer | None = None, caller: str = "", **settings: Any) -> None:
         self.metrics = RpcClientMetrics()
         self.log = RecordingLog()
         config = decode(RpcClientConfig, settings)
         repeatable = [path("Say"), path("Wait")]
-        self.rpc = RpcClient(config, repeatable, self.metrics, self.log, CLOCK, tracer)  # type: ignore[arg-type]
+        self.rpc = RpcClient(config, repeatable, self.metrics, self.log, CLOCK, tracer, caller)  # type: ignore[arg-type]
 
     async def start(self) -> None:
         """Start, and have the methods."""
@@ -139,6 +145,7 @@ class Client:
         self.once = self.rpc.unary_unary(path("Number"), bytes, bytes)
         self.wait = self.rpc.unary_unary(path("Wait"), bytes, bytes)
         self.peer = self.rpc.unary_unary(path("Peer"), bytes, bytes)
+        self.caller = self.rpc.unary_unary(path("Caller"), bytes, bytes)
         self.trace = self.rpc.unary_unary(path("Trace"), bytes, bytes)
 
     @property

@@ -34,6 +34,12 @@ class ScriptedApp:
         """See `lifecycle.App`."""
         await self._act("start")
 
+    async def work(self) -> None:
+        """See `lifecycle.App`."""
+        if self._script.get("work") == "crash":
+            raise RuntimeError("a mistake")
+        await asyncio.Event().wait()
+
     def reload(self) -> None:
         """See `lifecycle.App`."""
         print("reload", flush=True)

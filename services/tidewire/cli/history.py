@@ -19,7 +19,8 @@ def command(config_file: Path | None) -> None:
     configuration is `history_service`; nats, storage, channel, log and tracing are those of the edges.
 
     SIGTERM and Ctrl-C drain it: not serving for rpc.drain_delay, then its calls end. SIGHUP reads the configuration again.
-    Exit codes: 0 after a drain, 78 for a configuration error, 69 where NATS, a stream or a port cannot be had.
+    Exit codes: 0 after a drain, 70 after one that a mistake in Tidewire began, 78 for a configuration error,
+    69 where NATS, a stream or a port cannot be had.
 
     \b
     Examples:

@@ -109,7 +109,9 @@ class Edge:
         self._hub = Hub(self._broker, self._telemetry, clock, linger, _later)
         self._rpc_metrics = RpcClientMetrics()
         self._history = (
-            parts.history(config, self._broker, self._rpc_metrics, self._log, clock, self._tracing)
+            parts.history(
+                config, self._broker, self._rpc_metrics, self._log, clock, self._tracing, self._node
+            )
             if config.history.target
             else None
         )
@@ -286,6 +288,10 @@ class Edge:
             nats=self._link.server_name,
             partitions=self._config.nats.partitions,
         )
+
+    async def work(self) -> None:
+        """See lifecycle.App: it only answers clients and NATS, and what one of them makes go wrong costs no other."""
+        await asyncio.Event().wait()
 
     def reload(self) -> None:
         """Take the configuration as it is now, soon; once the edge drains only a log line. Safe to call at any rate."""

@@ -83,12 +83,13 @@ def history(
     log: FilteringBoundLogger,
     clock: Clock,
     tracer: Tracer | None,
+    node: str,
 ) -> GrpcHistory:
     """Return the way to the history service, not connected yet."""
     # gRPC's library costs a quarter of a second and 21 MiB: only an edge that needs it loads it.
     from tidewire.edge.adapters.grpc_history import GrpcHistory, client_of  # noqa: PLC0415 - see above
 
-    client = client_of(config.history, metrics, log, clock, tracer)
+    client = client_of(config.history, metrics, log, clock, tracer, node)
     return GrpcHistory(client, broker.parse_kept, log, clock.monotonic)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -176,11 +176,13 @@ def visible(timeline: Timeline, window: Window) -> tuple[int, bool]:
     return first, certain or bool(timeline.gone and timeline.gone_time < window.oldest_ns)
 
 
-def held(timeline: Timeline, shown: Shown) -> tuple[dict[int, Publication], list[int]]:
+def held(timeline: Timeline, sequences: Iterable[int]) -> tuple[dict[int, Publication], list[int]]:
     """Return the publications of an answer that memory has, and the sequences of those that it lacks."""
     found, missing, index = {}, [], timeline.sequences
-    for sequence in shown.sequences:
-        body = timeline.body(bisect_left(index, sequence))
+    for sequence in sequences:
+        place = bisect_left(index, sequence)
+        known = place < len(index) and index[place] == sequence
+        body = timeline.body(place) if known else None
         if body is None:
             missing.append(sequence)
         else:
@@ -188,8 +190,13 @@ def held(timeline: Timeline, shown: Shown) -> tuple[dict[int, Publication], list
     return found, missing
 
 
-def answer(timeline: Timeline, query: Query, shown: Shown, publications: Mapping[int, Publication]) -> Answer:
-    """Return the answer within `max_bytes`: a page ends there, after its first publication, and a recovery is none."""
+def answer(
+    top: tuple[int, str], query: Query, shown: Shown, publications: Mapping[int, Publication]
+) -> Answer:
+    """Return the answer within `max_bytes`: a page ends there, after its first publication, and a recovery is none.
+
+    `top` is where the channel stood when it was decided what is shown: what has come since is not in it.
+    """
     taken: list[Publication] = []
     size, outcome = 0, shown.outcome
     for sequence in shown.sequences:
@@ -201,4 +208,4 @@ def answer(timeline: Timeline, query: Query, shown: Shown, publications: Mapping
         taken.append(publication)
     if outcome is Outcome.TOO_MANY:
         taken = []
-    return Answer(timeline.newest, timeline.feed.epoch, taken, outcome)
+    return Answer(*top, taken, outcome)

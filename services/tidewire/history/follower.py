@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NO_STREAM: Final = "there is no such stream: run `tidewire migrate`"
 REPAIR_AT_ONCE: Final = 128
+AT_A_TIME: Final = 1_000
+"""Timelines that are told something in one go: a millisecond or two."""
 CONFIRM_SECONDS: Final = 3.0
 """How long a stream must hold other publications than it held before its epoch is changed."""
 ELECTION_SECONDS: Final = 15.0
@@ -66,6 +68,8 @@ class Follower:
         self._known = (0, 0)
         """The last that was heard before, and its time stamp: it is newer than what is noted."""
         self._suspected_at = math.inf
+        self._gone = 0
+        """The newest of those that are gone unheard, where timelines do not know it yet: of which channel it was, nobody knows."""
         self._claimed = 0
         """The greatest position of this life that an edge holds beyond what was heard."""
         self._purges_revision = 0
@@ -162,6 +166,7 @@ class Follower:
             return
         self._suspected_at = math.inf
         await self._take_purges(records.get(f"purges.{stream}", ABSENT), facts)
+        await self._forget_proofs()
         if not self.feed.proven(facts.last, asked_at):
             await self._catch_up(facts, asked_at)
         heard = self.feed.heard
@@ -176,7 +181,7 @@ class Follower:
         self._cache.drop(self.feed)
         self.feed.begin(life, epoch, facts.last, facts.last_time_ns)
         self.purges = Purges()
-        self._purges_revision = self._claimed = 0
+        self._purges_revision = self._claimed = self._gone = 0
         self._purged.clear()
         self._verified = False
         self._known = (0, 0)
@@ -227,7 +232,17 @@ class Follower:
             self.feed.restart(facts.last, facts.last_time_ns)
         while self.feed.heard < facts.last:
             await self._repair(min(facts.last, self.feed.heard + REPAIR_AT_ONCE))
+        await self._forget_proofs()
         self.feed.proven(facts.last, asked_at)
+
+    async def _forget_proofs(self) -> None:
+        """Have no channel prove anything from before what is gone unheard; until that is done, the stream is not current."""
+        gone = self._gone
+        for number, timeline in enumerate(list(self._cache.of(self.feed)) if gone else ()):
+            timeline.uncertain_through(gone)
+            if number % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
+        self._gone = 0
 
     async def _repair(self, until: int) -> None:
         epoch, wanted = self.feed.epoch, range(self.feed.heard + 1, until + 1)
@@ -241,8 +256,8 @@ class Follower:
                 self._apply_all(self.feed.take(message))
             else:
                 self._metrics.repaired("gone")
-                for timeline in self._cache.of(self.feed):
-                    timeline.uncertain_through(sequence)
+                self._gone = sequence
+                self.feed.doubt()
                 self._apply_all(self.feed.skip(sequence))
 
     async def _take_purges(self, record: Record, facts: Facts) -> None:

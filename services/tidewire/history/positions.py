@@ -130,4 +130,4 @@ class Positions:
         self._cache.used(place.key, timeline)
         if nothing_behind(timeline, since):
             return since
-        return timeline.newest, follower.feed.epoch
+        return timeline.top

@@ -18,12 +18,11 @@ from tidewire.history.answers import (
     Window,
     answer,
     decide,
-    held,
     visible,
 )
 from tidewire.history.ports import StoreAway
 from tidewire.history.supply import Changed, Supply
-from tidewire.history.turns import asker
+from tidewire.history.turns import Asker, asker
 from tidewire.kernel import errors
 from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError, refusal
 
@@ -38,13 +37,15 @@ if TYPE_CHECKING:
     from tidewire.history.timeline import Timeline
     from tidewire.kernel.clock import Clock
 
+K = TypeVar("K")
 T = TypeVar("T")
 Stats = tuple[Answer, int, int]
 
 MOST_UNDER_WAY: Final = 10_000
 """Reads that wait for a stream: they go on when their callers have given up."""
 SHARE: Final = 4
-"""Reads that an asker may have under way for each one that could come yet: one alone leaves a fifth to the others, two a ninth."""
+"""Reads that a connection may have under way for each one that could come yet: one alone leaves a fifth to the others, two a
+ninth. The same for a name on a connection, of what that could have yet."""
 TRIES: Final = 5
 """Times that a read begins again, since the stream or the index changed under it."""
 
@@ -71,7 +72,8 @@ class Reader:
         self.timeout = timeout
         """Seconds that a read may take; may change at any time, for reads to come."""
         self._under_way: dict[Query, asyncio.Task[Answer]] = {}
-        self._of_asker = Counter[str]()
+        self._of_asker = Counter[Asker]()
+        self._of_connection = Counter[str]()
 
     @property
     def under_way(self) -> int:
@@ -86,7 +88,7 @@ class Reader:
     async def read(self, query: Query) -> Answer:
         """Answer a read."""
         place, follower = self.whereabouts(query.channel)
-        found, source = self._from_memory(place, follower, query), "memory"
+        found, source = await self._from_memory(place, follower, query), "memory"
         if found is None:
             found, source = await self._joined(query, lambda: self._read(place, follower, query)), "stream"
         self._metrics.read(source, found.outcome.name.lower())
@@ -111,7 +113,7 @@ class Reader:
                 await self._supply.index(place, timeline, place.namespace.size)
                 first, certain = visible(timeline, self._window(place))
             left = timeline.sequences[first:]
-            top = Answer(timeline.newest, timeline.feed.epoch, (), Outcome.COMPLETE)
+            top = Answer(*timeline.top, (), Outcome.COMPLETE)
             return top, len(left), left[0] if left else 0
 
         everything = Query(channel, None, 0, reverse=False, max_bytes=0, at_least=0, recover=False)
@@ -159,20 +161,21 @@ class Reader:
             self._metrics.joined()
         return await asyncio.shield(task)
 
-    def _admit(self, who: str) -> None:
+    def _admit(self, who: Asker) -> None:
         """Raise CallError where there is no room, or none for who asks (a dynamic threshold, Choudhury and Hahne 1998)."""
-        if self._of_asker[who] >= SHARE * (MOST_UNDER_WAY - len(self._under_way)):
+        left = SHARE * (MOST_UNDER_WAY - len(self._under_way)) - self._of_connection[who.connection]
+        if left <= 0 or self._of_asker[who] >= SHARE * left:
             self._metrics.refused()
             raise CallError(
                 BUSY, f"{len(self._under_way)} reads wait for streams, too many of them for one asker"
             )
         self._of_asker[who] += 1
+        self._of_connection[who.connection] += 1
 
-    def _over(self, query: Query, who: str, task: asyncio.Task[Answer]) -> None:
+    def _over(self, query: Query, who: Asker, task: asyncio.Task[Answer]) -> None:
         del self._under_way[query]
-        self._of_asker[who] -= 1
-        if not self._of_asker[who]:
-            del self._of_asker[who]
+        _less(self._of_asker, who)
+        _less(self._of_connection, who.connection)
         if not task.cancelled():
             task.exception()  # whoever asked may have gone: then it is nobody's
 
@@ -186,7 +189,7 @@ class Reader:
         except TimeoutError:
             raise CallError(UNAVAILABLE, f"it took longer than {self.timeout:g} s") from None
 
-    def _from_memory(self, place: Place, follower: Follower, query: Query) -> Answer | None:
+    async def _from_memory(self, place: Place, follower: Follower, query: Query) -> Answer | None:
         """Return the answer if nothing of it needs the stream."""
         timeline = self._cache.get(place.key)
         if timeline is None or not self._is_ready(follower, query):
@@ -194,19 +197,22 @@ class Reader:
         shown = self._decide(place, timeline, query)
         if not isinstance(shown, Shown):
             return None
-        publications, missing = held(timeline, shown)
-        if missing:
+        top = timeline.top
+        try:
+            with self._pinned(place, timeline):
+                publications, missing = await self._supply.held(place, timeline, shown)
+        except Changed:
             return None
-        self._cache.used(place.key, timeline)
-        return answer(timeline, query, shown, publications)
+        return None if missing else answer(top, query, shown, publications)
 
     async def _read(self, place: Place, follower: Follower, query: Query) -> Answer:
         async def work(timeline: Timeline) -> Answer:
             for _ in range(TRIES):
                 shown = self._decide(place, timeline, query)
                 if isinstance(shown, Shown):
+                    top = timeline.top
                     publications = await self._supply.bodies(place, timeline, shown)
-                    return answer(timeline, query, shown, publications)
+                    return answer(top, query, shown, publications)
                 await self._supply_need(place, timeline, query, shown)
             raise Changed
 
@@ -280,3 +286,10 @@ def _known(query: Query, epoch: str) -> int:
     if query.since is None or query.since.is_start:
         return query.at_least
     return max(query.at_least, query.since.offset) if query.since.epoch == epoch else 0
+
+
+def _less(counts: Counter[K], key: K) -> None:
+    """Count one off, and keep no count of 0."""
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

@@ -9,6 +9,7 @@ from tidewire.history.answers import Answer, Query, Since
 from tidewire.kernel import errors
 from tidewire.kernel.call_errors import refusal
 from tidewire.platform import rpc_library as _grpc_first  # noqa: F401 - before the generated code, which imports gRPC
+from tidewire.platform.rpc_call import CALLER
 from tidewire.platform.rpc_server import Service
 from tidewire.rpc.history.v1 import history_pb2 as pb
 from tidewire.rpc.history.v1 import history_pb2_grpc as generated
@@ -21,6 +22,8 @@ Context = Any
 """grpc.aio.ServicerContext"""
 
 NAME: Final = "tidewire.rpc.history.v1.History"
+MOST_OF_A_NAME: Final = 64
+"""Characters that a caller is known by."""
 MOST_POSITIONS: Final = 1_000
 MOST_PUBLICATIONS: Final = 10_000
 MOST_BYTES: Final = 2 << 20
@@ -80,8 +83,9 @@ class HistoryServicer:
 
 
 def _note_asker(context: Context) -> None:
-    """Have what a call asks of streams wait its turn behind what came by the same connection. A call has a context of its own."""
-    turns.asker.set(context.peer())
+    """Have what a call asks of streams wait its turn behind what the same edge has asked. A call has a context of its own."""
+    named = [value for key, value in context.invocation_metadata() or () if key == CALLER]
+    turns.asker.set(turns.Asker(context.peer(), named[0][:MOST_OF_A_NAME] if named else ""))
 
 
 def query_of(request: pb.ReadRequest) -> Query:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,7 @@ from tidewire.history.answers import Publication, Shown, held
 from tidewire.history.packed import packed
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import purges_of
+from tidewire.history.turns import Turns
 
 if TYPE_CHECKING:
     from tidewire.history.cache import Cache
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 64
 """Publications that one read asks the stream for at a time."""
+AT_A_TIME: Final = 250
+"""Publications that are written for a reply in one go: some 1.5 ms where none of them was read before."""
 FIRST_SPAN: Final = 4_096
 SPAN_GROWTH: Final = 8
 """Sequences in which older publications are looked for first, and how much further each next time."""
@@ -41,6 +45,7 @@ class Supply:
         self._cache = cache
         self._store = store
         self._notebook = notebook
+        self._writing = Turns(1)
 
     async def learn(self, follower: Follower, places: Sequence[Place]) -> None:
         """Begin the timelines of channels that have none: each with its newest publication, or that it has none.
@@ -137,7 +142,7 @@ class Supply:
 
     async def bodies(self, place: Place, timeline: Timeline, shown: Shown) -> dict[int, Publication]:
         """Return the publications to show, those that memory lacks from the stream."""
-        publications, missing = held(timeline, shown)
+        publications, missing = await self.held(place, timeline, shown)
         for start in range(0, len(missing), AT_ONCE):
             wanted = missing[start : start + AT_ONCE]
             found = await self._store.fetch(timeline.feed.stream, wanted)
@@ -150,6 +155,24 @@ class Supply:
         if missing:
             _put_back(timeline, publications, sorted(missing))
         return publications
+
+    async def held(
+        self, place: Place, timeline: Timeline, shown: Shown
+    ) -> tuple[dict[int, Publication], list[int]]:
+        """As `answers.held`. Many are written in pieces, between which others get their turn, and for one read at a time."""
+        sequences = shown.sequences
+        if len(sequences) <= AT_A_TIME:
+            return held(timeline, sequences)
+        publications: dict[int, Publication] = {}
+        missing: list[int] = []
+        async with self._writing:
+            for start in range(0, len(sequences), AT_A_TIME):
+                found, lacking = held(timeline, sequences[start : start + AT_A_TIME])
+                publications |= found
+                missing += lacking
+                await asyncio.sleep(0)
+                self._check(place, timeline)
+        return publications, missing
 
     async def _extend(self, place: Place, timeline: Timeline, since: int, most: int) -> int:
         """Put what is stored in (since, indexed] into the index, unless it is more than `most`; return how much it is."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tidewire.history.messages import Message
-from tidewire.history.packed import is_packed, packed, packed_of
+from tidewire.history.packed import heard, is_packed, packed_of
 
 if TYPE_CHECKING:
     from tidewire.history.feed import Feed
@@ -79,6 +79,11 @@ class Timeline:
     def newest(self) -> int:
         """Its position: its newest publication, or where the stream stood when it had none."""
         return max(self.stood, self.entries[-2]) if self.entries else self.stood
+
+    @property
+    def top(self) -> tuple[int, str]:
+        """The same with the epoch."""
+        return self.newest, self.feed.epoch
 
     @property
     def count(self) -> int:
@@ -173,7 +178,7 @@ class Timeline:
         """Take all that the stream has in (since, indexed], oldest first."""
         if found:
             if len(self.bodies) == self.count:
-                bodies = [*map(packed, found)]
+                bodies = [*map(heard, found)]
                 self.bodies[:0] = bodies
                 self.body_bytes += sum(map(len, bodies))
             older = [number for message in found for number in (message.sequence, message.time_ns)]

@@ -5,16 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextvars import ContextVar
+from typing import NamedTuple
 
-asker: ContextVar[str] = ContextVar("tidewire.history.asker", default="")
-"""For whom streams are asked: the connection by which a call came, of which an edge's process has one; "": the service itself.
 
-Reads that are one are for the first who asked.
-"""
+class Asker(NamedTuple):
+    """For whom streams are asked. An edge's process has one connection, but a proxy may put the calls of many on its own.
+
+    `name` is what the caller calls itself, which it may choose as it likes: names share what their connection has, so that who
+    takes many, or those of others, takes nothing from other connections.
+    """
+
+    connection: str = ""
+    name: str = ""
+
+
+asker: ContextVar[Asker] = ContextVar("tidewire.history.asker", default=Asker())  # noqa: B039 - it cannot change
+"""Of the call that is served; by itself, the service's own. Reads that are one are for the first who asked."""
+
+_Line = deque[asyncio.Future[None]]
 
 
 class Turns:
     """So many requests at once, as a semaphore; of those that wait the next one is another asker's, wherever there is one.
+
+    Connections take turns, and so do the names on each.
 
     How many wait is bounded by the calls and reads that there may be.
     """
@@ -22,8 +36,8 @@ class Turns:
     def __init__(self, most: int) -> None:
         self.waiting = 0
         self._free = most
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
-        """Of each asker who waits, in the order in which they are served; those who have given up are passed over."""
+        self._lines: dict[str, dict[str, _Line]] = {}
+        """Of each connection and name that waits, in the order in which they are served; those who have given up are passed over."""
 
     async def __aenter__(self) -> None:
         """Wait for a turn."""
@@ -31,7 +45,8 @@ class Turns:
             self._free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
-        self._lines.setdefault(asker.get(), deque()).append(turn)
+        who = asker.get()
+        self._lines.setdefault(who.connection, {}).setdefault(who.name, deque()).append(turn)
         self.waiting += 1
         try:
             await turn
@@ -48,15 +63,28 @@ class Turns:
 
     def _pass_on(self) -> None:
         while self._lines:
-            who = next(iter(self._lines))
-            line = self._lines.pop(who)
-            turn = line.popleft()
-            while line and turn.cancelled():
-                turn = line.popleft()
-            if line:
-                self._lines[who] = line
-            if not turn.cancelled():
+            connection = next(iter(self._lines))
+            names = self._lines.pop(connection)
+            turn = _next(names)
+            if names:
+                self._lines[connection] = names
+            if turn is not None:
                 self.waiting -= 1
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+def _next(names: dict[str, _Line]) -> asyncio.Future[None] | None:
+    """Take what is next on a connection, whose name goes behind the others; None: all have given up."""
+    while names:
+        name = next(iter(names))
+        line = names.pop(name)
+        turn = line.popleft()
+        while line and turn.cancelled():
+            turn = line.popleft()
+        if line:
+            names[name] = line
+        if not turn.cancelled():
+            return turn
+    return None

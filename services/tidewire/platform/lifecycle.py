@@ -40,6 +40,9 @@ class App(Protocol):
     async def start(self) -> None:
         """Become ready."""
 
+    async def work(self) -> None:
+        """Go on until it is cancelled, which is before the drain. What it raises is a mistake, by which it can serve no more."""
+
     def reload(self) -> None:
         """Take the configuration as it is now: begin at once, or soon. Called any number of times, also while draining."""
 
@@ -74,7 +77,8 @@ def run(
     """Run an app until SIGTERM or SIGINT, drain it (a second signal ends that), and return the exit code.
 
     `on_ready` is called after the start. SIGHUP is `reload`. One that comes before the end of the start waits for it, since the configuration was read before.
-    A StartError of `create` counts as one of `start`. Whatever happens, the app is stopped. What it raises is logged, as one line.
+    A StartError of `create` counts as one of `start`. An app whose work fails is drained, too: whoever runs the process starts it anew.
+    Whatever happens, the app is stopped. What it raises is logged, as one line.
     It is the last that a process does: from the end of `stop` on, further signals change nothing. Where the process has not
     ended `STOP_SECONDS` after the begin of `stop`, it ends with exit code 1 and the stacks of its threads on standard error.
     """
@@ -95,6 +99,7 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger, on_ready: C
     # A supervisor's children begin with them blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     app: App | None = None
+    code = EXIT_OK
     try:
         app = create()
         started = await _first(app.start(), stopping)
@@ -102,7 +107,7 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger, on_ready: C
             loop.add_signal_handler(signal.SIGHUP, app.reload)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
             on_ready()
-            await stopping.wait()
+            code = await _work(app, log, stopping)
             log.info("process.draining")
             await _first(app.drain(), hurry)
     except StartError as error:
@@ -119,6 +124,16 @@ async def _run(create: Callable[[], App], log: FilteringBoundLogger, on_ready: C
             await app.stop()
         hold_signals()
     log.info("process.stopped")
+    return code
+
+
+async def _work(app: App, log: FilteringBoundLogger, stopping: asyncio.Event) -> int:
+    """Let an app work until it is to stop; return the exit code. A mistake is logged at once: the drain takes its time."""
+    try:
+        await _first(app.work(), stopping)
+    except Exception:
+        log.exception("process.failed")
+        return EXIT_FAILED
     return EXIT_OK
 
 

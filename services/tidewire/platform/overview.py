@@ -91,6 +91,10 @@ class Overview:
             raise StartError(str(error)) from error
         self._waiting = asyncio.create_task(self._until_complete(), name="first readiness")
 
+    async def work(self) -> None:
+        """See lifecycle.App; it only answers."""
+        await asyncio.Event().wait()
+
     def reload(self) -> None:
         """Do nothing: what it was told stays as it is until a restart."""
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tidewire.platform.rpc_client import RpcClient
     from tidewire.platform.tracing import Span
 
+CALLER: Final = "tw-caller"
+"""Metadata of a call: what the calling process is called, as a token of a subject. It proves nothing: whoever calls may say
+what it likes."""
 ASIDE: Final = (ELSEWHERE, NOT_SYNCED)
 """Reasons for which the next replica is asked at no cost."""
 
@@ -91,7 +94,7 @@ class Method(Generic[Request, Reply]):
 
     async def _attempts(self, request: Request, deadline: float, parent: TraceContext | None) -> Reply:
         client, attempt, elsewhere = self._client, 1, 0
-        metadata = rpc_tracing.sent(parent)
+        metadata = client.introduction + rpc_tracing.sent(parent)
         client.retries.called()
         while True:
             left = deadline - client.now()

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tidewire.kernel.call_errors import BUSY_HERE, UNAVAILABLE, CallError
 from tidewire.kernel.retries import Retries
+from tidewire.kernel.subjects import encode_token
+from tidewire.platform import rpc_tracing
 from tidewire.platform.certificates import CertificateError
 from tidewire.platform.lifecycle import StartError
-from tidewire.platform.rpc_call import Method, Reply, Request
+from tidewire.platform.rpc_call import CALLER, Method, Reply, Request
 from tidewire.platform.rpc_client_options import RpcClientConfig, retry_policy
 from tidewire.platform.rpc_credentials import channel_credentials, read_client
 from tidewire.platform.rpc_library import grpc
@@ -49,13 +51,15 @@ class RpcClient:
         log: FilteringBoundLogger,
         clock: Clock,
         tracer: Tracer | None = None,
+        caller: str = "",
     ) -> None:
-        """Connect to nothing yet."""
+        """Connect to nothing yet. `caller` is what this process is called, "" where it does not say."""
         self.target = config.target
         self.timeout = float(config.timeout)
         self.in_flight = 0
         self.metrics = metrics
         self.tracer = tracer
+        self.introduction: rpc_tracing.Pairs = ((CALLER, encode_token(caller)),) if caller else ()
         self.now = clock.monotonic
         self.retries = Retries(retry_policy(config), Random().random)  # noqa: S311 - spreads load, protects nothing
         self.certificate_ends: float | None = None

@@ -65,6 +65,7 @@ class RpcServer:
             interceptors=[Serving(config, metrics, log, clock, tracer)], options=_options(config)
         )
         self._probes = grpc.aio.server(options=_probe_options())
+        self._started = False
         self.port = self.health_port = 0
 
     async def start(self) -> None:
@@ -81,8 +82,7 @@ class RpcServer:
         )
         if credentials is None and not _is_loopback(self._config.address):
             self._log.warning("rpc.open", address=self._config.address, port=self.port, cure="rpc.tls")
-        await self._server.start()
-        await self._probes.start()
+        await self._begin()
 
     def set_serving(self, *, serving: bool) -> None:
         """Tell clients and probes whether to come."""
@@ -108,9 +108,16 @@ class RpcServer:
         await self._probes.stop(None)
 
     async def stop(self) -> None:
-        """End at once."""
+        """End at once. gRPC closes no listener of a server that has not begun, as where the other one's port was taken."""
+        if not self._started:
+            await self._begin()
         await self._server.stop(None)
         await self._probes.stop(None)
+
+    async def _begin(self) -> None:
+        self._started = True
+        await self._server.start()
+        await self._probes.start()
 
     async def _credentials(self) -> grpc.ServerCredentials | None:
         tls = self._config.tls

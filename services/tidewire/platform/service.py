@@ -59,7 +59,7 @@ class Core(Protocol[C_contra]):
         """Have what it needs before it can serve. Raises StartError or LinkError."""
 
     async def run(self) -> None:
-        """Work from its start on, until it is cancelled."""
+        """Work from its start on, until it is cancelled. What it raises ends the process."""
 
     def started(self, **process: object) -> None:
         """Say in the log that it serves; `process` says of which version, and on which ports."""
@@ -99,6 +99,8 @@ class ServiceProcess(Generic[C]):
         )
         self._internal: Listener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._working: asyncio.Task[None]
+        self._looking: asyncio.Task[None]
 
     async def start(self) -> None:
         """Answer probes, have what the core needs, let it work, serve. Raises StartError with one clear line."""
@@ -107,18 +109,27 @@ class ServiceProcess(Generic[C]):
             await self._core.start()
         except (ListenError, LinkError) as error:
             raise StartError(str(error)) from error
-        self._begin(self._work())
+        self._working = self._begin(self._core.run())
         settle()
         self._rpc.set_serving(serving=False)
         await self._rpc.start()
         self._unready = None
-        self._begin(self._look())
+        self._looking = self._begin(self._look())
         self._core.started(
             version=__version__,
             port=self._rpc.port,
             health_port=self._rpc.health_port,
             internal_port=self._internal.port,
         )
+
+    async def work(self) -> None:
+        """See lifecycle.App. The core's work goes on while this is cancelled: it is needed until the end of the drain."""
+        ended_first, _ = await asyncio.wait(
+            {self._working, self._looking}, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in ended_first:
+            task.result()
+        raise AssertionError("the work of a service has ended")
 
     def reload(self) -> None:
         """Take the configuration as it is now, soon, and read certificates again."""
@@ -158,12 +169,6 @@ class ServiceProcess(Generic[C]):
         setting = f"{self._config.section}.internal_port"
         return await listen(pages, own.internal_address, own.internal_port, setting)
 
-    async def _work(self) -> None:
-        try:
-            await self._core.run()
-        finally:  # it only ends by a mistake: then nothing may come here any more
-            self._unready = self._unready or "its work has ended"
-
     def _why_unready(self) -> str | None:
         """Return why no traffic should come (None: it should); who watches it by gRPC hears the same, and no later."""
         why = self._unready or self._core.why_unready()
@@ -179,8 +184,9 @@ class ServiceProcess(Generic[C]):
         self._core.configure(config)
         logs.set_level(config.log.level)
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        """Let something go on until the end. What it raises goes to the log: nobody holds a task that is over."""
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Let something go on until the end. What it raises goes to the log unless somebody holds the task."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

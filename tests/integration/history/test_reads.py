@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from nats.aio.client import Client
 
@@ -20,6 +21,10 @@ from tidewire.kernel import call_errors
 from tidewire.kernel.call_errors import CallError
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import in_subject
+from tidewire.platform.rpc_call import CALLER
+from tidewire.rpc.history.v1 import history_pb2 as pb
+
+READ = "/tidewire.rpc.history.v1.History/Read"
 
 
 async def heard(client: HistoryClient, channel: str, offset: int) -> None:
@@ -287,6 +292,48 @@ async def test_an_edge_that_reads_much_holds_nobody_up(
                 assert await waiting(len(many) // 2)
             replies = await asyncio.gather(*reads)
     assert [len(each.publications) for each in (reply, *replies)] == [1] * 150
+
+
+@pytest.mark.parametrize("behind_a_proxy", [True, False])
+async def test_names_on_a_connection_take_turns_there_and_nowhere_else(
+    behind_a_proxy: bool, config: dict[str, Any], server: NatsServer, nats: Client, tmp_path: Path
+) -> None:
+    """As edges behind a proxy do; a caller with a name for each of its calls is no better off than one with none."""
+    *many, one = [f"chat:{number}" for number in range(60)]
+    for channel in (*many, one):
+        await publish(nats, channel, b"x")
+    slow = {**config, "history_service": {**config["history_service"], "max_stream_requests": 1}}
+    with HistoryProcess(tmp_path, slow, "cold") as cold:
+
+        async def waiting(least: int) -> bool:
+            return (await cold.metrics()).value("tidewire_history_waiting_requests") >= least
+
+        async with (
+            grpc.aio.insecure_channel(
+                f"127.0.0.1:{cold.port}", [("grpc.use_local_subchannel_pool", 1)]
+            ) as shared,
+            grpc.aio.insecure_channel(
+                f"127.0.0.1:{cold.port}", [("grpc.use_local_subchannel_pool", 1)]
+            ) as own,
+        ):
+
+            def read(channel: str, through: grpc.aio.Channel, name: str) -> asyncio.Future[pb.ReadReply]:
+                call = through.unary_unary(READ, pb.ReadRequest.SerializeToString, pb.ReadReply.FromString)
+                asked = pb.ReadRequest(channel=channel, limit=9)
+                return asyncio.ensure_future(call(asked, timeout=20, metadata=((CALLER, name),)))
+
+            await asyncio.gather(read("chat:nobody", shared, "x"), read("chat:nobody", own, "x"))
+            with paused(server):
+                names = ["greedy"] * len(many) if behind_a_proxy else [*map(str, range(len(many)))]
+                reads = [read(channel, shared, name) for channel, name in zip(many, names, strict=True)]
+                await eventually(lambda: waiting(len(many) - 1))
+                last = read(one, shared if behind_a_proxy else own, "honest")
+                await eventually(lambda: waiting(len(many)))
+            reply = await last
+            with paused(server):
+                assert await waiting(len(many) // 2)
+            replies = await asyncio.gather(*reads)
+    assert [len(each.publications) for each in (reply, *replies)] == [1] * 60
 
 
 @contextlib.contextmanager

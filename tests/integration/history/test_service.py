@@ -184,7 +184,7 @@ async def test_edges_find_the_replica_that_serves_a_share(
         options = decode(RpcClientConfig, {"target": target, "timeout": "30s"})
         clock = SystemClock()
         history = GrpcHistory(
-            client_to(options, RpcClientMetrics(), log, clock, None),
+            client_to(options, RpcClientMetrics(), log, clock, None, "edge-1"),
             lambda _channel, _headers, data, _offset, _time_ns: Publication(data),
             log,
             clock.monotonic,

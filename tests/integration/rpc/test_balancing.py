@@ -9,11 +9,12 @@ import socket
 import pytest
 
 from tests.support.ports import free_ports
-from tests.support.rpc import Client, Load, Rpc, Server, path
+from tests.support.rpc import Client, Echo, Load, Rpc, Server, path
 from tests.support.wait import eventually
 from tidewire.kernel import call_errors
 from tidewire.kernel.call_errors import CallError
 from tidewire.platform.lifecycle import StartError
+from tidewire.platform.ports import why_not
 
 SAY = path("Say")
 
@@ -183,3 +184,17 @@ async def test_a_port_that_is_taken(rpc: Rpc) -> None:
         with pytest.raises(StartError) as caught:
             await rpc.server(**{setting: server.rpc.port})
         assert str(caught.value) == f"cannot listen on {server.address} (rpc.{setting}): is taken"
+
+
+async def test_a_start_that_fails_leaves_no_port_behind() -> None:
+    """Where the second port is taken, the first can be had again as soon as the server is stopped."""
+    (free,) = free_ports(1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = Server(Echo(), port=free, health_port=taken.getsockname()[1])
+        with pytest.raises(StartError, match=r"\(rpc\.health_port\): is taken$"):
+            await server.rpc.start()
+        assert why_not("127.0.0.1", free) == "is taken"
+        await server.rpc.stop()
+    assert why_not("127.0.0.1", free) is None

@@ -282,6 +282,14 @@ async def test_nobody_there_is_told_at_once(rpc: Rpc) -> None:
     await eventually(lambda: client.rpc.state in {"transient_failure", "connecting"})
 
 
+async def test_a_caller_says_what_it_is_called(rpc: Rpc) -> None:
+    """Whatever a host may be called, since metadata hold no other letters; or says nothing."""
+    server = await rpc.server()
+    assert await (await rpc.client(server.target)).caller(b"") == b""
+    named = await rpc.client(server.target, caller="höst.example-1")
+    assert await named.caller(b"") == b"h%C3%B6st%2Eexample-1"
+
+
 async def test_a_trace_is_carried(rpc: Rpc) -> None:
     """Without a tracer as it is; each tracer puts a span into it."""
     parent = TraceContext(0xABC, 0xDEF, "vendor=1")

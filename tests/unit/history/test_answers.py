@@ -87,7 +87,6 @@ def test_pages_need_the_index() -> None:
 
 def test_bytes() -> None:
     """A page has one publication at least; a recovery is whole or none."""
-    timeline = line((1, 0), (2, 1))
     publications = {number: Publication(number, b"x" * 100) for number in (1, 2)}
     shown = Shown([1, 2], Outcome.COMPLETE)
     for limit, offsets, outcome in (
@@ -95,7 +94,7 @@ def test_bytes() -> None:
         (199, [1], Outcome.MORE),
         (1, [1], Outcome.MORE),
     ):
-        found = answer(timeline, query(max_bytes=limit), shown, publications)
+        found = answer((2, "e"), query(max_bytes=limit), shown, publications)
         assert ([each.offset for each in found.publications], found.outcome) == (offsets, outcome)
-    found = answer(timeline, query(max_bytes=199, recover=True), shown, publications)
+    found = answer((2, "e"), query(max_bytes=199, recover=True), shown, publications)
     assert (found.publications, found.outcome) == ([], Outcome.TOO_MANY)

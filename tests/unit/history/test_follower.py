@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.fakes.clock import ManualClock
@@ -9,6 +11,7 @@ from tidewire.history.answers import Outcome
 from tidewire.history.follower import CONFIRM_SECONDS, ELECTION_SECONDS
 from tidewire.history.records import notes_of
 from tidewire.history.stream_notes import NOTE_SECONDS
+from tidewire.history.timeline import Timeline
 from tidewire.kernel.call_errors import UNAVAILABLE, CallError
 
 A = KEY.format("a").encode()
@@ -231,6 +234,56 @@ async def test_what_was_missed_and_is_gone() -> None:
     assert history.metrics.counts["repaired", "gone"] == 1
     assert (await history.recover("a", 1)).outcome is Outcome.TRIMMED
     assert (await history.recover("a", 4)).outcome is Outcome.COMPLETE
+
+
+async def test_what_is_gone_is_known_to_all_channels_before_the_stream_is_current(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many there are: they are told together, in pieces, and not once more for each publication that is gone."""
+    monkeypatch.setattr(following, "AT_A_TIME", 2)
+    history = await begun(1)
+    for number in range(6):
+        history.publish(f"{number}")
+    told: list[int] = []
+    real = Timeline.uncertain_through
+
+    def counted(timeline: Timeline, sequence: int) -> None:
+        told.append(sequence)
+        real(timeline, sequence)
+
+    monkeypatch.setattr(Timeline, "uncertain_through", counted)
+    for _ in range(5):
+        history.stream.publish(A)
+    history.stream.expire(12)
+    looking, most, feed = asyncio.ensure_future(history.look()), 0, history.follower.feed
+    while not looking.done():
+        before = len(told)
+        await asyncio.sleep(0)
+        most = max(most, len(told) - before)
+        assert not (told and feed.is_current(history.clock.monotonic())) or len(told) == 7
+    await history.look()
+    assert (told, most) == ([12] * 7, 2)
+    assert feed.is_current(history.clock.monotonic())
+
+
+async def test_what_is_gone_is_not_forgotten_where_a_look_fails() -> None:
+    """The stream went away when half of what was missed had been asked for: the next look goes on behind that."""
+    history = await begun(1)
+    for _ in range(following.REPAIR_AT_ONCE + 1):
+        history.stream.publish(A)
+    history.stream.expire(2 * following.REPAIR_AT_ONCE)
+    history.publish("b")
+
+    def fail() -> None:
+        history.store.away = True
+
+    history.store.meanwhile = [lambda: None, lambda: None, fail]
+    await history.look()
+    assert history.follower.problem == "the test says so"
+    history.store.away = False
+    await history.look()
+    assert history.follower.problem == ""
+    assert (await history.recover("a", 1)).outcome is Outcome.TRIMMED
 
 
 async def test_no_stream() -> None:

@@ -18,10 +18,11 @@ from tidewire.history import positions as standing
 from tidewire.history import reader as reading
 from tidewire.history import supply as supplying
 from tidewire.history.answers import Answer, Outcome, Publication, Since
+from tidewire.history.feed import Life
 from tidewire.history.messages import Message
 from tidewire.history.ports import StoreAway
 from tidewire.history.records import Purges
-from tidewire.history.turns import asker
+from tidewire.history.turns import Asker, asker
 from tidewire.kernel.call_errors import BUSY, ELSEWHERE, UNAVAILABLE, CallError
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
@@ -119,6 +120,15 @@ class History(RuleBasedStateMachine):
         cache._evict()
         cache.budget = budget
 
+    @rule(name=NAMES)
+    def forget_bodies(self, name: str) -> None:
+        """The index stays, and the stream is asked for what was in it."""
+        key = KEY.format(name).encode()
+        timeline = self.history.cache.get(key)
+        if timeline is not None:
+            timeline.drop_bodies()
+            self.history.cache.used(key, timeline)
+
     @rule()
     def doubt(self) -> None:
         """NATS was away."""
@@ -157,8 +167,7 @@ class History(RuleBasedStateMachine):
             assert all(sequence > ended for sequence in ever[len(answer.publications) :])
             assert not self.purged & set(offsets(answer))
             assert all(data_of(each) == b"%d" % each.offset for each in answer.publications)
-            if ever:
-                assert answer.offset == max([*offsets(answer), answer.offset])
+            assert {sequence for sequence in ever if sequence <= answer.offset} <= {*offsets(answer)}
         else:
             assert answer.outcome in {Outcome.TRIMMED, Outcome.OTHER_EPOCH}
             assert not certain
@@ -242,6 +251,72 @@ async def test_memory_answers_where_it_can() -> None:
     assert offsets(await history.recover("a", sent[0])) == sent[1:]
     assert not history.store.calls
     assert history.metrics.counts["read", "memory", "complete"] == 1
+
+
+def forget_bodies(history: FakeHistory) -> None:
+    """Keep the index of the channel, and none of its publications."""
+    timeline = history.cache.get(KEY.format("a").encode())
+    assert timeline is not None
+    timeline.drop_bodies()
+
+
+async def test_what_comes_while_the_stream_is_asked_is_not_said_to_be_in_the_answer() -> None:
+    """Who is told a position that the publications do not reach takes the next one for a repetition, and never sees it."""
+    history = FakeHistory()
+    await history.look()
+    sent = [history.publish("a").sequence for _ in range(3)]
+    forget_bodies(history)
+    history.store.meanwhile = [lambda: history.publish("a")]
+    answer = await history.recover("a", sent[0])
+    assert (answer.outcome, offsets(answer), answer.offset) == (Outcome.COMPLETE, sent[1:], sent[-1])
+
+
+async def test_a_long_answer_is_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn in between; what comes meanwhile is not in it, and one such answer is written at a time."""
+    monkeypatch.setattr(supplying, "AT_A_TIME", 2)
+    history = FakeHistory()
+    await history.look()
+    sent = [history.publish("a").sequence for _ in range(6)]
+    history.store.calls.clear()
+    first = asyncio.ensure_future(history.recover("a", 0))
+    second = asyncio.ensure_future(history.read("a", limit=5))
+    turns = 0
+    while not first.done():
+        await asyncio.sleep(0)
+        turns += 1
+        history.publish("b")
+        if turns == 2:
+            sent.append(history.publish("a").sequence)
+            assert offsets(await history.read("b", limit=1)) == [7]
+    assert turns >= 3
+    assert not second.done()
+    answer = first.result()
+    assert (answer.outcome, offsets(answer), answer.offset) == (Outcome.COMPLETE, sent[:6], sent[5])
+    assert offsets(await second) == sent[:5]
+    assert not history.store.calls, "all of it is in memory"
+    assert {labels[1] for labels in history.metrics.counts if labels[0] == "read"} == {"memory"}
+
+
+async def test_what_goes_while_a_long_answer_is_written_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what was purged, nor what another life of the stream had."""
+    monkeypatch.setattr(supplying, "AT_A_TIME", 2)
+    history = FakeHistory()
+    await history.look()
+    for _ in range(6):
+        history.publish("a")
+    reading = asyncio.ensure_future(history.recover("a", 1))
+    await asyncio.sleep(0)
+    history.stream.purge(KEY.format("a").encode(), 6)
+    history.follower.lose(KEY.format("a").encode(), 6)
+    assert (await reading).outcome is Outcome.TRIMMED
+    sent = [history.publish("a").sequence for _ in range(6)]
+    history.stream.generation = 1
+    facts = await history.store.facts(STREAM)
+    assert facts is not None
+    reading = asyncio.ensure_future(history.recover("a", sent[0]))
+    await asyncio.sleep(0)
+    history.follower._begin(Life(facts.created, 1, ""), facts)
+    assert (await reading).outcome is Outcome.OTHER_EPOCH
 
 
 async def test_identical_reads_are_one() -> None:
@@ -522,7 +597,7 @@ async def test_calls_for_positions_take_turns(monkeypatch: pytest.MonkeyPatch) -
     served: list[str] = []
 
     async def ask(who: str, number: int) -> None:
-        asker.set(who)
+        asker.set(Asker(who))
         await history.positions.of([f"chat:{who}{number}"])
         served.append(who)
 
@@ -543,7 +618,7 @@ async def test_one_asker_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) 
         return await newest_of(*args)
 
     async def read(who: str, number: int) -> Answer:
-        asker.set(who)
+        asker.set(Asker(who))
         return await history.read(f"{who}{number}")
 
     monkeypatch.setattr(history.store, "newest_of", slowly)
@@ -556,6 +631,43 @@ async def test_one_asker_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) 
     assert {each.reason for each in ended if isinstance(each, CallError)} == {BUSY}
     assert history.metrics.counts[("refused",)] == 17
     assert not history.reader._of_asker
+    assert not history.reader._of_connection
+
+
+@pytest.mark.parametrize(
+    ("names", "other", "taken"),
+    [
+        (["greedy"], ("proxy", "other"), [77, 3]),
+        (["edge"], ("another", ""), [77, 18]),
+        ([f"{number}" for number in range(100)], ("edge", ""), [80, 16]),
+    ],
+)
+async def test_names_share_what_their_connection_may_have(
+    names: list[str], other: tuple[str, str], taken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edge behind a proxy leaves room to others there; and who takes a name for each call has hardly more by it."""
+    monkeypatch.setattr(reading, "MOST_UNDER_WAY", 100)
+    history = FakeHistory()
+    await history.look()
+    release = asyncio.Event()
+    newest_of = history.store.newest_of
+
+    async def slowly(*args: Any) -> Any:
+        await release.wait()
+        return await newest_of(*args)
+
+    async def read(connection: str, name: str, number: int) -> Answer:
+        asker.set(Asker(connection, name))
+        return await history.read(f"{connection}{name}-{number}")
+
+    monkeypatch.setattr(history.store, "newest_of", slowly)
+    greedy = [read("proxy", names[number % len(names)], number) for number in range(100)]
+    tasks = [*map(asyncio.ensure_future, [*greedy, *(read(*other, number) for number in range(100))])]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    release.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [sum(isinstance(each, Answer) for each in part) for part in (ended[:100], ended[100:])] == taken
 
 
 async def test_positions_of_many_callers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,9 @@ async def test_either_all_say_where_they_stand_or_none() -> None:
     servicer = HistoryServicer(history.reader, history.positions)
     request = pb.PositionRequest(channels=["chat:a", "chat:b"], since=[pb.StreamPosition(offset=1)])
     with pytest.raises(CallError, match="of some channels") as caught:
-        await servicer.Position(request, SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1"))
+        await servicer.Position(
+            request, SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1", invocation_metadata=lambda: None)
+        )
     assert caught.value.reason is BAD_REQUEST
 
 

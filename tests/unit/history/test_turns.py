@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.wait import eventually
-from tidewire.history.turns import Turns, asker
+from tidewire.history.turns import Asker, Turns, asker
 
 
 class Asking:
@@ -18,6 +18,8 @@ class Asking:
     def __init__(self, most: int) -> None:
         self.turns = Turns(most)
         self.served: list[str] = []
+        self.known: dict[str, Asker] = {}
+        """Who has no connection of its own."""
         self.now = 0
         self._release = asyncio.Semaphore(0)
 
@@ -26,7 +28,7 @@ class Asking:
         return asyncio.ensure_future(self._ask(who))
 
     async def _ask(self, who: str) -> None:
-        asker.set(who)
+        asker.set(self.known.get(who, Asker(who)))
         async with self.turns:
             self.served.append(who)
             self.now += 1
@@ -69,6 +71,34 @@ async def test_who_asks_much_waits_behind_itself_only() -> None:
         await eventually(lambda: len(asking.served) == 7)
         assert "".join(asking.served) == "aa" + "abcaa"
         asking.end(2)
+
+
+async def test_those_who_share_a_connection_take_turns_on_it() -> None:
+    """Edges behind a proxy; and whoever takes many names takes nothing from another connection by it."""
+    async with crowd(1, "") as (asking, _):
+        asking.known = {who: Asker("proxy", who) for who in "abcdef"}
+        tasks = [asking.ask(who) for who in "aaaabcdefxxx"]
+        await asyncio.sleep(0)
+        for _ in tasks:
+            asking.end(1)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        assert "".join(asking.served) == "a" + "axbxcxdefaa"
+
+
+async def test_names_that_have_given_up_cost_their_connection_no_turn() -> None:
+    """Whoever has not is served in their place."""
+    async with crowd(1, "x") as (asking, _):
+        asking.known = {who: Asker("proxy", who) for who in "abc"}
+        tasks = [asking.ask(who) for who in "abcy"]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        tasks[1].cancel()
+        asking.end(1)
+        await eventually(lambda: "".join(asking.served) == "xc")
+        asking.end(2)
+        await asyncio.gather(*tasks[2:])
 
 
 async def test_who_has_given_up_is_passed_over() -> None:

@@ -175,6 +175,15 @@ async def test_mistake_is_logged_and_the_app_is_stopped(phase: str) -> None:
     assert log[-1]["exception"].endswith("RuntimeError: a mistake")
 
 
+async def test_work_that_fails_ends_the_process_after_a_drain() -> None:
+    """Told at once, with the stack; exit code 70, so that whoever runs it starts it anew."""
+    async with running("work=crash") as process:
+        code, log = await process.end()
+    assert process.said == ["start", "start done", "drain", "drain done", "stop", "stop done"]
+    assert (code, events(log)) == (70, ["process.failed", "process.draining", "process.stopped"])
+    assert log[0]["exception"].endswith("RuntimeError: a mistake")
+
+
 async def test_further_signals_change_nothing() -> None:
     """An impatient operator does not break the end."""
     async with running("drain=hang") as process:

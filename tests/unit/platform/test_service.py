@@ -61,6 +61,7 @@ class Bench:
         self.go.set()
         self.fails = asyncio.Event()
         """Lets the core's work fail."""
+        self.looks_fail = False
         self.around: Surroundings | None = None
         self.configured: list[Config] = []
         self.services = [Service(NAME, lambda _server: None)]
@@ -92,6 +93,8 @@ class Bench:
         self.log.info("core.started", **process)
 
     def why_unready(self) -> str | None:
+        if self.looks_fail:
+            raise ZeroDivisionError
         return self.reason
 
     def configure(self, config: Config) -> None:
@@ -271,13 +274,42 @@ async def test_a_reload_reaches_core_and_log_and_certificates(monkeypatch: pytes
         assert levels == ["debug"]
 
 
-async def test_work_that_fails_is_told_at_once() -> None:
-    """Not kept as the result of a task that nobody looks at before the end."""
-    told: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
-    async with started(config()) as bench:
+@pytest.mark.parametrize("after", ["the start", "a while"])
+async def test_work_that_fails_is_told_to_who_runs_the_process(after: str) -> None:
+    """Who drains it then, and starts another; until then it answers."""
+    bench = Bench(config())
+    if after == "the start":
         bench.fails.set()
-        await eventually(lambda: told)
-        assert isinstance(told[0], ZeroDivisionError)
-        status, body = (await bench.ready()).split(maxsplit=1)
-        assert (status, "its work has ended" in body) == ("503", True), "nothing may come here any more"
+    await bench.process.start()
+    try:
+        working = asyncio.create_task(bench.process.work())
+        bench.fails.set()
+        with pytest.raises(ZeroDivisionError):
+            await working
+        await bench.process.drain()
+    finally:
+        await bench.process.stop()
+    assert [event for event in bench.log.events if event != "core.started"] == [
+        *("core.start", "core.run", "core.run_ended"),
+        *("echo.drained", "core.close"),
+    ]
+
+
+async def test_work_goes_on_through_the_drain() -> None:
+    """What is cancelled before it only waits."""
+    async with started(config()) as bench:
+        working = asyncio.create_task(bench.process.work())
+        await asyncio.sleep(0)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        await bench.process.drain()
+    assert bench.log.events[-3:] == ["echo.drained", "core.run_ended", "core.close"]
+
+
+async def test_a_look_that_fails_ends_the_work() -> None:
+    """Who is told by gRPC whether it can serve would hear the last word for ever."""
+    async with started(config()) as bench:
+        bench.looks_fail = True
+        with pytest.raises(ZeroDivisionError):
+            await bench.process.work()

@@ -53,9 +53,10 @@ def client_of(
     log: FilteringBoundLogger,
     clock: Clock,
     tracer: Tracer | None,
+    node: str,
 ) -> RpcClient:
-    """Return a client of the service, all of whose calls may be repeated."""
-    return RpcClient(config, (READ, POSITION), metrics, log, clock, tracer)
+    """Return a client of the service, all of whose calls may be repeated. `node` is this edge's name."""
+    return RpcClient(config, (READ, POSITION), metrics, log, clock, tracer, node)
 
 
 class GrpcHistory:
@@ -112,16 +113,15 @@ class GrpcHistory:
         task.add_done_callback(self._tasks.discard)
 
     async def _read(self, query: Query, done: Callable[[Page | ReplyError], None]) -> None:
-        try:
-            reply = await self._read_method(_request(query))
-        except CallError as error:
-            done(self._told(error))
-            return
         told: Page | ReplyError = AWAY
         try:
-            told = self._page(query.channel, reply)
-        finally:
-            done(told)  # whatever is wrong with one publication, its read must not take up a place for ever
+            told = self._page(query.channel, await self._read_method(_request(query)))
+        except CallError as error:
+            told = self._told(error)
+        except Exception:
+            done(AWAY)  # whatever is wrong with one read, it must not take up a place for ever
+            raise
+        done(told)
 
     async def _positions(
         self,

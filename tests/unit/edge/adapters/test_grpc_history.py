@@ -234,3 +234,14 @@ async def test_close_ends_what_is_under_way() -> None:
     await asyncio.sleep(0)
     await history.close()
     assert (heard, client.closed) == ([], True)
+
+
+@pytest.mark.parametrize("query", [Query(channel="a", limit=1 << 40), Query(channel="a")])
+async def test_a_read_that_goes_wrong_gives_its_place_back(query: Query) -> None:
+    """Before it is sent, or whatever the library raises: the client can try again, and the mistake is told."""
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+    page, _ = await asked({READ: ZeroDivisionError()}, query)
+    assert page == AWAY
+    await eventually(lambda: told)
+    assert isinstance(told[0], ValueError if query.limit else ZeroDivisionError)
