@@ -128,6 +128,21 @@ async def test_places_are_not_gained_by_coming_all_at_once(nats: NatsServer, tmp
         assert {each for each in found if isinstance(each, int)} <= {111, 100}
 
 
+async def test_many_that_wait_at_once_do_not_pass(nats: NatsServer, tmp_path: Path) -> None:
+    """200 clients want more tokens of a key than the calls for them bring: the service is there, so `when_down` lets nobody pass."""
+    rules: Rules = [
+        {"name": "r", "command": "publish", "key": ["channel"], "limit": 1000, "burst": 10, "close_after": 0}
+    ]
+    rules[0] |= {"lease_size": 1, "when_down": "allow"}
+    async with mesh(nats, tmp_path, rules=rules, wait="200ms") as run:
+        (edge,) = run.edges
+        clients = [await joined(edge.ws_url, token("mallory")) for _ in range(200)]
+        for _ in range(5):
+            await asyncio.gather(*(publish(client, 5) for client in clients))
+        assert await decisions(edge, "r", "refused") > 0, "else the calls were fast enough, and nobody waited"
+        assert await decisions(edge, "r", "passed") == 0
+
+
 async def test_a_call_that_is_forged_takes_no_more_than_there_is(tmp_path: Path) -> None:
     """Who reaches the port can use tokens up, but not make any: what it gives back is never more than a full bucket."""
     with RateLimitProcess(tmp_path) as process:
