@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.ratelimit import RateLimitProcess, client_of
 from tests.support.raw_client import RawClient, joined
 from tests.support.wait import eventually
+from tidewire.edge.client_options import TOKEN_COST
 from tidewire.kernel.call_errors import CallError
 from tidewire.rpc.ratelimit.v1 import ratelimit_pb2 as pb
 
@@ -40,6 +42,32 @@ async def test_coming_back_refills_nothing(nats: NatsServer, tmp_path: Path) -> 
             taken += codes(await publish(client, 3)).count(0)
             await client.close()
         assert taken <= 10
+
+
+async def test_coming_back_brings_no_more_commands_than_is_stated(nats: NatsServer, tmp_path: Path) -> None:
+    """Each connection begins with its burst of commands: a rule for `connect` and one for connections bound them together."""
+    burst, rate, comes, at_once = 30, 10, 5, 2
+    connects: Rules = [{"name": "c", "command": "connect", "key": ["user"], "limit": comes, "period": "1h"}]
+    places: Rules = [{"name": "p", "key": "user", "limit": at_once, "when_down": "deny"}]
+    made = Mesh(nats, tmp_path, {"rules": connects, "connections": places}, 1)
+    slow = {"client": {"command_rate_limit": rate, "command_rate_burst": burst}}
+    with made.replicas[0], made.edge(slow) as one, made.edge(slow) as two:
+        began = time.monotonic()
+        carried_out, came = 0, 0
+        for number in range(6 * comes):
+            found = await connect((one, two)[number % 2].ws_url, "mallory")
+            if isinstance(found, int):
+                assert found in {100, 111}, "a replica that begins learns who is there"
+                await asyncio.sleep(0.3 if found == 100 else 0)
+                continue
+            came += 1
+            replies = await asyncio.gather(*(publish(found, 1) for _ in range(burst)), return_exceptions=True)
+            carried_out += sum(codes(each) == [0] for each in replies if not isinstance(each, BaseException))
+            await found.close()
+        window = time.monotonic() - began
+    assert came == comes
+    assert carried_out <= (at_once + comes) * burst + at_once * rate * window
+    assert carried_out >= comes * (burst - TOKEN_COST), "each of them begins anew"
 
 
 async def test_an_address_that_nobody_vouches_for_is_not_believed(nats: NatsServer, tmp_path: Path) -> None:
