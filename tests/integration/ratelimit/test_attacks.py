@@ -12,6 +12,7 @@ import pytest
 from tests.integration.ratelimit.test_edges import Mesh, Rules, codes, connect, decisions, mesh, publish
 from tests.support.certificates import Authority
 from tests.support.edges import mapping, token
+from tests.support.http import only_tells
 from tests.support.nats_server import NatsServer
 from tests.support.ratelimit import RateLimitProcess, client_of
 from tests.support.raw_client import RawClient, joined
@@ -207,6 +208,15 @@ async def test_only_edges_with_a_certificate_and_a_name_may_call(nats: NatsServe
         async with client_of(process, timeout="2s") as plain:
             with pytest.raises(CallError):
                 await plain.tokens("r", b"alice", 1)
+
+
+async def test_the_internal_port_only_tells(tmp_path: Path) -> None:
+    """And of no key."""
+    with RateLimitProcess(tmp_path) as process:
+        async with client_of(process) as client:
+            await client.tokens("user-publish", b"mallory-1", 1)
+            await client.hold("edge-1", pb.Held(rule="per-user", key=b"mallory-2", wanted=1))
+        await only_tells(process.internal_port, "mallory", "edge-1")
 
 
 async def test_calls_about_places_are_bounded(tmp_path: Path) -> None:
