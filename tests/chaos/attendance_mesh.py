@@ -119,10 +119,10 @@ class AttendanceMesh:
         self.edges[0] = self._edge(0)
         await asyncio.to_thread(self.edges[0].start)
 
-    async def limits_are_up(self) -> bool:
-        """Whether every edge is answered by every rate-limit replica."""
-        up = [(await edge.metrics()).value("tidewire_rate_limit_replica_up") for edge in self.edges]
-        return up == [LIMITS] * EDGES
+    async def limits_up(self) -> list[int]:
+        """How many rate-limit replicas answer each edge."""
+        told = await asyncio.gather(*(edge.metrics() for edge in self.edges))
+        return [int(each.value("tidewire_rate_limit_replica_up")) for each in told]
 
     async def counted(self) -> float:
         """Return the connections that rate-limit replicas count together."""

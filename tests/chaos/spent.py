@@ -13,16 +13,29 @@ class Spent:
     def __init__(self) -> None:
         self.taken: list[tuple[float, float]] = []
 
-    def most_over(self, allowance: Allowance, anew: Sequence[tuple[float, float]] = ()) -> float:
+    def most_over(
+        self,
+        allowance: Allowance,
+        anew: Sequence[tuple[float, float]] = (),
+        apart: Sequence[tuple[float, float]] = (),
+    ) -> float:
         """Return by how much the rule was exceeded at most over any window, in one pass.
 
         A window reaches from when its first publication was sent to when its last one was answered. It may have `burst` more
-        for each bucket that began anew in it: twice in each of the times `anew`, in which a key moves away and back.
+        for each bucket that began anew in it: twice in each of the times `anew`, in which a key moves away and back. And it
+        has the rate twice in the times `apart`, in which edges ask different replicas for a key.
         """
         most, best = float("-inf"), float("-inf")
         for number, (sent, done) in enumerate(sorted(self.taken)):
             ended = 2 * sum(end <= sent for _, end in anew)
             begun = 2 * sum(begin <= done for begin, _ in anew)
-            best = max(best, allowance.rate * sent - number + allowance.burst * ended)
-            most = max(most, number + 1 - allowance.rate * done - allowance.burst * begun + best)
+            before = allowance.rate * (sent + _until(sent, apart)) + allowance.burst * ended
+            after = allowance.rate * (done + _until(done, apart)) + allowance.burst * begun
+            best = max(best, before - number)
+            most = max(most, number + 1 - after + best)
         return most - allowance.burst
+
+
+def _until(moment: float, spans: Sequence[tuple[float, float]]) -> float:
+    """Return how much of these spans, of which none overlap, is before a moment."""
+    return sum(max(0.0, min(end, moment) - begin) for begin, end in spans)

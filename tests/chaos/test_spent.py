@@ -20,12 +20,17 @@ def drawn(seed: int) -> Spent:
     return spent
 
 
-def over(spent: Spent, anew: list[tuple[float, float]]) -> float:
+def twice(begin: float, end: float, apart: list[tuple[float, float]]) -> float:
+    """How long a window is, and what of it is in `apart` once more."""
+    return end - begin + sum(max(0.0, min(end, e) - max(begin, b)) for b, e in apart)
+
+
+def over(spent: Spent, anew: list[tuple[float, float]], apart: list[tuple[float, float]]) -> float:
     """The same by asking each window."""
     taken = sorted(spent.taken)
     return max(
         count
-        - RULE.rate * (done - taken[first][0])
+        - RULE.rate * twice(taken[first][0], done, apart)
         - RULE.burst
         * (1 + 2 * (sum(b <= done for b, _ in anew) - sum(e <= taken[first][0] for _, e in anew)))
         for first in range(len(taken))
@@ -35,10 +40,13 @@ def over(spent: Spent, anew: list[tuple[float, float]]) -> float:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("anew", [[], [(1.0, 1.5)], [(0.2, 0.6), (2.0, 2.4)]])
-def test_one_pass_finds_the_worst_window(seed: int, anew: list[tuple[float, float]]) -> None:
-    """Where buckets began anew, and where none did."""
+@pytest.mark.parametrize("apart", [[], [(0.1, 0.4), (1.2, 2.9)]])
+def test_one_pass_finds_the_worst_window(
+    seed: int, anew: list[tuple[float, float]], apart: list[tuple[float, float]]
+) -> None:
+    """Where buckets began anew, or a key had two of them, and where not."""
     spent = drawn(seed)
-    assert spent.most_over(RULE, anew) == pytest.approx(over(spent, anew))
+    assert spent.most_over(RULE, anew, apart) == pytest.approx(over(spent, anew, apart))
 
 
 def test_the_burst_is_no_excess() -> None:
@@ -49,3 +57,7 @@ def test_the_burst_is_no_excess() -> None:
     spent.taken.append((1.0, 1.0))
     assert spent.most_over(RULE) == pytest.approx(1)
     assert spent.most_over(RULE, [(0.5, 1.5)]) < 0, "a bucket that began anew has its burst"
+    spent.taken.append((2.0, 2.0))
+    assert spent.most_over(RULE, apart=[(0.0, 1.5)]) == pytest.approx(1), (
+        "of the window at 1.0 s nothing is longer"
+    )

@@ -184,3 +184,18 @@ async def test_joins_are_told_of_an_edge_that_was_cut_off(mesh: Present, clients
         await proxy.mend()
         await eventually(lambda: watcher.events("room:c")[-1] == ("join", member.id), 20)
         await listed(watcher, "room:c", watcher, member)
+
+
+async def test_joins_are_told_of_an_edge_whose_words_came_late(mesh: Present, clients: Clients) -> None:
+    """NATS was silent, not away: all its signs of life were sent, and arrived when its members' leaves had been told."""
+    async with running_proxy(int(mesh.nats.url.rpartition(":")[2])) as proxy:
+        other = mesh.edge("other")
+        late = await asyncio.to_thread(mesh.edge, "late", {"nats": {"urls": [proxy.url]}})
+        watcher = await (await Guest.open(clients, other, "watcher")).subscribe("room:l", join_leave=True)
+        member = await (await Guest.open(clients, late, "member")).subscribe("room:l")
+        await listed(watcher, "room:l", watcher, member)
+        proxy.stall()
+        await eventually(lambda: watcher.events("room:l")[-1] == ("leave", member.id), 20)
+        await proxy.mend()
+        await eventually(lambda: watcher.events("room:l")[-1] == ("join", member.id), 20)
+        await listed(watcher, "room:l", watcher, member)

@@ -57,6 +57,17 @@ async def request(
     return answer
 
 
+async def only_tells(port: int, *secrets: str) -> None:
+    """Check an internal port: three pages that nobody can change, nothing else, and nothing in them of what clients call secret."""
+    url = f"http://127.0.0.1:{port}"
+    for page in ("/live", "/ready", "/metrics"):
+        assert (await request(url + page, method="POST")).status == 405, page
+        body = (await request(url + page)).body.decode()
+        assert [secret for secret in secrets if secret in body] == [], page
+    for path in ("/", "/metrics/x", "/debug", "/%2e%2e/etc/passwd"):
+        assert (await request(url + path)).status == 404, path
+
+
 async def upgrade(
     url: str,
     *,

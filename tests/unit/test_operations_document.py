@@ -117,10 +117,12 @@ def test_gauges_that_workers_do_not_sum_are_named() -> None:
 
 def test_tests_of_the_security_document_exist() -> None:
     """A row whose test has moved is a claim that nobody can check."""
-    named = set(
-        re.findall(
-            r"\b((?:unit|integration|e2e|browser)/[\w/*]+(?:\.py)?)", (ROOT / "docs/security.md").read_text()
-        )
-    )
+    text = (ROOT / "docs/security.md").read_text()
+    named = set(re.findall(r"\b((?:unit|integration|e2e|browser)/[\w/*]+(?:\.py)?)", text))
     assert len(named) > 40
     assert sorted(name for name in named if not list((ROOT / "tests").glob(name))) == []
+    single = set(re.findall(r"\b((?:unit|integration|e2e|browser)/[\w/]+\.py)::(\w+)", text))
+    assert len(single) > 40
+    assert [
+        each for each in sorted(single) if f"def {each[1]}(" not in (ROOT / "tests" / each[0]).read_text()
+    ] == []

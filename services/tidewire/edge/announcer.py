@@ -28,7 +28,7 @@ BEAT_TICKS: Final = round(HEARTBEAT / TICK)
 SPREAD: Final = 0.2
 """Seconds within which edges answer a replica that has begun."""
 MISSED_AFTER: Final = LEASE - HEARTBEAT
-"""Seconds between two signs of life after which replicas may have taken this edge for dead."""
+"""Seconds between two signs of life that NATS has after which replicas may have taken this edge for dead."""
 BACK_WITHIN: Final = 2 * LEASE
 """Seconds within which they ask for its snapshots then."""
 SETTLED_AFTER: Final = 0.5
@@ -126,14 +126,14 @@ class Announcer:
         self._beat_is_due = False
         self.flush()
         if not self._over:
-            self._beaten(self._wire.heartbeat(self.incarnation, self.roll.states()))
+            self._wire.heartbeat(self.incarnation, self.roll.states(), self._beaten)
 
-    def _beaten(self, taken: bool) -> None:
+    def _beaten(self) -> None:
+        """A sign of life has arrived at NATS; that it was written does not say so, where the way there is silent."""
         now = self._clock.monotonic()
-        if taken and now - self._beaten_at > MISSED_AFTER:
+        if now - self._beaten_at > MISSED_AFTER:
             self._missed_at = now
-        if taken:
-            self._beaten_at = now
+        self._beaten_at = now
 
     @property
     def was_missed(self) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.addresses import network
-from tidewire.edge.limits import AWAY, CROWDED, Verdict
+from tidewire.edge.limits import AWAY, Verdict
 from tidewire.edge.places_held import FULL, Slot, Slots
-from tidewire.edge.waiting import TokensWanted, gives_up, is_crowded_out, standing_of
+from tidewire.edge.waiting import CROWDED, TokensWanted, gives_up, is_crowded_out, standing_of, waits_no_more
 from tidewire.kernel import errors
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class ConnectionLimits:
             slots.allowed += not wait
             slots.passed += bool(wait) and not slots.rule.dry_run
             slots.take(slot)
-        if party.standing is not None:
-            party.standing.waits_since = 0.0
+        waits_no_more(party)
         if seen:
             standing_of(party).slots = tuple(slot for _, slot, _ in seen)
 

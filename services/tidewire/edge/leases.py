@@ -25,6 +25,7 @@ class Lease(Awaited):
     """The blocks of one key. Slotted: there are many."""
 
     __slots__ = (
+        "answered_at",
         "asked",
         "closed_until",
         "down_until",
@@ -51,6 +52,8 @@ class Lease(Awaited):
         self.closed_until = 0.0
         """Until then there are no tokens, the service said."""
         self.down_until = 0.0
+        self.answered_at = 0.0
+        """When a replica last said anything of it."""
         self.asked = False
         self.owed = 0
         """Commands of a dry run that went on before it was known whether there was a token for them."""
@@ -68,7 +71,18 @@ class Lease(Awaited):
         self.owed = 0
         self._take(tokens - paid, asked_at + self.leases.lease_time)
         self.closed_until = 0.0 if tokens else now + wait
-        self.tell()
+        self.answered_at = now
+        if tokens:
+            self._serve()
+        else:
+            self.tell()
+
+    def _serve(self) -> None:
+        """Let those go on for whom there are tokens, in their order, and ask for more for the others: all would crowd for a few."""
+        while self.waiters and self.left:
+            self.waiters.pop(0).told()
+        if self.waiters and not self.asked and not self.leases.ask(self):
+            self.tell()
 
     def _take(self, tokens: int, until: float) -> None:
         if not tokens:
@@ -185,7 +199,7 @@ class Leases:
             return UNKNOWN
         if now < lease.closed_until:
             return lease.closed_until - now
-        if not lease.asked and (now < lease.down_until or not self._begin(lease)):
+        if not lease.asked and (now < lease.down_until or not self.ask(lease)):
             return DOWN
         return UNKNOWN
 
@@ -204,9 +218,10 @@ class Leases:
         """Ask for the next block while there are tokens left."""
         lease.mark = NEVER
         if not lease.asked:
-            self._begin(lease)
+            self.ask(lease)
 
-    def _begin(self, lease: Lease) -> bool:
+    def ask(self, lease: Lease) -> bool:
+        """Ask for a block; False: nobody can be asked."""
         lease.asked = self._ask(lease)
         return lease.asked
 

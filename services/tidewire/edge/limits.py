@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from tidewire.edge.addresses import network
 from tidewire.edge.leases import Lease, Leases
 from tidewire.edge.waiting import (
+    CROWDED,
     DOWN,
+    OVERTAKEN,
     UNKNOWN,
     Key,
     TokensWanted,
@@ -20,6 +22,7 @@ from tidewire.edge.waiting import (
     gives_up,
     is_crowded_out,
     standing_of,
+    waits_no_more,
 )
 from tidewire.kernel import errors
 from tidewire.kernel.buckets import Buckets
@@ -38,10 +41,6 @@ if TYPE_CHECKING:
     """A part of a key, of a client, a channel and a method; what is false is none."""
 
 AWAY: Final = errors.INTERNAL.saying("temporarily not possible: the rate-limit service is away")
-CROWDED: Final = errors.TOO_MANY_REQUESTS.saying(
-    "too many requests: as many wait at this edge as may; try again in 1.0 s"
-)
-"""Not what `when_down` says: else whoever makes many wait would be under no limit."""
 MINUTE: Final = 60.0
 
 
@@ -187,8 +186,7 @@ class Limits:
         missing = [each for each in found if each[2]]
         verdict = self._not_now(missing, party, now) if missing else None
         if verdict is None:
-            if party.standing is not None:
-                party.standing.waits_since = 0.0
+            waits_no_more(party)
             for limit, lease, wait in found:
                 if not wait:
                     limit.leases.take(lease, 1)
@@ -233,13 +231,12 @@ class Limits:
             (limit, lease) for limit, lease, wait in missing if wait == UNKNOWN and not limit.rule.dry_run
         ]
         if unknown and is_crowded_out(party, self.waiters):
-            for limit, _ in unknown:
-                limit.leases.refused += 1
-            return CROWDED
+            return _turned_away([limit for limit, _ in unknown], CROWDED)
         if unknown and not gives_up(party, self.waiters, now):
             return TokensWanted([lease for _, lease in unknown])
-        if party.standing is not None:
-            party.standing.waits_since = 0.0
+        began = waits_no_more(party)
+        if overtaken := [limit for limit, lease in unknown if lease.answered_at >= began]:
+            return _turned_away(overtaken, OVERTAKEN)
         away = [(limit, lease) for limit, lease, wait in missing if wait < 0 and not limit.rule.dry_run]
         verdict = self._judge_without(away, party, now)
         if verdict is None:
@@ -285,6 +282,12 @@ class Limits:
 def too_many(wait: float) -> ReplyError:
     """Return error 111 with the seconds after which to try again."""
     return errors.TOO_MANY_REQUESTS.saying(f"too many requests: try again in {ceil(wait * 10) / 10} s")
+
+
+def _turned_away(limits: Iterable[Limit], error: ReplyError) -> ReplyError:
+    for limit in limits:
+        limit.leases.refused += 1
+    return error
 
 
 def _count_only(limit: Limit, lease: Lease, wait: float) -> None:

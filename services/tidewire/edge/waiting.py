@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from tidewire.kernel import errors
+
 if TYPE_CHECKING:
     from tidewire.edge.party import Party
     from tidewire.edge.places_held import Slot
@@ -20,6 +22,15 @@ UNKNOWN: Final = -1.0
 """Nothing is known of the key yet: it was asked for."""
 DOWN: Final = -2.0
 """Nobody can be asked."""
+
+CROWDED: Final = errors.TOO_MANY_REQUESTS.saying(
+    "too many requests: as many wait at this edge as may; try again in 1.0 s"
+)
+"""Not what `when_down` says: else whoever makes many wait would be under no limit."""
+OVERTAKEN: Final = errors.TOO_MANY_REQUESTS.saying(
+    "too many requests: more wait for this than may go on; try again in 1.0 s"
+)
+"""Likewise for who waited long enough while others got what the service had to give."""
 
 Key = str | tuple[str, ...]
 """Whose tokens: a part, or several parts together."""
@@ -163,6 +174,14 @@ def gives_up(party: Party, waiters: Waiters, now: float) -> bool:
         return now - standing.waits_since >= waiters.patience
     standing.waits_since = now
     return False
+
+
+def waits_no_more(party: Party) -> float:
+    """End the wait of a command, and return since when it has waited; 0.0: it did not."""
+    if party.standing is None:
+        return 0.0
+    since, party.standing.waits_since = party.standing.waits_since, 0.0
+    return since
 
 
 def wire_key(rule: str, key: Key) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from math import ceil
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
@@ -31,6 +32,8 @@ _ENTRY: Final = re.compile(r"[^=]{1,256}(=.{0,1024})?")
 _PORTION: Final = 10
 """Leases that hold a whole burst, where no size is given."""
 _LARGEST_LEASE: Final = 1000
+_CALL: Final = 0.02
+"""Seconds that a call to the service may take: less than what comes back meanwhile would be less than the rule."""
 
 
 class RateLimit(Section, frozen=True, kw_only=True):
@@ -119,7 +122,9 @@ class RateLimitRule(RateLimit, frozen=True, kw_only=True):
             ge=0,
             le=1_000_000,
             description="Tokens that an edge gets at once for a key. Larger ones need fewer calls, and one edge may hold more "
-            "that another could have used. 0: a tenth of the burst, 1 at least and 1000 at most.",
+            "that another could have used; an edge has one in the time of a call, some milliseconds, so that one which is less than "
+            "what comes back meanwhile lets less pass than the rule. 0: a tenth of the burst, or what comes back in 20 ms where "
+            "that is more; 1 at least, and 1000 and the burst at most.",
         ),
     ] = 0
     lease_time: Annotated[
@@ -154,7 +159,8 @@ class RateLimitRule(RateLimit, frozen=True, kw_only=True):
     def terms(self) -> Terms:
         """The rule as its buckets and leases have it."""
         allowance = self.allowance
-        automatic = max(1, min(_LARGEST_LEASE, int(allowance.burst) // _PORTION))
+        portion = max(int(allowance.burst) // _PORTION, ceil(allowance.rate * _CALL))
+        automatic = max(1, min(_LARGEST_LEASE, int(allowance.burst), portion))
         return Terms(allowance, self.lease_size or automatic, float(self.lease_time))
 
 

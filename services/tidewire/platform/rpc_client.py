@@ -31,8 +31,11 @@ SERVICE_CONFIG: Final = json.dumps(
     {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
 )
 """Calls go in turn to each replica whose health is SERVING. Retries are ours: those of the library have no count."""
-RECONNECT_MS: Final = (100, 5000)
-"""Least and greatest pause before a replica that does not answer is tried again; gRPC's own goes up to two minutes."""
+RECONNECT_MS: Final = 100
+"""Least pause before a replica that does not answer is tried again; it grows up to `retry_within`. gRPC's own goes up to two minutes."""
+ATTEMPT_MS: Final = 5000
+"""How long one attempt to connect may take."""
+RETRY_WITHIN: Final = 5.0
 LOOK_UP_MS: Final = 1000
 """Least time between two look-ups of a name; gRPC's own is half a minute."""
 
@@ -40,7 +43,8 @@ LOOK_UP_MS: Final = 1000
 class RpcClient:
     """Stands where a generated stub wants a channel (`PresenceStub(client)`). Implements `rpc_telemetry.Measured`.
 
-    `repeatable` are the paths (`/package.Service/Method`) of the methods that may be carried out twice.
+    `repeatable` are the paths (`/package.Service/Method`) of the methods that may be carried out twice; `retry_within` the
+    seconds after which a replica that does not answer is tried again at the latest, give or take a fifth.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class RpcClient:
         clock: Clock,
         tracer: Tracer | None = None,
         caller: str = "",
+        retry_within: float = RETRY_WITHIN,
     ) -> None:
         """Connect to nothing yet. `caller` is what this process is called, "" where it does not say."""
         self.target = config.target
@@ -64,6 +69,7 @@ class RpcClient:
         self.retries = Retries(retry_policy(config), Random().random)  # noqa: S311 - spreads load, protects nothing
         self.certificate_ends: float | None = None
         self._config = config
+        self._retry_within = retry_within
         self._repeatable = frozenset(repeatable)
         self._log = log
         self._clock = clock
@@ -145,7 +151,7 @@ class RpcClient:
         return await asyncio.to_thread(read_client, tls, self._clock.wall()) if tls.ca_file else None
 
     def _open(self, pem: Pem | None) -> None:
-        options = _options(self._config)
+        options = _options(self._config, self._retry_within)
         if pem is None:
             self._channel = grpc.aio.insecure_channel(self.target, options)
         else:
@@ -156,7 +162,7 @@ class RpcClient:
             method.bind(self._channel)
 
 
-def _options(config: RpcClientConfig) -> list[tuple[str, str | int]]:
+def _options(config: RpcClientConfig, retry_within: float) -> list[tuple[str, str | int]]:
     def ms(seconds: float) -> int:
         return round(seconds * 1000)
 
@@ -166,9 +172,9 @@ def _options(config: RpcClientConfig) -> list[tuple[str, str | int]]:
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),  # a reload gets connections of its own
         ("grpc.dns_min_time_between_resolutions_ms", LOOK_UP_MS),
-        ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS[0]),
-        ("grpc.min_reconnect_backoff_ms", RECONNECT_MS[1]),  # how long an attempt may take, too
-        ("grpc.max_reconnect_backoff_ms", RECONNECT_MS[1]),
+        ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
+        ("grpc.min_reconnect_backoff_ms", ATTEMPT_MS),  # as gRPC calls it
+        ("grpc.max_reconnect_backoff_ms", ms(retry_within)),
         ("grpc.max_send_message_length", config.max_request_size),
         ("grpc.max_receive_message_length", config.max_reply_size),
         ("grpc.keepalive_time_ms", ms(config.keepalive_interval)),

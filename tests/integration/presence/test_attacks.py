@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
+from tests.support.http import only_tells
 from tests.support.least_rights import VARIABLES, logged_in, printed
 from tests.support.nats_client import connected
 from tests.support.nats_server import NatsServer
@@ -24,7 +26,9 @@ from tidewire.kernel.presence_wire import (
     PartitionState,
     ReplicaBeat,
     encode,
+    reader,
 )
+from tidewire.kernel.subjects import encode_channel, partition_of
 
 FORGED = (Joined("room:a", "forged", "eve"),)
 SUBJECTS = [
@@ -231,6 +235,47 @@ async def test_a_replica_in_anothers_name_is_not_heard(presence: PresenceProcess
 
     await eventually(counted)
     assert (await presence.metrics()).value("tidewire_presence_replicas") == 0
+
+
+async def test_a_forged_occupancy_ends_what_is_to_be_told_and_nothing_else(
+    presence: PresenceProcess, edge: ScriptedEdge, client: PresenceClient, server: NatsServer
+) -> None:
+    """Nobody is there for it, nobody is gone, and nothing is said because of it."""
+    await edge.join("room:a", "c1")
+    async with connected(server.url) as listener:
+        heard: list[tuple[str, bool]] = []
+
+        async def hear(message: Msg) -> None:
+            heard.append((message.subject, reader(Occupancy).decode(message.data).occupied))
+
+        await listener.subscribe("tw.pres.o.>", cb=hear)
+        await listener.flush()
+        await eventually(lambda: (subject_of("room:a"), True) in heard)
+        heard.clear()
+        forged = [(subject_of("room:a"), False), (subject_of("room:b"), True), ("tw.pres.o.0.%", True)]
+        for subject, occupied in forged:
+            await edge.publish(subject, Occupancy(1, occupied, 0))
+        await edge.join("room:c", "c1")
+        await eventually(lambda: (subject_of("room:c"), True) in heard)
+        assert heard == [*forged, (subject_of("room:c"), True)]
+    assert await client.clients("room:a") == {"c1"}
+    assert await client.clients("room:b") == set()
+    assert await dropped(presence) == 1
+
+
+async def test_the_internal_port_only_tells(
+    presence: PresenceProcess, edge: ScriptedEdge, client: PresenceClient
+) -> None:
+    """And of nobody who is there."""
+    await edge.join("room:a", "mallory-1", user="mallory")
+    await eventually(lambda: is_exact(client, {"mallory-1"}))
+    await only_tells(presence.internal_port, "mallory", "room:a")
+
+
+def subject_of(channel: str) -> str:
+    """Where it is told that a channel is occupied."""
+    tokens = encode_channel(channel)
+    return f"tw.pres.o.{partition_of(tokens, FEW)}.{tokens}"
 
 
 async def _more(process: PresenceProcess, count: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 from tests.integration.ratelimit.test_edges import Mesh, Rules, codes, connect, decisions, mesh, publish
 from tests.support.certificates import Authority
 from tests.support.edges import mapping, token
+from tests.support.http import only_tells
 from tests.support.nats_server import NatsServer
 from tests.support.ratelimit import RateLimitProcess, client_of
 from tests.support.raw_client import RawClient, joined
 from tests.support.wait import eventually
+from tidewire.edge.client_options import TOKEN_COST
 from tidewire.kernel.call_errors import CallError
 from tidewire.rpc.ratelimit.v1 import ratelimit_pb2 as pb
 
@@ -40,6 +43,32 @@ async def test_coming_back_refills_nothing(nats: NatsServer, tmp_path: Path) -> 
             taken += codes(await publish(client, 3)).count(0)
             await client.close()
         assert taken <= 10
+
+
+async def test_coming_back_brings_no_more_commands_than_is_stated(nats: NatsServer, tmp_path: Path) -> None:
+    """Each connection begins with its burst of commands: a rule for `connect` and one for connections bound them together."""
+    burst, rate, comes, at_once = 30, 10, 5, 2
+    connects: Rules = [{"name": "c", "command": "connect", "key": ["user"], "limit": comes, "period": "1h"}]
+    places: Rules = [{"name": "p", "key": "user", "limit": at_once, "when_down": "deny"}]
+    made = Mesh(nats, tmp_path, {"rules": connects, "connections": places}, 1)
+    slow = {"client": {"command_rate_limit": rate, "command_rate_burst": burst}}
+    with made.replicas[0], made.edge(slow) as one, made.edge(slow) as two:
+        began = time.monotonic()
+        carried_out, came = 0, 0
+        for number in range(6 * comes):
+            found = await connect((one, two)[number % 2].ws_url, "mallory")
+            if isinstance(found, int):
+                assert found in {100, 111}, "a replica that begins learns who is there"
+                await asyncio.sleep(0.3 if found == 100 else 0)
+                continue
+            came += 1
+            replies = await asyncio.gather(*(publish(found, 1) for _ in range(burst)), return_exceptions=True)
+            carried_out += sum(codes(each) == [0] for each in replies if not isinstance(each, BaseException))
+            await found.close()
+        window = time.monotonic() - began
+    assert came == comes
+    assert carried_out <= (at_once + comes) * burst + at_once * rate * window
+    assert carried_out >= comes * (burst - TOKEN_COST), "each of them begins anew"
 
 
 async def test_an_address_that_nobody_vouches_for_is_not_believed(nats: NatsServer, tmp_path: Path) -> None:
@@ -128,6 +157,21 @@ async def test_places_are_not_gained_by_coming_all_at_once(nats: NatsServer, tmp
         assert {each for each in found if isinstance(each, int)} <= {111, 100}
 
 
+async def test_many_that_wait_at_once_do_not_pass(nats: NatsServer, tmp_path: Path) -> None:
+    """200 clients want more tokens of a key than the calls for them bring: the service is there, so `when_down` lets nobody pass."""
+    rules: Rules = [
+        {"name": "r", "command": "publish", "key": ["channel"], "limit": 1000, "burst": 10, "close_after": 0}
+    ]
+    rules[0] |= {"lease_size": 1, "when_down": "allow"}
+    async with mesh(nats, tmp_path, rules=rules, wait="200ms") as run:
+        (edge,) = run.edges
+        clients = [await joined(edge.ws_url, token("mallory")) for _ in range(200)]
+        for _ in range(5):
+            await asyncio.gather(*(publish(client, 5) for client in clients))
+        assert await decisions(edge, "r", "refused") > 0, "else the calls were fast enough, and nobody waited"
+        assert await decisions(edge, "r", "passed") == 0
+
+
 async def test_a_call_that_is_forged_takes_no_more_than_there_is(tmp_path: Path) -> None:
     """Who reaches the port can use tokens up, but not make any: what it gives back is never more than a full bucket."""
     with RateLimitProcess(tmp_path) as process:
@@ -164,6 +208,15 @@ async def test_only_edges_with_a_certificate_and_a_name_may_call(nats: NatsServe
         async with client_of(process, timeout="2s") as plain:
             with pytest.raises(CallError):
                 await plain.tokens("r", b"alice", 1)
+
+
+async def test_the_internal_port_only_tells(tmp_path: Path) -> None:
+    """And of no key."""
+    with RateLimitProcess(tmp_path) as process:
+        async with client_of(process) as client:
+            await client.tokens("user-publish", b"mallory-1", 1)
+            await client.hold("edge-1", pb.Held(rule="per-user", key=b"mallory-2", wanted=1))
+        await only_tells(process.internal_port, "mallory", "edge-1")
 
 
 async def test_calls_about_places_are_bounded(tmp_path: Path) -> None:

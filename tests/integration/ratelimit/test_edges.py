@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 import time
@@ -18,6 +19,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.ratelimit import NOBODY, RateLimitProcess
 from tests.support.raw_client import RawClient, Refused, joined
 from tests.support.wait import eventually
+from tidewire.edge.adapters.grpc_ratelimit import RETRY_WITHIN
 from tidewire.kernel.config import decode
 from tidewire.kernel.rate_bound import excess, lease_excess
 from tidewire.kernel.token_bucket import Allowance
@@ -278,6 +280,23 @@ async def test_the_next_replica_takes_over_and_the_bound_holds(nats: NatsServer,
         assert load.most_over(terms.allowance) > lease_excess(terms, edges=2), (
             "a move that nobody notices tests nothing"
         )
+
+
+async def test_a_replica_that_is_away_is_tried_again_each_second(tmp_path: Path, nats: NatsServer) -> None:
+    """While edges do not agree on whether it is there, its keys have two limits: gRPC's pauses would grow to five seconds."""
+    tried: list[float] = []
+
+    async def turn_away(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried.append(time.monotonic())
+        writer.close()
+
+    server = await asyncio.start_server(turn_away, "127.0.0.1", 0)
+    target = f"ipv4:127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    made = Mesh(nats, tmp_path, {"rules": PER_USER}, 0)
+    with await asyncio.to_thread(made.edge(replicas=[target]).start):
+        await eventually(lambda: len(tried) >= 10, 30)
+    server.close()
+    assert max(late - early for early, late in itertools.pairwise(tried)) < 2 * RETRY_WITHIN
 
 
 class Load:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.fakes.clock import ManualClock
 from tests.fakes.limits import FakeService, rule_of
 from tidewire.edge.leases import DOWN_SECONDS, Leases
-from tidewire.edge.waiting import DOWN, UNKNOWN
+from tidewire.edge.waiting import DOWN, UNKNOWN, TokensWanted, Waiters
 from tidewire.kernel.gcra import give_back, grant
 from tidewire.kernel.rate_bound import excess
 from tidewire.kernel.token_bucket import ROUNDING, Allowance
@@ -153,6 +153,64 @@ def test_commands_of_a_dry_run_whose_key_is_dropped_are_counted_as_not_judged() 
         held.clock.now += 1
         held.leases.look(held.clock.now)
     assert (len(held.leases), held.leases.unknown) == (0, 1)
+
+
+class Waiting:
+    """Commands that wait for a token of one key each, and try again when they are told."""
+
+    def __init__(self, held: Held, names: str) -> None:
+        self.held = held
+        self.served = ""
+        self.attempts = 0
+        self.waiters = Waiters(held.clock.monotonic, lambda _seconds, _call: None)
+        for name in names:
+            self.attempt(name)
+
+    def attempt(self, name: str) -> None:
+        """Spend a token, or wait for one."""
+        self.attempts += 1
+        leases, now = self.held.leases, self.held.clock.now
+        verdict = leases.spend("alice", now)
+        if verdict == UNKNOWN:
+            wanted = TokensWanted([leases.find("alice", now)])
+            self.waiters.add(wanted, lambda: self.attempt(name))
+        else:
+            self.served += name if not verdict else name.upper()
+
+
+def test_those_go_on_for_whom_there_are_tokens_and_for_the_others_more_are_asked_for() -> None:
+    """In their order: to tell all of them for each token would cost the square of their number."""
+    held = Held(lease_size=2)
+    waiting = Waiting(held, "abcde")
+    held.service.grant()
+    assert (waiting.served, waiting.waiters.waiting, len(held.service.asked)) == ("ab", 3, 1)
+    held.service.grant(1)
+    assert (waiting.served, waiting.waiters.waiting, len(held.service.asked)) == ("abc", 2, 1)
+    held.service.grant(0, wait=1)
+    assert waiting.attempts == 5 + 5
+    assert waiting.served == "abcDE", "the service has none: all are told when it will"
+
+
+def test_where_nobody_can_be_asked_for_more_all_are_told() -> None:
+    """What happens then is the rule's to say."""
+    held = Held(lease_size=2)
+    waiting = Waiting(held, "abcd")
+    held.service.reachable = False
+    held.service.grant()
+    assert (waiting.served, waiting.waiters.waiting) == ("abCD", 0)
+
+
+def test_who_is_told_and_takes_nothing_leaves_it_to_the_next() -> None:
+    """It was refused for something else, or is gone."""
+    held = Held(lease_size=2)
+    waiting = Waiting(held, "")
+    lease = held.leases.find("alice", held.clock.now)
+    held.spend()
+    for _ in range(3):
+        waiting.waiters.add(TokensWanted([lease]), lambda: None)
+    waiting.attempt("a")
+    held.service.grant()
+    assert (waiting.served, waiting.waiters.waiting) == ("a", 0)
 
 
 @settings(max_examples=200)

@@ -6,9 +6,9 @@ import pytest
 
 from tests.fakes.limits import Limited
 from tidewire.edge.effects import Publish
-from tidewire.edge.limits import AWAY, CROWDED
+from tidewire.edge.limits import AWAY
 from tidewire.edge.party import Party
-from tidewire.edge.waiting import TokensWanted, standing_of
+from tidewire.edge.waiting import CROWDED, OVERTAKEN, TokensWanted, standing_of
 from tidewire.kernel import errors
 from tidewire.kernel.errors import Disconnect, ReplyError
 
@@ -120,6 +120,23 @@ def test_who_has_waited_long_enough_gets_what_the_rule_says(when_down: str) -> N
     assert waits(limited.limits.judge("publish", party))
     (limit,) = limited.limits.all()
     assert (limit.passed, limit.denied) == ((1, 0) if when_down == "allow" else (0, 1))
+
+
+@pytest.mark.parametrize("when_down", ["allow", "deny", "local"])
+def test_who_waits_while_others_get_the_tokens_is_refused(when_down: str) -> None:
+    """The service is there: else as many would pass each second as wait, whatever the rule says."""
+    limited = Limited(rules=[{**RULE, "lease_size": 1, "when_down": when_down}], wait="1s")
+    first, second = limited.party("alice"), limited.party("alice")
+    for party in (first, second):
+        verdict = limited.limits.judge("publish", party)
+        assert isinstance(verdict, TokensWanted)
+    limited.passes(0.5, first, second)
+    limited.service.grant()
+    assert limited.limits.judge("publish", first) is None
+    limited.passes(0.5, second)
+    assert limited.limits.judge("publish", second) == OVERTAKEN
+    (limit,) = limited.limits.all()
+    assert (limit.passed, limit.denied, limit.leases.refused) == (0, 0, 1)
 
 
 def test_without_a_replica_an_edge_may_keep_the_rule_by_itself() -> None:

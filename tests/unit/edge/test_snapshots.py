@@ -204,4 +204,17 @@ def test_joins_are_told_with_the_snapshots_that_are_asked_for_after_a_silence() 
     assert told() == [("room:a", "join", "c0")]
     core.clock.advance(BACK_WITHIN)
     assert told() == []
+    core.announcer.beat()
+    for _ in range(2 * round(BACK_WITHIN / MISSED_AFTER)):
+        core.clock.advance(MISSED_AFTER)
+        core.announcer.beat()
+    assert told() == []
+    core.wire.silent = True
+    core.announcer.beat()
+    core.clock.advance(MISSED_AFTER)
+    core.announcer.beat()
+    core.clock.advance(0.1)
+    assert told() == [], "nobody has heard of it yet, and asked"
+    core.wire.confirm()
+    assert told() == [("room:a", "join", "c0")], "it was sent in time, and late all the same"
     assert alice.closed == 0

@@ -89,6 +89,15 @@ def test_leases_are_a_tenth_of_the_burst_unless_said_otherwise() -> None:
     )
 
 
+def test_leases_hold_what_comes_back_in_a_call() -> None:
+    """Else an edge could not hand out what the rule lets pass; and never more than a bucket holds."""
+
+    def size(**changes: Any) -> int:
+        return decode(RateLimitRule, {**RULE, **changes}).terms.lease_size
+
+    assert (size(limit=1000, burst=100), size(limit=1000, burst=10), size(limit=100, burst=10)) == (20, 10, 2)
+
+
 def test_the_bound_is_told() -> None:
     """For any number of edges, or for so many."""
     rule = {**RULE, "lease_time": "2s"}

@@ -56,7 +56,7 @@ def client_of(
     node: str,
 ) -> RpcClient:
     """Return a client of the service, all of whose calls may be repeated. `node` is this edge's name."""
-    return RpcClient(config, (READ, POSITION), metrics, log, clock, tracer, node)
+    return RpcClient(config, (READ, POSITION), metrics, log, clock, tracer, caller=node)
 
 
 class GrpcHistory:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 SETTLE_LOOKS: Final = 20
 SETTLE_PAUSE: Final = 0.05
+RETRY_WITHIN: Final = 1.0
+"""Seconds after which a replica that is away is tried again at the latest: as long as edges do not agree on whether it is there,
+keys have two limits."""
 HEARTBEAT: Final = 1.0
 """Seconds after which a replica hears at the latest that this edge is there."""
 
@@ -57,7 +60,11 @@ class GrpcRateLimit:
         self._seldom = Seldom(clock.monotonic)
         self._tasks: set[asyncio.Task[None]] = set()
         self.replicas = [
-            Replica(self, index, RpcClient(client_config(target, config), (), metrics, log, clock, tracer))
+            Replica(
+                self,
+                index,
+                RpcClient(client_config(target, config), (), metrics, log, clock, tracer, retry_within=RETRY_WITHIN),
+            )
             for index, target in enumerate(config.replicas)
         ]
 
