@@ -6,7 +6,7 @@ import contextlib
 import json
 import platform
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.edges import EdgeProcess
 from tests.support.http import HttpAnswer, request
 from tests.support.wait import eventually
 
@@ -69,6 +70,19 @@ def _settle(node: object, places: Mapping[str, int]) -> None:
             node[key] = {"address": HOST, "port_value": port}
         else:
             _settle(value, places)
+
+
+OFTEN = {"interval": "0.1s", "no_traffic_interval": "0.1s"}
+"""Of health checks, so that tests need not wait for them."""
+
+
+def balancer(name: str, edges: Sequence[EdgeProcess]) -> Config:
+    """Return the Envoy of a file before these two edges, which it checks often."""
+    public = {f"edge-{number}.edge:8000": edge.port for number, edge in enumerate(edges)}
+    internal = {f"edge-{number}.edge:9000": edge.internal_port for number, edge in enumerate(edges)}
+    config = example(name, public | internal)
+    part(config, "edges")["health_checks"][0].update(OFTEN)
+    return config
 
 
 def part(config: Config, name: str) -> Config:
@@ -129,6 +143,10 @@ class Envoy:
         """Where it listens."""
         return self._ports[listener]
 
+    def ws_url(self, listener: str) -> str:
+        """Where clients of the edges behind it connect."""
+        return f"ws://{HOST}:{self.port(listener)}/connection/websocket"
+
     async def admin(self, path: str) -> HttpAnswer:
         """Ask its administration."""
         return await request(f"http://{self._admin_file.read_text()}{path}")
@@ -147,6 +165,14 @@ class Envoy:
             for host in hosts
             if not host["health_status"].get("failed_active_health_check")
         }
+
+    async def has_healthy(self, cluster: str, ports: Collection[int]) -> None:
+        """Wait until it holds these members, and no others, for healthy."""
+
+        async def agreed() -> bool:
+            return await self.healthy(cluster) == set(ports)
+
+        await eventually(agreed, message=f"{cluster} with {ports}")
 
     @property
     def log(self) -> str:

@@ -14,7 +14,10 @@ from tidewire.ratelimit.config import RateLimitConfig
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {path.name: path.read_text() for path in (ROOT / "examples/envoy").glob("*.yaml")}
-SECTIONS = {"rate-limits.md": ("## Envoy and other gateways", 4)}
+SECTIONS = {
+    "rate-limits.md": ("## Envoy and other gateways", 4),
+    "operations.md": ("### Behind Envoy", 1),
+}
 """Of each page the section with excerpts, and how many those are."""
 
 

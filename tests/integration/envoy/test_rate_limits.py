@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,14 @@ import msgspec
 import pytest
 import yaml
 
-from tests.support.envoy import Config, Envoy, example, part, program, running_envoy, text_of
+from tests.support.envoy import OFTEN, Config, Envoy, example, part, program, running_envoy, text_of
 from tests.support.http import HttpAnswer, request
 from tests.support.ratelimit import RateLimitProcess
-from tests.support.wait import eventually
 from tests.support.web_app import WebApp, running_app
 
 NOWHERE = 9
 LOGINS, CALLS, ADDRESS = 10, 100, 300
 """What limits.yaml allows: logins of an address, calls of a key, and calls of an address."""
-OFTEN = {"interval": "0.1s", "no_traffic_interval": "0.1s"}
-"""Of health checks, so that tests need not wait for them."""
 OTHER_WORDS = [
     "/login?next=/",
     "/login/",
@@ -91,6 +88,10 @@ class Gateway(msgspec.Struct, frozen=True):
         answers = await asyncio.gather(*(self.get(path, source, **each) for each in named))
         return Counter(answer.status for answer in answers)
 
+    async def has_healthy(self, ports: Iterable[int]) -> None:
+        """Wait until Envoy holds these replicas, and no others, for healthy."""
+        await self.envoy.has_healthy("tidewire-ratelimit", set(ports))
+
     async def line(self, target: str, source: str) -> int:
         """Ask with this target as it is, and return the status."""
         port = self.envoy.port("web")
@@ -133,15 +134,6 @@ def by_the_filter(**settings: Any) -> Callable[[Config], None]:
     return change
 
 
-async def healthy_are(run: Gateway, ports: set[int]) -> None:
-    """Wait until Envoy holds these replicas, and no others, for healthy."""
-
-    async def agreed() -> bool:
-        return await run.envoy.healthy("tidewire-ratelimit") == ports
-
-    await eventually(agreed)
-
-
 @contextlib.asynccontextmanager
 async def gateway(
     folder: Path,
@@ -161,7 +153,7 @@ async def gateway(
         change(config)
         async with running_envoy(folder / "envoy", config) as envoy:
             run = Gateway(envoy, app)
-            await healthy_are(run, {port for port in replicas if port != NOWHERE})
+            await run.has_healthy(port for port in replicas if port != NOWHERE)
             yield run
 
 
@@ -299,7 +291,7 @@ async def test_without_an_answer_the_filter_decides(tmp_path: Path, deny: bool, 
             assert await run.statuses("/login", "127.0.8.1", 1) == [status]
             assert await run.envoy.stat("cluster.tidewire-ratelimit.upstream_rq_timeout") == 1
             process.kill()
-            await healthy_are(run, set())
+            await run.has_healthy(())
             assert await run.statuses("/login", "127.0.8.1", 2) == [status] * 2
             assert await run.envoy.stat("cluster.app.ratelimit.error") == 3
             assert await run.statuses("/", "127.0.8.1", 1) == [200], "what has no limit needs no answer"
@@ -319,5 +311,5 @@ async def test_the_second_replica_counts_while_the_first_is_away(
                     first.kill()
                 elif not first.running:
                     first.start()
-                await healthy_are(run, healthy)
+                await run.has_healthy(healthy)
                 assert await run.statuses("/login", "127.0.9.1", LOGINS + 2) == spent, healthy
