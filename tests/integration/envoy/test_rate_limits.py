@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 import pytest
 import yaml
 
+from tests.support.certificates import Authority
 from tests.support.envoy import OFTEN, Config, Envoy, example, part, program, running_envoy, text_of
 from tests.support.http import HttpAnswer, request
 from tests.support.ratelimit import RateLimitProcess
@@ -53,9 +54,9 @@ def rules() -> dict[str, Any]:
     return limits
 
 
-def replica(folder: Path) -> RateLimitProcess:
-    """A replica with these rules."""
-    return RateLimitProcess(folder, {"rate_limits": rules()})
+def replica(folder: Path, **sections: Any) -> RateLimitProcess:
+    """A replica with these rules, and more in its configuration."""
+    return RateLimitProcess(folder, {"rate_limits": rules(), **sections})
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +89,9 @@ class Gateway(msgspec.Struct, frozen=True):
         answers = await asyncio.gather(*(self.get(path, source, **each) for each in named))
         return Counter(answer.status for answer in answers)
 
-    async def has_healthy(self, ports: Iterable[int]) -> None:
+    async def has_healthy(self, ports: Collection[int]) -> None:
         """Wait until Envoy holds these replicas, and no others, for healthy."""
-        await self.envoy.has_healthy("tidewire-ratelimit", set(ports))
+        await self.envoy.has_healthy("tidewire-ratelimit", ports)
 
     async def line(self, target: str, source: str) -> int:
         """Ask with this target as it is, and return the status."""
@@ -139,10 +140,13 @@ async def gateway(
     folder: Path,
     replicas: tuple[int, int],
     change: Callable[[Config], None] = lambda _config: None,
+    *,
+    healthy: Collection[int] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run the example with replicas at these ports, and more time for their answers: the machine may be busy.
 
-    Envoy may listen before it has found out who is healthy, and asks anybody until then.
+    Envoy may listen before it has found out who is healthy, and asks anybody until then: this waits until it knows that
+    those are (by default all that are anywhere).
     """
     async with running_app() as app:
         names = [f"ratelimit-{number}.ratelimit:9643" for number in (0, 1)]
@@ -153,7 +157,7 @@ async def gateway(
         change(config)
         async with running_envoy(folder / "envoy", config) as envoy:
             run = Gateway(envoy, app)
-            await run.has_healthy(port for port in replicas if port != NOWHERE)
+            await run.has_healthy(set(replicas) - {NOWHERE} if healthy is None else healthy)
             yield run
 
 
@@ -313,3 +317,39 @@ async def test_the_second_replica_counts_while_the_first_is_away(
                     first.start()
                 await run.has_healthy(healthy)
                 assert await run.statuses("/login", "127.0.9.1", LOGINS + 2) == spent, healthy
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "counted", "denied"),
+    [
+        ("ratelimit", "gateway", True, False),
+        ("ratelimit", "edge", False, True),
+        ("edge", "gateway", False, False),
+    ],
+    ids=["as they should", "a client of another name", "a server of another name"],
+)
+async def test_with_mutual_tls_both_sides_look_at_names(
+    tmp_path: Path, server: str, client: str, counted: bool, denied: bool
+) -> None:
+    """`client_names` in the service, of health checks, too; and in Envoy what ratelimit-tls.yaml says of the service's."""
+    authority = Authority(tmp_path / "ca")
+    cert_file, key_file = authority.issue(server, server)
+    tls = {"cert_file": cert_file, "key_file": key_file, "client_ca_file": str(authority.file)}
+    papers = (*authority.issue(client, client), str(authority.file))
+    text = text_of("ratelimit-tls.yaml")
+    for name, file in zip(("tls.crt", "tls.key", "ca.crt"), papers, strict=True):
+        text = text.replace(f"/etc/envoy/tls/{name}", file)
+    with replica(
+        tmp_path, rate_limit_service={"rpc": {"tls": {**tls, "client_names": ["gateway"]}}}
+    ) as process:
+        async with gateway(
+            tmp_path,
+            (process.port, NOWHERE),
+            lambda config: part(config, "tidewire-ratelimit").update(yaml.safe_load(text)),
+            healthy={process.port} if counted else (),
+        ) as run:
+            answer = await run.get("/login", "127.0.11.1")
+            assert (answer.status, "x-ratelimit-limit" in answer.headers) == (200, counted)
+            assert await run.envoy.stat("cluster.app.ratelimit.error") == (not counted)
+        handled = await process.metrics()
+        assert denied == bool(handled.value("tidewire_rpc_server_handled_total", code="PERMISSION_DENIED"))
