@@ -260,6 +260,22 @@ async def test_hits_of_a_request(service: RateLimitProcess, tmp_path: Path) -> N
             assert await run.envoy.stat("cluster.app.ratelimit.error") == 4 * negative, "refused, and let in"
 
 
+async def test_hits_that_envoy_does_not_count(service: RateLimitProcess, tmp_path: Path) -> None:
+    """Those of a route's own limits it overlooks, and where a client's header is to say them, the limit with them."""
+
+    def of_the_route(config: Config) -> None:
+        login(config)["rate_limits"][0]["hits_addend"] = {"number": 4}
+
+    async with gateway(tmp_path, (service.port, NOWHERE), of_the_route) as run:
+        first = await run.get("/login", "127.0.12.1")
+        assert first.headers["x-ratelimit-remaining"] == str(LOGINS - 1)
+    by_header = by_the_filter(hits_addend={"format": "%REQ(X-Cost)%"})
+    async with gateway(tmp_path, (service.port, NOWHERE), by_header) as run:
+        for cost, remaining in (("4", str(LOGINS - 5)), ("four", None), ("-4", None)):
+            answer = await run.get("/login", "127.0.12.1", X_Cost=cost)
+            assert answer.headers.get("x-ratelimit-remaining") == remaining
+
+
 async def test_what_is_counted_afterwards_is_counted_only_where_there_is_room(
     service: RateLimitProcess, tmp_path: Path
 ) -> None:

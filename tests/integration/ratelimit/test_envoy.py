@@ -70,6 +70,14 @@ async def test_hits(gateway: Gateway) -> None:
         assert reply.overall_code == code, hits
 
 
+async def test_a_limit_that_a_descriptor_brings_is_not_obeyed(gateway: Gateway) -> None:
+    """What a rule allows is in our configuration."""
+    for limit in (1, 1000):
+        descriptor = {"entries": [USER_A], "limit": {"requests_per_unit": limit, "unit": 1}}
+        reply = await gateway.ask_raw(rls.RateLimitRequest(domain="web", descriptors=[descriptor]))
+        assert reply.statuses[0].current_limit.requests_per_unit == 5
+
+
 async def test_a_negative_addend_is_no_refill(gateway: Gateway) -> None:
     """A peer that puts -1 on the wire has a large number read, and refused."""
     await gateway.ask({"user": "a"}, hits=5)
