@@ -85,7 +85,7 @@ proto: setup ## generate services/tidewire/rpc from proto/
 
 pins: setup ## compile requirements*.txt from the .in files
 	@for each in requirements requirements-dev tests/fuzz/requirements tests/sdks/requirements-0.5 bench/peers/requirements; do UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --generate-hashes \
-	  --no-header --python-version 3.11 $$each.in --output-file $$each.txt; done
+	  --no-header --no-strip-markers --python-version 3.11 $$each.in --output-file $$each.txt; done
 
 clean: ## remove what was installed or generated here
 	rm -rf .venv node_modules .tidewire build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -29,10 +29,11 @@ async def request(
     timeout: float = PATIENCE,
     tls: ssl.SSLContext | None = None,
     preface: bytes = b"",
+    source: str = "",
 ) -> HttpAnswer:
     """Send one request on a connection of its own and read until the server closes it.
 
-    `preface` goes before everything else, also before TLS.
+    `preface` goes before everything else, also before TLS. `source` is the address that it comes from.
 
     Raises:
         OSError: Nobody answers there, or the answer is not HTTP.
@@ -43,7 +44,9 @@ async def request(
     fields = {"Host": parts.netloc, "Connection": "close", **(headers or {})}
     head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
     async with asyncio.timeout(timeout):
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        reader, writer = await asyncio.open_connection(
+            parts.hostname, parts.port, local_addr=(source, 0) if source else None
+        )
         try:
             writer.write(preface)
             if tls is not None:

@@ -256,6 +256,14 @@ def publication(line: bytes) -> tuple[str, dict[str, Any]] | None:
     return None if push.pub is None else (push.channel, push.pub)
 
 
+def opener(source: str) -> socket.socket:
+    """Return the `sock` of a client that comes from this address of the machine."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.bind((source, 0))
+    return sock
+
+
 async def joined(
     url: str,
     token: str,

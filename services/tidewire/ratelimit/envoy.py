@@ -125,10 +125,12 @@ def _key(values: Sequence[str]) -> bytes:
 
 
 def _refuse_odd(request: pb.RateLimitRequest) -> None:
-    """Raise CallError for what the API does not allow, or is more than anybody needs."""
+    """Raise CallError for what the API does not allow, is more than anybody needs, or would be counted wrongly."""
     if not request.domain:
         raise refusal(errors.BAD_REQUEST.saying("a request has a domain"))
     if not 0 < len(request.descriptors) <= MOST_DESCRIPTORS:
         raise refusal(errors.BAD_REQUEST.saying(f"a request has 1 to {MOST_DESCRIPTORS} descriptors"))
     if not all(0 < len(each.entries) <= MOST_ENTRIES for each in request.descriptors):
         raise refusal(errors.BAD_REQUEST.saying(f"a descriptor has 1 to {MOST_ENTRIES} entries"))
+    if any(each.is_negative_hits for each in request.descriptors):
+        raise refusal(errors.BAD_REQUEST.saying("negative hits are not counted: nothing gives tokens back"))

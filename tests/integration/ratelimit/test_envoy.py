@@ -9,6 +9,7 @@ from tests.support.ratelimit import Gateway, RateLimitProcess, gateway_of
 from tidewire.platform.rpc_library import grpc
 from tidewire.rpc.envoy.v3 import rls_pb2 as rls
 
+USER_A = {"key": "user", "value": "a"}
 OK, OVER = rls.RateLimitResponse.OK, rls.RateLimitResponse.OVER_LIMIT
 
 
@@ -69,6 +70,14 @@ async def test_hits(gateway: Gateway) -> None:
         assert reply.overall_code == code, hits
 
 
+async def test_a_limit_that_a_descriptor_brings_is_not_obeyed(gateway: Gateway) -> None:
+    """What a rule allows is in our configuration."""
+    for limit in (1, 1000):
+        descriptor = {"entries": [USER_A], "limit": {"requests_per_unit": limit, "unit": 1}}
+        reply = await gateway.ask_raw(rls.RateLimitRequest(domain="web", descriptors=[descriptor]))
+        assert reply.statuses[0].current_limit.requests_per_unit == 5
+
+
 async def test_a_negative_addend_is_no_refill(gateway: Gateway) -> None:
     """A peer that puts -1 on the wire has a large number read, and refused."""
     await gateway.ask({"user": "a"}, hits=5)
@@ -97,14 +106,16 @@ async def test_a_dry_run_says_ok(gateway: Gateway, process: RateLimitProcess) ->
         rls.RateLimitRequest(domain="web", descriptors=[{}]),
         rls.RateLimitRequest(domain="web", descriptors=[{"entries": [{"key": "k"}] * 17}]),
         rls.RateLimitRequest(domain="web", descriptors=[{"entries": [{"key": "k"}]}] * 101),
+        rls.RateLimitRequest(domain="web", descriptors=[{"entries": [USER_A], "is_negative_hits": True}]),
     ],
-    ids=["no domain", "no descriptor", "no entry", "many entries", "many descriptors"],
+    ids=["no domain", "no descriptor", "no entry", "many entries", "many descriptors", "negative hits"],
 )
 async def test_odd_requests_are_refused(gateway: Gateway, request_: rls.RateLimitRequest) -> None:
     """With INVALID_ARGUMENT, and nothing counted."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.ask_raw(request_)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await gateway.ask({"user": "a"})).statuses[0].limit_remaining == 4
 
 
 async def test_at_the_same_time_no_more_than_the_limit(gateway: Gateway) -> None:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidewire/rpc/envoy/v3/rls.proto\x12\x1a\x65nvoy.service.ratelimit.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"}\n\x10RateLimitRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x44\n\x0b\x64\x65scriptors\x18\x02 \x03(\x0b\x32/.envoy.service.ratelimit.v3.RateLimitDescriptor\x12\x13\n\x0bhits_addend\x18\x03 \x01(\r\"\xc5\x02\n\x13RateLimitDescriptor\x12\x46\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x35.envoy.service.ratelimit.v3.RateLimitDescriptor.Entry\x12P\n\x05limit\x18\x02 \x01(\x0b\x32\x41.envoy.service.ratelimit.v3.RateLimitDescriptor.RateLimitOverride\x12\x31\n\x0bhits_addend\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x1a#\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x1a<\n\x11RateLimitOverride\x12\x19\n\x11requests_per_unit\x18\x01 \x01(\r\x12\x0c\n\x04unit\x18\x02 \x01(\x05\"\xad\x05\n\x11RateLimitResponse\x12H\n\x0coverall_code\x18\x01 \x01(\x0e\x32\x32.envoy.service.ratelimit.v3.RateLimitResponse.Code\x12P\n\x08statuses\x18\x02 \x03(\x0b\x32>.envoy.service.ratelimit.v3.RateLimitResponse.DescriptorStatus\x1a\xd5\x01\n\tRateLimit\x12\x19\n\x11requests_per_unit\x18\x01 \x01(\r\x12J\n\x04unit\x18\x02 \x01(\x0e\x32<.envoy.service.ratelimit.v3.RateLimitResponse.RateLimit.Unit\x12\x0c\n\x04name\x18\x03 \x01(\t\"S\n\x04Unit\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06SECOND\x10\x01\x12\n\n\x06MINUTE\x10\x02\x12\x08\n\x04HOUR\x10\x03\x12\x07\n\x03\x44\x41Y\x10\x04\x12\t\n\x05MONTH\x10\x05\x12\x08\n\x04YEAR\x10\x06\x1a\xf6\x01\n\x10\x44\x65scriptorStatus\x12@\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x32.envoy.service.ratelimit.v3.RateLimitResponse.Code\x12N\n\rcurrent_limit\x18\x02 \x01(\x0b\x32\x37.envoy.service.ratelimit.v3.RateLimitResponse.RateLimit\x12\x17\n\x0flimit_remaining\x18\x03 \x01(\r\x12\x37\n\x14\x64uration_until_reset\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"+\n\x04\x43ode\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0e\n\nOVER_LIMIT\x10\x02\x32\x82\x01\n\x10RateLimitService\x12n\n\x0fShouldRateLimit\x12,.envoy.service.ratelimit.v3.RateLimitRequest\x1a-.envoy.service.ratelimit.v3.RateLimitResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidewire/rpc/envoy/v3/rls.proto\x12\x1a\x65nvoy.service.ratelimit.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"}\n\x10RateLimitRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x44\n\x0b\x64\x65scriptors\x18\x02 \x03(\x0b\x32/.envoy.service.ratelimit.v3.RateLimitDescriptor\x12\x13\n\x0bhits_addend\x18\x03 \x01(\r\"\xdf\x02\n\x13RateLimitDescriptor\x12\x46\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x35.envoy.service.ratelimit.v3.RateLimitDescriptor.Entry\x12P\n\x05limit\x18\x02 \x01(\x0b\x32\x41.envoy.service.ratelimit.v3.RateLimitDescriptor.RateLimitOverride\x12\x31\n\x0bhits_addend\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x12\x18\n\x10is_negative_hits\x18\x04 \x01(\x08\x1a#\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x1a<\n\x11RateLimitOverride\x12\x19\n\x11requests_per_unit\x18\x01 \x01(\r\x12\x0c\n\x04unit\x18\x02 \x01(\x05\"\xad\x05\n\x11RateLimitResponse\x12H\n\x0coverall_code\x18\x01 \x01(\x0e\x32\x32.envoy.service.ratelimit.v3.RateLimitResponse.Code\x12P\n\x08statuses\x18\x02 \x03(\x0b\x32>.envoy.service.ratelimit.v3.RateLimitResponse.DescriptorStatus\x1a\xd5\x01\n\tRateLimit\x12\x19\n\x11requests_per_unit\x18\x01 \x01(\r\x12J\n\x04unit\x18\x02 \x01(\x0e\x32<.envoy.service.ratelimit.v3.RateLimitResponse.RateLimit.Unit\x12\x0c\n\x04name\x18\x03 \x01(\t\"S\n\x04Unit\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06SECOND\x10\x01\x12\n\n\x06MINUTE\x10\x02\x12\x08\n\x04HOUR\x10\x03\x12\x07\n\x03\x44\x41Y\x10\x04\x12\t\n\x05MONTH\x10\x05\x12\x08\n\x04YEAR\x10\x06\x1a\xf6\x01\n\x10\x44\x65scriptorStatus\x12@\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x32.envoy.service.ratelimit.v3.RateLimitResponse.Code\x12N\n\rcurrent_limit\x18\x02 \x01(\x0b\x32\x37.envoy.service.ratelimit.v3.RateLimitResponse.RateLimit\x12\x17\n\x0flimit_remaining\x18\x03 \x01(\r\x12\x37\n\x14\x64uration_until_reset\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"+\n\x04\x43ode\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0e\n\nOVER_LIMIT\x10\x02\x32\x82\x01\n\x10RateLimitService\x12n\n\x0fShouldRateLimit\x12,.envoy.service.ratelimit.v3.RateLimitRequest\x1a-.envoy.service.ratelimit.v3.RateLimitResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,21 +36,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RATELIMITREQUEST']._serialized_start=127
   _globals['_RATELIMITREQUEST']._serialized_end=252
   _globals['_RATELIMITDESCRIPTOR']._serialized_start=255
-  _globals['_RATELIMITDESCRIPTOR']._serialized_end=580
-  _globals['_RATELIMITDESCRIPTOR_ENTRY']._serialized_start=483
-  _globals['_RATELIMITDESCRIPTOR_ENTRY']._serialized_end=518
-  _globals['_RATELIMITDESCRIPTOR_RATELIMITOVERRIDE']._serialized_start=520
-  _globals['_RATELIMITDESCRIPTOR_RATELIMITOVERRIDE']._serialized_end=580
-  _globals['_RATELIMITRESPONSE']._serialized_start=583
-  _globals['_RATELIMITRESPONSE']._serialized_end=1268
-  _globals['_RATELIMITRESPONSE_RATELIMIT']._serialized_start=761
-  _globals['_RATELIMITRESPONSE_RATELIMIT']._serialized_end=974
-  _globals['_RATELIMITRESPONSE_RATELIMIT_UNIT']._serialized_start=891
-  _globals['_RATELIMITRESPONSE_RATELIMIT_UNIT']._serialized_end=974
-  _globals['_RATELIMITRESPONSE_DESCRIPTORSTATUS']._serialized_start=977
-  _globals['_RATELIMITRESPONSE_DESCRIPTORSTATUS']._serialized_end=1223
-  _globals['_RATELIMITRESPONSE_CODE']._serialized_start=1225
-  _globals['_RATELIMITRESPONSE_CODE']._serialized_end=1268
-  _globals['_RATELIMITSERVICE']._serialized_start=1271
-  _globals['_RATELIMITSERVICE']._serialized_end=1401
+  _globals['_RATELIMITDESCRIPTOR']._serialized_end=606
+  _globals['_RATELIMITDESCRIPTOR_ENTRY']._serialized_start=509
+  _globals['_RATELIMITDESCRIPTOR_ENTRY']._serialized_end=544
+  _globals['_RATELIMITDESCRIPTOR_RATELIMITOVERRIDE']._serialized_start=546
+  _globals['_RATELIMITDESCRIPTOR_RATELIMITOVERRIDE']._serialized_end=606
+  _globals['_RATELIMITRESPONSE']._serialized_start=609
+  _globals['_RATELIMITRESPONSE']._serialized_end=1294
+  _globals['_RATELIMITRESPONSE_RATELIMIT']._serialized_start=787
+  _globals['_RATELIMITRESPONSE_RATELIMIT']._serialized_end=1000
+  _globals['_RATELIMITRESPONSE_RATELIMIT_UNIT']._serialized_start=917
+  _globals['_RATELIMITRESPONSE_RATELIMIT_UNIT']._serialized_end=1000
+  _globals['_RATELIMITRESPONSE_DESCRIPTORSTATUS']._serialized_start=1003
+  _globals['_RATELIMITRESPONSE_DESCRIPTORSTATUS']._serialized_end=1249
+  _globals['_RATELIMITRESPONSE_CODE']._serialized_start=1251
+  _globals['_RATELIMITRESPONSE_CODE']._serialized_end=1294
+  _globals['_RATELIMITSERVICE']._serialized_start=1297
+  _globals['_RATELIMITSERVICE']._serialized_end=1427
 # @@protoc_insertion_point(module_scope)
