@@ -144,7 +144,7 @@ def limited_mesh(folder: Path) -> Iterator[PageMesh]:
     ):
         changes = {
             "channel": {"namespaces": namespaces},
-            "rate_limits": {**limits, "replicas": [service.target]},
+            "rate_limits": {**limits, "replicas": [service.target], "timeout": "2s", "wait": "3s"},
         }
         with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
             yield mesh
