@@ -102,15 +102,15 @@ def keeping_mesh(folder: Path) -> Iterator[PageMesh]:
 
 
 @contextlib.contextmanager
-def seeing_mesh(folder: Path) -> Iterator[PageMesh]:
-    """Run one in which `chat` keeps presence, as `make run` does."""
+def seeing_mesh(folder: Path, debounce: str = "4s") -> Iterator[PageMesh]:
+    """Run one in which `chat` keeps presence, as `make run` does; a leave is held back for so long."""
     namespaces = [
         {
             "name": "chat",
             **OPEN,
             "presence": True,
             "join_leave": True,
-            "join_leave_debounce": "4s",
+            "join_leave_debounce": debounce,
             "allow_presence_for_subscriber": True,
         }
     ]
