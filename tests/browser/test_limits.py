@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.test_start_page import open_tab
+from tests.browser.test_start_page import open_tab, say
 from tests.support.start_page import PageMesh, limited_mesh
 
 
@@ -34,6 +34,5 @@ async def test_presses_in_two_tabs_are_counted_together(browser: Browser, limite
     )
     taken = [int(await page.locator("#presses").inner_text()) for page in (one, two)]
     assert 3 <= sum(taken) <= 6
-    await one.fill("#text", "still there")
-    await one.press("#text", "Enter")
+    await say(one, "still there")
     await expect(two.locator(".message .text")).to_have_text("still there")

@@ -32,7 +32,8 @@ async def open_tab(browser: Browser, url: str, name: str) -> Page:
 
 
 async def say(page: Page, text: str) -> None:
-    """Type a message as a person would."""
+    """Type a message as a person would, once the page takes one."""
+    await expect(page.locator("#send")).to_be_enabled()
     await page.fill("#text", text)
     await page.press("#text", "Enter")
 

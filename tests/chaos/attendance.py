@@ -34,7 +34,7 @@ PROMISED = 8.0
 """Seconds within which an edge that dies takes its members along (docs/presence.md). All else that a replica waits for is less:
 a start listens for 4.5 s, and one that was away from NATS for 2.5 s."""
 ALLOWANCE = 4.0
-"""Seconds more for the machine: two cores, for nine processes and 500 clients, beside other work (8.6 s were seen at load 13)."""
+"""Seconds more for the machine: two cores, for nine processes and 500 clients, beside other work."""
 LEAVES_WITHIN = PROMISED + ALLOWANCE
 """Seconds until all members of a killed edge have left."""
 EXACT_WITHIN = PROMISED + ALLOWANCE

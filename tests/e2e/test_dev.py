@@ -129,7 +129,7 @@ async def test_hangup_has_the_edges_reload(dev: Dev) -> None:
         dev.process.send_signal(signal.SIGHUP)
         await eventually(lambda: dev.text.count("config.reloaded") == 2)
         await client.send(json.dumps({"id": 3, "subscribe": {"channel": "fresh:a"}}))
-        assert json.loads(await client.recv())["error"]["code"] == 103
+        assert await error_of(client, 3) == 103
 
 
 async def stored(url: str) -> set[str]:
@@ -139,7 +139,7 @@ async def stored(url: str) -> set[str]:
         found = set()
         for namespace in ("chat", "fresh"):
             with contextlib.suppress(nats.errors.Error):
-                await stream.publish(f"tw.pub.{namespace}.a", b"1", timeout=1)
+                await stream.publish(f"tw.pub.{namespace}.a", b"1", timeout=PATIENCE)
                 found.add(namespace)
         return found
 
@@ -180,7 +180,7 @@ async def test_presence_runs_where_a_namespace_has_it(tmp_path: Path) -> None:
     with dev:
         told = await dev.ready()
         first, second = told["edges"]
-        assert "presence.ready" in dev.text
+        await eventually(lambda: "presence.ready" in dev.text)
         async with joined(first, told["token"], first), joined(second, told["token"], second) as asker:
 
             async def count() -> bool:
@@ -214,10 +214,11 @@ async def test_limits_are_counted_by_a_process_of_the_mesh(tmp_path: Path) -> No
     dev = Dev(tmp_path)
     rule = "{name: r, command: publish, key: [user], limit: 3, period: 1h}"
     file = tmp_path / "tidewire.yaml"
-    file.write_text(f"{file.read_text()}rate_limits: {{rules: [{rule}]}}\n")
+    patient = "timeout: 2s, wait: 3s"  # one that stalls for a moment is not away
+    file.write_text(f"{file.read_text()}rate_limits: {{rules: [{rule}], {patient}}}\n")
     with dev:
         told = await dev.ready()
-        assert "ratelimit" in dev.text
+        await eventually(lambda: "ratelimit" in dev.text)
         target = f"ipv4:127.0.0.1:{dev.ports[11]}"
 
         async def edges_reach_it() -> bool:

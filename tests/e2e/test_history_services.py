@@ -96,7 +96,7 @@ async def test_services_with_a_share_of_the_partitions_each(mesh: Durable) -> No
 @pytest.mark.parametrize("ending", ["read", "recovery"])
 async def test_an_edge_that_drains_during_a_read_answers_first(mesh: Durable, ending: str) -> None:
     """With what there is to say within the read's time, and is gone in time."""
-    edge = mesh.edge("edge", {"history": {"timeout": "2s"}})
+    edge = mesh.edge("edge", {"history": {"timeout": "3900ms"}})  # time enough to see that it reads
     client = await joined(edge.ws_url, token())
     assert await history(client, "log:a") == []
     mesh.history.send_signal(signal.SIGSTOP)

@@ -148,17 +148,17 @@ async def test_answer_example_greets_people_with_a_name(
 
 
 async def has_interest(client: Client, subject: str) -> bool:
-    """Whether nats-server knows somebody who subscribes to a subject; otherwise it says so at once.
+    """Whether nats-server knows somebody who subscribes to a subject; otherwise it says so before anything else.
 
     A program may say that it listens before its subscription has been processed: see `flushed`.
     """
-    try:
-        await client.request(subject, b"", timeout=0.5)
-    except NoRespondersError:
-        return False
-    except NatsTimeout:
-        return True
-    return True
+    inbox = client.new_inbox()
+    answers = await client.subscribe(inbox)
+    await client.publish(subject, b"", reply=inbox)
+    await flushed(client)
+    found = [await answers.next_msg() for _ in range(answers.pending_msgs)]
+    await answers.unsubscribe()
+    return all((each.headers or {}).get("Status") != "503" for each in found)
 
 
 # Warnings to native publishers.

@@ -19,6 +19,12 @@ from tests.support.tcp_proxy import running_proxy
 from tests.support.wait import eventually
 
 CROWD = 60
+SDK_GIVES_UP = 5.0
+"""Seconds after which the SDKs themselves give up on a command."""
+PROMISED = 8.0
+"""Seconds within which an edge that dies takes its members along (docs/presence.md)."""
+ALLOWANCE = 4.0
+"""Seconds more for the machine, as tests/chaos/attendance.py has them."""
 
 
 pytestmark = pytest.mark.timeout(240)  # several processes start, one after the other
@@ -56,11 +62,9 @@ async def test_edge_that_is_killed_takes_its_members_along_once(mesh: Present, c
     killed = time.monotonic()
     back = await (await Guest.open(clients, other, "user-0")).subscribe("room:k")
     assert set(await watcher.presence("room:k")) >= {each.id for each in crowd}, "nobody is gone yet"
-    await eventually(
-        lambda: len([each for each in watcher.events("room:k") if each[0] == "leave"]) >= CROWD, 20
-    )
+    await eventually(lambda: len([each for each in watcher.events("room:k") if each[0] == "leave"]) >= CROWD)
     print(f"{CROWD} leaves {time.monotonic() - killed:.1f} s after the kill")
-    assert time.monotonic() - killed < 10
+    assert time.monotonic() - killed < PROMISED + ALLOWANCE
     await listed(watcher, "room:k", watcher, back)
     await asyncio.sleep(2)  # a second replica's leaves would come now
     leaves = Counter(client for change, client in watcher.events("room:k") if change == "leave")
@@ -97,17 +101,16 @@ async def test_without_any_replica_there_is_an_error_and_afterwards_the_truth(
     began = time.monotonic()
     error = await alice.presence("room:r")
     assert (error["code"], error["temporary"]) == (100, True)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < SDK_GIVES_UP
     bob = await (await Guest.open(clients, edge, "bob")).subscribe("room:r")
     await eventually(lambda: ("join", bob.id) in alice.events("room:r"))
     mesh.replicas[0] = mesh.replica(0)
 
-    async def answers() -> bool:
+    async def first_list() -> list[set[str]]:
         found = await alice.presence("room:r")
-        assert "code" in found or set(found) == {alice.id, bob.id}, "a part of the truth"
-        return "code" not in found
+        return [] if "code" in found else [set(found)]
 
-    await eventually(answers)
+    assert await eventually(first_list) == [{alice.id, bob.id}], "a part of the truth"
 
 
 async def test_edge_that_stood_still_is_believed_again(mesh: Present, clients: Clients) -> None:
@@ -118,11 +121,11 @@ async def test_edge_that_stood_still_is_believed_again(mesh: Present, clients: C
     await listed(watcher, "room:f", watcher, member)
     os.kill(frozen.pid, signal.SIGSTOP)
     try:
-        await eventually(lambda: ("leave", member.id) in watcher.events("room:f"), 20)
+        await eventually(lambda: ("leave", member.id) in watcher.events("room:f"))
     finally:
         os.kill(frozen.pid, signal.SIGCONT)
     await listed(watcher, "room:f", watcher, member)
-    await eventually(lambda: watcher.events("room:f")[-1] == ("join", member.id))
+    await eventually(lambda: watcher.events("room:f")[-1:] == [("join", member.id)])
     assert ("leave", member.id) not in member.events("room:f")
 
 
@@ -180,9 +183,9 @@ async def test_joins_are_told_of_an_edge_that_was_cut_off(mesh: Present, clients
         member = await (await Guest.open(clients, cut, "member")).subscribe("room:c")
         await listed(watcher, "room:c", watcher, member)
         await proxy.reset()
-        await eventually(lambda: watcher.events("room:c")[-1] == ("leave", member.id), 20)
+        await eventually(lambda: watcher.events("room:c")[-1:] == [("leave", member.id)])
         await proxy.mend()
-        await eventually(lambda: watcher.events("room:c")[-1] == ("join", member.id), 20)
+        await eventually(lambda: watcher.events("room:c")[-1:] == [("join", member.id)])
         await listed(watcher, "room:c", watcher, member)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -17,8 +18,10 @@ import msgspec
 from tests.support.checker import Checker, payload, record
 from tests.support.edges import EdgeProcess, Metrics, token
 from tests.support.herd_process import CHANNEL
+from tests.support.machine import NONE, Turns, Watch
 from tests.support.raw_client import joined
 from tests.support.wait import eventually
+from tidewire.platform.metrics import LATENCY_BUCKETS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 2
@@ -41,15 +44,28 @@ class Comeback(msgspec.Struct, frozen=True):
     """Seconds: the upper end of the bucket of the edge's largest loop lag."""
     cpu: float
     """Seconds of the edge's CPU from the cut until all were back."""
+    slowdown: float
+    """How many times longer that took the edge than it would on a machine of its own."""
+    stall: float
+    """Seconds: the longest that the machine stood still meanwhile."""
 
     def back(self, share: float) -> float:
         """Return the seconds within which this share of all was back."""
         return self.times[max(0, int(len(self.times) * share) - 1)]
 
+    def allowed_lag(self, seconds: float) -> float:
+        """Return the upper end of the bucket of a lag that is `seconds` but for what the machine has added.
+
+        A machine that adds less than two thirds adds nothing: buckets are that wide.
+        """
+        late = seconds * self.slowdown + self.stall
+        return next((end for end in LATENCY_BUCKETS if end >= 0.6 * late), math.inf)
+
     def __str__(self) -> str:
         shares = "  ".join(f"{share:.0%} {self.back(share):6.2f} s" for share in (0.5, 0.99, 1))
         return (
             f"{self.what:22} {len(self.times):6} clients  {shares}  lag <= {self.largest_lag:g} s  cpu {self.cpu:5.2f} s  "
+            f"machine: {self.slowdown:.1f} times slower, still for {self.stall:.1f} s  "
             f"refused {self.refusals or 0}  ended {self.endings}"
         )
 
@@ -101,11 +117,12 @@ class Herd:
         self, what: str, cut: Callable[[], Awaitable[EdgeProcess]], *, since: EdgeProcess | None = None
     ) -> Comeback:
         """Cut everybody; `cut` returns the edge to which they come back, which is `since` unless it is started by then."""
-        before, cpu = await _scrape(since) if since is not None else (Metrics(""), 0.0)
-        edge = await cut()
-
-        await self._all_back(cut=self.size)
-        after, used = await _scrape(edge)
+        before, cpu, turns = await _scrape(since) if since is not None else (Metrics(""), 0.0, NONE)
+        watch = Watch()
+        with watch.watching():
+            edge = await cut()
+            await self._all_back(cut=self.size)
+        after, used, taken = await _scrape(edge)
         answers = await self.order({"ask": "times"})
         times = [pair for pairs, _ in answers for pair in pairs]
         first = min(cut for cut, _ in times)
@@ -117,6 +134,8 @@ class Herd:
             _refusals(before, after),
             after.largest(LAG, before),
             used - cpu,
+            taken.slowdown(turns),
+            watch.longest,
         )
 
     async def hears(self, edge: EdgeProcess, checker: Checker) -> None:
@@ -140,8 +159,8 @@ class Herd:
             await eventually(all_heard, 10)
 
 
-async def _scrape(edge: EdgeProcess) -> tuple[Metrics, float]:
-    return await edge.metrics(), _cpu(edge.pid)
+async def _scrape(edge: EdgeProcess) -> tuple[Metrics, float, Turns]:
+    return await edge.metrics(), _cpu(edge.pid), Turns.of(edge.pid)
 
 
 def _cpu(pid: int) -> float:

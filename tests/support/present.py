@@ -63,7 +63,7 @@ class Present:
         base = {
             "client": {**PATIENT, "command_rate_limit": 0},  # tests ask until it is so
             "channel": {"namespaces": NAMESPACES},
-            "presence": {"target": self.target, "timeout": "1500ms"},
+            "presence": {"target": self.target, "timeout": "3s"},
         }
         config = edge_config(self.nats.url, merged(base, changes or {}))
         edge = EdgeProcess(self._folder / name, config, name=name)

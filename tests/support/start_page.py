@@ -102,15 +102,15 @@ def keeping_mesh(folder: Path) -> Iterator[PageMesh]:
 
 
 @contextlib.contextmanager
-def seeing_mesh(folder: Path) -> Iterator[PageMesh]:
-    """Run one in which `chat` keeps presence, as `make run` does."""
+def seeing_mesh(folder: Path, debounce: str = "4s") -> Iterator[PageMesh]:
+    """Run one in which `chat` keeps presence, as `make run` does; a leave is held back for so long."""
     namespaces = [
         {
             "name": "chat",
             **OPEN,
             "presence": True,
             "join_leave": True,
-            "join_leave_debounce": "4s",
+            "join_leave_debounce": debounce,
             "allow_presence_for_subscriber": True,
         }
     ]
@@ -144,7 +144,7 @@ def limited_mesh(folder: Path) -> Iterator[PageMesh]:
     ):
         changes = {
             "channel": {"namespaces": namespaces},
-            "rate_limits": {**limits, "replicas": [service.target]},
+            "rate_limits": {**limits, "replicas": [service.target], "timeout": "2s", "wait": "3s"},
         }
         with started(PageMesh(folder, nats.url, WEB, issue_tokens=True, changes=changes)) as mesh:
             yield mesh

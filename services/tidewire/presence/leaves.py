@@ -12,7 +12,8 @@ from tidewire.presence.life import Life
 from tidewire.presence.peers import Rank, Swept
 
 SUCCESSOR_TIME: Final = HEARTBEAT
-"""Seconds that the next life of an edge has to say whom it has, before the members of the last one leave."""
+"""Seconds that the next life of an edge has to say whom it has, before the members of the last one leave. It has less where the
+lease would end before: nobody leaves later because another life has begun."""
 MOST_LEAVES: Final = 2_000_000
 """Members that may wait; of edges beyond, no leaves are published."""
 
@@ -56,7 +57,7 @@ class Leaves:
 
     def add(self, life: Life, now: float, *, has_successor: bool) -> bool:
         """Take the members of a life that is over; return False where there are too many."""
-        since = now + SUCCESSOR_TIME if has_successor else now
+        since = max(now, min(now + SUCCESSOR_TIME, life.heard + LEASE)) if has_successor else now
         for partition, follower in life.followers.items():
             content = follower.content
             if not content.members or partition in life.swept:

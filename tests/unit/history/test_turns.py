@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.history.turns import Asker, Turns, asker
 
 
@@ -55,7 +55,7 @@ async def crowd(most: int, askers: str) -> AsyncIterator[tuple[Asking, list[asyn
         asking.end(len(tasks))
         await asyncio.gather(*tasks, return_exceptions=True)
     assert (asking.turns.waiting, asking.now) == (0, 0)
-    async with asyncio.timeout(1), contextlib.AsyncExitStack() as stack:
+    async with asyncio.timeout(PATIENCE), contextlib.AsyncExitStack() as stack:
         for _ in range(most):  # none of them is lost
             await stack.enter_async_context(asking.turns)
 

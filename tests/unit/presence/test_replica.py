@@ -342,6 +342,17 @@ def test_the_next_life_keeps_whom_it_has(bench: Bench) -> None:
     assert bench.clients("room:a") == {"c2"}
 
 
+def test_a_next_life_that_comes_late_holds_up_no_leaves(bench: Bench) -> None:
+    """They are told when the lease would have ended, or an edge that is started again slowly would take its members along late."""
+    say(bench, 1, *joined("c1"))
+    keep(bench, LEASE - 0.5, "other")
+    bench.beat("e1", 2)
+    bench.pass_time(0.4)
+    assert bench.voice.leaves == []
+    bench.pass_time(0.2)
+    assert bench.voice.gone == [("room:a", "c1")]
+
+
 def test_two_edges_of_one_name_are_told_of(bench: Bench) -> None:
     """While both speak, the later one alone is heard."""
     bench.beat("e1", 1)

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from tests.fakes.log import RecordingLog
+from tests.support.wait import eventually
 from tidewire.edge.adapters import grpc_presence
 from tidewire.edge.adapters.grpc_presence import (
     AWAY,
@@ -139,9 +140,10 @@ async def test_who_asks_what_is_being_asked_gets_the_next_answer() -> None:
     bench = Bench(stats=counts)
     bench.client.release.clear()
     first = await bench.begin(StatsQuery("a"))
-    await asyncio.sleep(0.01)
+    await eventually(lambda: bench.client.requests)
     later = [bench.ask(StatsQuery("a")) for _ in range(100)]
-    await asyncio.sleep(0.01)
+    for _ in range(10):
+        await asyncio.sleep(0)  # turns enough for another call
     assert len(bench.client.requests) == 1
     bench.client.release.set()
     await asyncio.gather(*first, *later)
@@ -258,6 +260,6 @@ async def test_close_ends_what_is_under_way() -> None:
     bench = Bench(stats=counts)
     bench.client.release.clear()
     await bench.begin(StatsQuery("a"))
-    await asyncio.sleep(0.01)
+    await eventually(lambda: bench.client.requests)
     await bench.presence.close()
     assert bench.client.closed

@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.clock import ManualClock
 from tests.fakes.edge import rules
 from tests.fakes.log import RecordingLog
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.edge.adapters.grpc_ratelimit import GrpcRateLimit
 from tidewire.edge.connection_limits import ConnectionLimits, leave
 from tidewire.edge.limits import Verdict
@@ -89,7 +89,7 @@ class Edge:
         while isinstance(verdict := self.limits.judge(party), TokensWanted):
             told = asyncio.Event()
             self.waiters.add(verdict, told.set)
-            await asyncio.wait_for(told.wait(), 5)
+            await asyncio.wait_for(told.wait(), PATIENCE)
         if verdict is None:
             self.limits.enter(party)
         return party, verdict
@@ -168,7 +168,7 @@ async def test_a_replica_that_has_no_such_rule_is_not_asked_again_and_again(mesh
     edge = mesh.edge()
     mesh.places.configure({})
     for _ in range(3):
-        party, verdict = await asyncio.wait_for(edge.connect(), 2)
+        party, verdict = await asyncio.wait_for(edge.connect(), PATIENCE)
         assert verdict is None
         leave(party)
     await eventually(lambda: not edge.replica._holding)
