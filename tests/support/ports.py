@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
 
 LOWEST = 10_000
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports on which nobody listens now, all different and in no order.
+    """Return ports on which nobody listens now, all different and in no order, which no other test gets.
 
     They are below those that the kernel gives to outgoing connections and to `bind` with port 0: such a one may be gone
-    again before it is listened on.
+    again before it is listened on, or while who listens on it is restarted. Each process of pytest-xdist has its own.
     """
     below = int(_RANGE.read_text().split()[0])
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     dice = random.SystemRandom()
-    found: set[int] = set()
+    found: list[int] = []
     while len(found) < count:
-        port = dice.randrange(LOWEST, below)
-        if _is_free(port):
-            found.add(port)
-    return list(found)
+        port = dice.randrange(LOWEST + process, below, processes)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            found.append(port)
+    return found
 
 
 def _is_free(port: int) -> bool:
