@@ -276,14 +276,15 @@ async def test_an_edge_that_reads_much_holds_nobody_up(
     for channel in channels:
         await publish(nats, channel, b"x")
     slow = {**config, "history_service": {**config["history_service"], "max_stream_requests": 1}}
-    left = [await waiting_behind_one(server, HistoryProcess(tmp_path, slow, "cold"), *channels)]
+    left = [await waiting_behind_one(server, HistoryProcess(tmp_path, slow, "cold"), channels)]
     while max(left) < len(channels) // 2:
         assert len(left) < 5, f"of {len(channels)} reads there waited when the other one was answered: {left}"
-        left.append(await waiting_behind_one(server, HistoryProcess(tmp_path, slow, "cold"), *channels))
+        left.append(await waiting_behind_one(server, HistoryProcess(tmp_path, slow, "cold"), channels))
 
 
-async def waiting_behind_one(server: NatsServer, process: HistoryProcess, one: str, *many: str) -> float:
+async def waiting_behind_one(server: NatsServer, process: HistoryProcess, channels: list[str]) -> float:
     """Return how many reads of one connection still wait once the read of another, which came last, is answered."""
+    *many, one = channels
     with process:
 
         async def waiting() -> float:

@@ -197,6 +197,14 @@ async def test_edges_find_the_replica_that_serves_a_share(
             clock.monotonic,
         )
         await history.start()
+
+        async def all_are_read() -> bool:
+            """As soon as it has connected to both: until then a share is nobody's, which clients are told."""
+            found = await asyncio.gather(*(_read(history, channel) for channel in channels))
+            return all(isinstance(each, Page) for each in found)
+
+        await eventually(all_are_read)
+        log.lines.clear()
         draw = random.Random(7)
         for _ in range(20):
             asked = [draw.choice(channels) for _ in range(20)]

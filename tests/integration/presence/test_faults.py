@@ -95,6 +95,23 @@ async def answer(client: PresenceClient, channel: str) -> set[str] | str:
         return error.reason.name
 
 
+async def are_asked(processes: list[PresenceProcess], client: PresenceClient) -> None:
+    """Wait until a client of several replicas has asked each of them, and so is connected to all."""
+
+    async def handled() -> list[float]:
+        method = "/tidewire.rpc.presence.v1.Presence/Members"
+        pages = [await each.metrics() for each in processes]
+        return [page.value("tidewire_rpc_server_handled_total", method=method) for page in pages]
+
+    before = await handled()
+
+    async def all_were() -> bool:
+        await answer(client, "room:a")
+        return all(now > was for now, was in zip(await handled(), before, strict=True))
+
+    await eventually(all_were)
+
+
 async def members(client: PresenceClient, channel: str) -> set[str]:
     """The members, as soon as a replica tells them: whoever asks once more may find it silent again."""
 
@@ -157,6 +174,7 @@ async def test_the_replica_whose_turn_it_is_dies_too(
             await eventually(lambda: all_have(clients, "room:a", {"c1", "c2", "c3"}))
         first = min(processes, key=lambda process: process.logged("presence.started")[-1]["replica"])
         async with client_of(*processes, attempts=3) as either:
+            await are_asked(processes, either)
             await victim.beat()  # its lease begins now, and is 2 s longer than what is looked at
             await victim.freeze()
             first.kill()
@@ -331,6 +349,7 @@ async def test_shares_of_the_partitions(server: NatsServer, edge: ScriptedEdge, 
                 await client.clients(there)
             assert caught.value.reason.name == "elsewhere"
             assert await client.stats(here, there) == [(1, 1), "elsewhere"]
+        await are_asked(processes, either)
         for _ in range(20):
             for channel in by_partition.values():
                 assert await either.clients(channel) == {f"in-{channel}"}
