@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e chaos conformance fuzz bench bench-history bench-presence bench-ratelimit bench-storm bench-subjects bench-fsync bench-parts soak-churn flames proto pins clean
+.PHONY: help run test setup setup-sdks setup-peers setup-system lint format unit integration e2e flaky chaos conformance fuzz bench bench-history bench-presence bench-ratelimit bench-storm bench-subjects bench-fsync bench-parts soak-churn flames proto pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ e2e:
 unit: ## run the unit tests
 integration: ## run the tests against a real nats-server
 e2e: ## run the tests with whole processes, the official SDKs and a browser
+
+flaky: setup ## run tests again and again beside busy processes, and count how often each fails: TESTS="files or ids" [RUNS=10] [HOGS=3]
+	@scripts/flaky.sh
 
 conformance: setup ## run the Autobahn Testsuite against the WebSocket transport (needs Python 2.7; a quarter of an hour)
 	@scripts/conformance.sh

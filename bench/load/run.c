@@ -222,11 +222,14 @@ static void finish(struct load *load)
     load->phase = PHASE_IDLE;
 }
 
+/* For longer than a machine stands still: what comes behind that would be taken for lost. */
+#define QUIET (2 * NANOSECONDS)
+
 /* When a process that only listens takes it that nothing more will come. */
 static int64_t quiet_at(const struct run *run)
 {
     int64_t last = run->last > run->until ? run->last : run->until;
-    return last + NANOSECONDS / 2 < run->end ? last + NANOSECONDS / 2 : run->end;
+    return last + QUIET < run->end ? last + QUIET : run->end;
 }
 
 static bool drained(const struct run *run)

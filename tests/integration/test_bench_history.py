@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(240)
 def plan(tmp_path: Path) -> Plan:
     """One short run."""
     tools = servers.prepare(build(tmp_path / "programs"), tmp_path, 20)
-    return Plan(tools=tools, runs=1, seconds=0.3, warmup=0.1, factor=10, server_cpu=None, load_cpu=None)
+    return Plan(tools=tools, runs=1, seconds=1.5, warmup=0.1, factor=10, server_cpu=None, load_cpu=None)
 
 
 def run(module: str, *arguments: str) -> str:

@@ -337,9 +337,9 @@ async def read_all(wire: Wire, numbers: list[int]) -> None:
 @protocol("ping.schedule", "ping.pong")
 async def test_pings_come_on_schedule(nats: NatsServer, tmp_path: Path) -> None:
     """Who answers each stays, and nothing else comes."""
-    with edge_on(nats, tmp_path, {"client": {"ping_interval": "1s", "pong_timeout": "900ms"}}) as edge:
+    with edge_on(nats, tmp_path, {"client": {"ping_interval": "2s", "pong_timeout": "1900ms"}}) as edge:
         async with client(edge) as wire:
-            await wire.pinged(3)
+            await wire.pinged(2)
             assert (await wire.ask({"id": 2, "history": {"channel": "a"}}))["error"]["code"] == 108
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.links import settled, started
 from tests.support.nats_server import NatsServer
+from tests.support.wait import eventually
 from tidewire.platform.jetstream import STREAM_NOT_FOUND, JetStream, JetStreamError
 from tidewire.platform.nats_link import NatsLink
 
@@ -60,7 +61,7 @@ async def test_without_the_right_there_is_no_answer(tmp_path: Path) -> None:
         async with started(server.url, user="u", password="p") as (link, listener):
             with pytest.raises(JetStreamError, match=r"\$JS.API.INFO: no answer within 0.2 s"):
                 await JetStream(link, timeout=0.2).call("INFO")
-            assert listener.heard("error:permissions") == 1
+            await eventually(lambda: listener.heard("error:permissions") == 1)
 
 
 async def test_what_is_no_json_is_an_error_too(link: NatsLink) -> None:

@@ -16,7 +16,7 @@ from tests.support.edges import EdgeProcess, edge_config, mapping, token
 from tests.support.nats_server import NatsServer
 from tests.support.protocol import protocol
 from tests.support.raw_client import RawClient, Refused, joined
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_client_that_floods_is_told_and_then_closed_while_its_neighbour_is
         assert 1 <= len(problems) <= 20
         assert "try again in " in problems[0]["message"]
         calls = [asyncio.ensure_future(flooder.command(publish=publish)) for _ in range(60)]
-        await asyncio.wait_for(flooder.gone.wait(), 10)
+        await asyncio.wait_for(flooder.gone.wait(), PATIENCE)
         assert (flooder.close_code, flooder.close_reason) == (3013, "too many requests")
         await asyncio.gather(*calls, return_exceptions=True)
         assert "publish" in await neighbour.command(publish=publish)
@@ -173,7 +173,7 @@ async def test_overloaded_edge_refuses_newcomers_until_it_is_on_time_again(
     nats: NatsServer, tmp_path: Path
 ) -> None:
     """The process is stopped and continued again and again, as if it had half of a core; once does not matter."""
-    async with edge_with(nats, tmp_path, max_loop_lag="100ms") as edge:
+    async with edge_with(nats, tmp_path, max_loop_lag="250ms") as edge:
         os.kill(edge.pid, signal.SIGSTOP)
         await asyncio.sleep(1)
         os.kill(edge.pid, signal.SIGCONT)
@@ -194,7 +194,7 @@ async def test_overloaded_edge_refuses_newcomers_until_it_is_on_time_again(
 
         async def recovered() -> bool:
             lag = (await edge.metrics()).value("tidewire_event_loop_lag_median_seconds")
-            return lag < 0.1
+            return lag < 0.25
 
         await eventually(recovered, 30)
         await (await joined(edge.ws_url, token())).close()

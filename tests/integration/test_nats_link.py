@@ -79,7 +79,7 @@ async def test_jetstream_is_managed_through_nats_py_also_after_a_reconnect(tmp_p
             jetstream = link.nc.jetstream()
             assert (await jetstream.stream_info("S")).state.messages == 1
             pull = await jetstream.pull_subscribe("s.>", stream="S")
-            message = (await pull.fetch(1, timeout=5))[0]
+            message = (await pull.fetch(1, timeout=PATIENCE))[0]
             assert (message.data, message.headers) == (b"one", {"Nats-Msg-Id": "1"})
             await message.ack_sync()
             await pull.unsubscribe()

@@ -189,7 +189,7 @@ async def test_the_watchdog_leaves_a_server_that_has_stopped_reading(nats_server
 async def test_another_server_is_taken_when_one_hangs(nats_server: NatsServer, tmp_path: Path) -> None:
     """The one that was lost is tried last."""
     with NatsServer(tmp_path / "second", config="server_name: second") as second:
-        async with started(nats_server.url, second.url, connect_timeout=60.0, watchdog_timeout=1.0) as (
+        async with started(nats_server.url, second.url, connect_timeout=60.0, watchdog_timeout=3.0) as (
             link,
             _,
         ):

@@ -22,7 +22,7 @@ from tests.support.edges import PARTITIONS, SERVICES, START_TIMEOUT, STOP_TIMEOU
 from tests.support.http import HttpAnswer, request
 from tests.support.nats_client import connected
 from tests.support.nats_server import NatsServer
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.history.config import HistoryConfig
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import decode
@@ -56,7 +56,7 @@ CONFIG: dict[str, Any] = {
         "namespaces": [
             {"name": "chat", **KEPT},
             {"name": "long", "history_size": 100, "history_ttl": "1h"},
-            {"name": "fresh", "history_size": 20, "history_ttl": "1s"},
+            {"name": "fresh", "history_size": 20, "history_ttl": "3s"},
             {"name": "ram", **KEPT, "storage_profile": "memory"},
             {"name": "flash", "history_size": 20, "history_ttl": "10s", "storage_profile": "brief"},
             {"name": "ttl", **KEPT, "storage_profile": "ending"},
@@ -91,7 +91,7 @@ async def publish(client: Client, channel: str, data: bytes, partitions: int = F
     """Publish as an edge does, and return the offset that JetStream acknowledged."""
     subject = in_subject(channel, partitions).decode()
     named = {name.replace("_", "-"): value for name, value in headers.items()} or None
-    answer = json.loads((await client.request(subject, data, 10, headers=named)).data)
+    answer = json.loads((await client.request(subject, data, PATIENCE, headers=named)).data)
     assert "error" not in answer, answer
     return int(answer["seq"])
 

@@ -7,6 +7,8 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 
+from tests.support.ports import free_ports
+
 
 class JwksServer:
     """Serves `body` with `status` to whatever is asked; set the attributes to change what it does next."""
@@ -34,8 +36,8 @@ class JwksServer:
 
     async def start(self) -> None:
         """Listen, each time on the same port."""
+        self._port = self._port or free_ports(1)[0]
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, ssl=self._tls)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Refuse connections and drop those that are there."""

@@ -15,7 +15,8 @@ from tests.support.wait import PATIENCE
 @contextlib.asynccontextmanager
 async def connected(url: str, **options: Any) -> AsyncIterator[Client]:
     """Connect, and close in the end whatever happened; a lost connection is not made again."""
-    client = await nats.connect(url, **{"max_reconnect_attempts": 0, **options})
+    patient = {"max_reconnect_attempts": 0, "connect_timeout": int(PATIENCE)}
+    client = await nats.connect(url, **{**patient, **options})
     try:
         yield client
     finally:

@@ -5,33 +5,32 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections import deque
 from pathlib import Path
 
 LOWEST = 10_000
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_given: deque[int] = deque(maxlen=2_000)
+"""The newest that were given away: a fifth of what each of two processes may give."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports on which nobody listens now, all different and in no order.
+    """Return ports on which nobody listens now, all different and in no order, which no other test gets soon.
 
     They are below those that the kernel gives to outgoing connections and to `bind` with port 0: such a one may be gone
-    again before it is listened on. For the same reason tests that run at the same time have a share of them each.
+    again before it is listened on, or while who listens on it is restarted. Each process of pytest-xdist has its own.
     """
-    dice = random.SystemRandom()
-    found: set[int] = set()
-    while len(found) < count:
-        port = dice.choice(_share())
-        if _is_free(port):
-            found.add(port)
-    return list(found)
-
-
-def _share() -> range:
-    """Return the ports of this process, which is one of several that run tests (pytest-xdist), or the only one."""
     below = int(_RANGE.read_text().split()[0])
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    return range(LOWEST + own, below, workers)
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    dice = random.SystemRandom()
+    found: list[int] = []
+    while len(found) < count:
+        port = dice.randrange(LOWEST + process, below, processes)
+        if port not in _given and _is_free(port):
+            _given.append(port)
+            found.append(port)
+    return found
 
 
 def _is_free(port: int) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 from tests.fakes.log import RecordingLog
 from tests.support.edges import merged
 from tests.support.history import HistoryProcess
+from tests.support.ports import free_ports
+from tests.support.wait import PATIENCE
 from tidewire.kernel.clock import SystemClock
 from tidewire.kernel.config import decode
 from tidewire.platform.rpc_client import RpcClient
@@ -37,34 +39,38 @@ CONFIG: dict[str, Any] = {
         "envoy": [
             {"name": "login", "domain": "web", "entries": ["path=/login", "remote_address"], **SLOW},
             {"name": "strict", "domain": "web", "entries": ["user=evil"], "limit": 1, "period": "1h"},
-            {"name": "any-user", "domain": "web", "entries": ["user"], "limit": 5, "period": "1m"},
-            {"name": "shadow", "domain": "web", "entries": ["shadow"], "limit": 1, "dry_run": True},
+            {"name": "any-user", "domain": "web", "entries": ["user"], "limit": 5, "period": "1h"},
+            {
+                "name": "shadow",
+                "domain": "web",
+                "entries": ["shadow"],
+                "limit": 1,
+                "period": "1h",
+                "dry_run": True,
+            },
         ],
     },
     "rate_limit_service": {
         "internal_port": 0,
-        "rpc": {"port": 0, "health_port": 0, "drain_delay": 0, "drain_timeout": "2s"},
+        "rpc": {"health_port": 0, "drain_delay": 0, "drain_timeout": "2s"},
     },
 }
 
 
 class RateLimitProcess(HistoryProcess):
-    """One rate-limit process."""
+    """One rate-limit process, at a port that stays the same at every start."""
 
     command = "ratelimit"
     section = "rate_limit_service"
 
     def __init__(self, folder: Path, changes: Mapping[str, Any] | None = None, name: str = "") -> None:
-        super().__init__(folder, merged(CONFIG, changes or {}), name)
+        its_own = {self.section: {"rpc": {"port": free_ports(1)[0]}}}
+        super().__init__(folder, merged(merged(CONFIG, its_own), changes or {}), name)
 
     @property
     def target(self) -> str:
         """What an edge has in `rate_limits.replicas`."""
         return f"ipv4:127.0.0.1:{self.port}"
-
-    def keep_port(self) -> None:
-        """Come back at the same port when it is started again."""
-        self.configure({self.section: {"rpc": {"port": self.port}}})
 
 
 class RateLimitClient:
@@ -130,7 +136,7 @@ class Gateway:
         )
 
     async def ask(
-        self, *descriptors: Mapping[str, str], domain: str = "web", hits: int = 0, timeout: float = 5
+        self, *descriptors: Mapping[str, str], domain: str = "web", hits: int = 0, timeout: float = PATIENCE
     ) -> rls.RateLimitResponse:
         """Ask for a request with these descriptors."""
         made = [
@@ -144,7 +150,7 @@ class Gateway:
 
     async def ask_raw(self, request: rls.RateLimitRequest) -> rls.RateLimitResponse:
         """Ask with a request of the test's own."""
-        return await self._ask(request, timeout=5)  # type: ignore[no-any-return]
+        return await self._ask(request, timeout=PATIENCE)  # type: ignore[no-any-return]
 
 
 @contextlib.asynccontextmanager

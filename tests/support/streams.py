@@ -16,6 +16,8 @@ from tidewire.storage.cluster import NO_MESSAGE
 from tidewire.storage.wanted import wanted
 
 SECRET = "5e" * 32
+IN_TIME = 4.0
+"""Seconds within which an edge answers a publication, whatever JetStream does; the SDKs give up after 5."""
 
 
 async def create_streams(url: str, config: Mapping[str, Any], **changes: Any) -> None:

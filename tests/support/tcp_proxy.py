@@ -9,6 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
+from tests.support.ports import free_ports
 from tidewire.platform.tasks import ended
 
 HOST = "127.0.0.1"
@@ -46,8 +47,8 @@ class TcpProxy:
     async def start(self) -> None:
         """Listen."""
         loop = asyncio.get_running_loop()
+        self.port = self.port or free_ports(1)[0]
         self._server = await loop.create_server(lambda: _End(self, is_far=False), HOST, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def stall(self) -> None:
         """Swallow everything, ends of connections too, until mended; newcomers are accepted and hear nothing."""

@@ -13,6 +13,9 @@ T = TypeVar("T")
 POLL = 0.01
 PATIENCE = 20.0
 """Seconds that a test gives to what takes a fraction of one: the machine may have two slow cores and other work."""
+SLACK = 2.5
+"""Seconds that a test adds to the time within which something is promised: for a machine that is slow, or stands still for
+a second while a process of ours or the test itself was just about to say or to hear it."""
 
 
 async def eventually(

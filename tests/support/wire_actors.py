@@ -261,7 +261,7 @@ class WireBackend:
 
     async def _connected(self) -> NatsClient:
         if self._nats is None:
-            self._nats = await nats.connect(self._url)
+            self._nats = await nats.connect(self._url, connect_timeout=int(PATIENCE))
         return self._nats
 
     async def _tell(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:

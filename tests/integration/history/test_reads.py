@@ -218,7 +218,11 @@ async def test_sizes_and_times_of_a_namespace(client: HistoryClient, nats: Clien
     await heard(client, "fresh:a", old[-1])
     found = await epoch(client, "fresh:a")
     assert await client.recover("fresh:a", old[0], found) == ("COMPLETE", old[1:])
-    await asyncio.sleep(1.1)  # history_ttl
+
+    async def over() -> bool:
+        return offsets(await client.read("fresh:a")) == []
+
+    await eventually(over)
     new = await publish(nats, "fresh:a", b"y")
     await heard(client, "fresh:a", new)
     assert offsets(await client.read("fresh:a")) == [new]
@@ -268,30 +272,47 @@ async def test_a_stream_is_followed_however_many_reads_wait(
 async def test_an_edge_that_reads_much_holds_nobody_up(
     config: dict[str, Any], server: NatsServer, nats: Client, tmp_path: Path
 ) -> None:
-    """Of what waits for streams, the next request is another connection's: one answer comes while all the others wait."""
-    *many, one = [f"chat:{number}" for number in range(150)]
-    for channel in (*many, one):
+    """Of what waits for streams, the next request is another connection's: one answer comes while all the others wait.
+
+    Where the test is held up behind that answer it sees too late who still waits, and looks once more: with one line for
+    all, nobody would wait whenever it looks.
+    """
+    channels = [f"chat:{number}" for number in range(150)]
+    for channel in channels:
         await publish(nats, channel, b"x")
     slow = {**config, "history_service": {**config["history_service"], "max_stream_requests": 1}}
-    with HistoryProcess(tmp_path, slow, "cold") as cold:
+    left = [await waiting_behind_one(server, HistoryProcess(tmp_path, slow, "cold"), channels)]
+    while max(left) < len(channels) // 2:
+        assert len(left) < 5, f"of {len(channels)} reads there waited when the other one was answered: {left}"
+        left.append(await waiting_behind_one(server, HistoryProcess(tmp_path, slow, "cold"), channels))
 
-        async def waiting(least: int) -> bool:
-            return (await cold.metrics()).value("tidewire_history_waiting_requests") >= least
 
-        async with client_of(cold) as greedy, client_of(cold) as other:
+async def waiting_behind_one(server: NatsServer, process: HistoryProcess, channels: list[str]) -> float:
+    """Return how many reads of one connection still wait once the read of another, which came last, is answered."""
+    *many, one = channels
+    with process:
+
+        async def waiting() -> float:
+            return (await process.metrics()).value("tidewire_history_waiting_requests")
+
+        async def are_waiting(least: int) -> bool:
+            return await waiting() >= least
+
+        async with client_of(process) as greedy, client_of(process) as other:
             await asyncio.gather(
                 greedy.stats("chat:nobody"), other.stats("chat:nobody")
             )  # both are connected
             with paused(server):
                 reads = [asyncio.ensure_future(greedy.read(channel)) for channel in many]
-                await eventually(lambda: waiting(len(many) - 1))
+                await eventually(lambda: are_waiting(len(many) - 1))
                 read = asyncio.ensure_future(other.read(one))
-                await eventually(lambda: waiting(len(many)))
+                await eventually(lambda: are_waiting(len(many)))
             reply = await read
             with paused(server):
-                assert await waiting(len(many) // 2)
+                left = await waiting()
             replies = await asyncio.gather(*reads)
-    assert [len(each.publications) for each in (reply, *replies)] == [1] * 150
+    assert [len(each.publications) for each in (reply, *replies)] == [1] * (len(many) + 1)
+    return left
 
 
 @pytest.mark.parametrize("behind_a_proxy", [True, False])

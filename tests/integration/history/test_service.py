@@ -28,7 +28,7 @@ from tests.support.history import (
     server_config,
 )
 from tests.support.nats_server import NatsServer
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.doctor.service_facts import read_history
 from tidewire.edge.adapters.grpc_history import GrpcHistory
 from tidewire.edge.adapters.grpc_history import client_of as client_to
@@ -109,15 +109,22 @@ async def test_a_life(history: HistoryProcess, nats: Client) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{history.health_port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         asked = health_pb2.HealthCheckRequest(service="tidewire.rpc.history.v1.History")
-        assert (await stub.Check(asked, timeout=5)).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await stub.Check(asked, timeout=PATIENCE)).status == health_pb2.HealthCheckResponse.SERVING
     async with client_of(history) as client:
         await publish(nats, "chat:a", b"x")
         await client.read("chat:a")
+
+    async def counted() -> bool:
+        """What is read may have come from the stream before it is heard."""
+        metrics = await history.metrics()
+        heard = metrics.value("tidewire_history_publications_total", profile="default")
+        return heard == 1 and metrics.value("tidewire_history_current") == 4 * FEW
+
+    await eventually(counted)
     metrics = await history.metrics()
     assert metrics.value("tidewire_rpc_server_handled_total", code="OK") >= 1
     assert metrics.value("tidewire_history_publications_total", profile="default") == 1
     assert metrics.value("tidewire_history_epochs_total", reason="start") == 4 * FEW
-    assert metrics.value("tidewire_history_current") == 4 * FEW
     history.send_signal(signal.SIGTERM)
     assert await history.exit_code() == 0
     assert len(history.logged("history.drained")) == 1
@@ -190,6 +197,14 @@ async def test_edges_find_the_replica_that_serves_a_share(
             clock.monotonic,
         )
         await history.start()
+
+        async def all_are_read() -> bool:
+            """As soon as it has connected to both: until then a share is nobody's, which clients are told."""
+            found = await asyncio.gather(*(_read(history, channel) for channel in channels))
+            return all(isinstance(each, Page) for each in found)
+
+        await eventually(all_are_read)
+        log.lines.clear()
         draw = random.Random(7)
         for _ in range(20):
             asked = [draw.choice(channels) for _ in range(20)]

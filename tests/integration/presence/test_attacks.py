@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from tests.support.http import only_tells
 from tests.support.least_rights import VARIABLES, logged_in, printed
-from tests.support.nats_client import connected
+from tests.support.nats_client import connected, flushed
 from tests.support.nats_server import NatsServer
 from tests.support.presence import FEW, PresenceClient, PresenceProcess, client_of, presence_config
 from tests.support.presence_edge import ScriptedEdge, scripted_edge
@@ -83,7 +83,7 @@ async def test_nobody_says_more_than_his_part(tmp_path: Path, monkeypatch: pytes
                 subjects = {subject: allowed for name, subject, allowed in RIGHTS if name == user}
                 for subject in subjects:
                     await client.publish(subject, b"x")
-                await client.flush()
+                await flushed(client)
                 wanted = {subject for subject, allowed in subjects.items() if not allowed}
                 await eventually(lambda r=refused, w=wanted: len(r) >= len(w))
                 said = " ".join(refused)
@@ -101,7 +101,7 @@ async def test_nobody_else_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             async with logged_in(server.url, user, refused) as client:
                 for subject in SUBJECTS:
                     await client.subscribe(subject)
-                await client.flush()
+                await flushed(client)
                 await eventually(lambda r=refused: len(r) == len(SUBJECTS))
 
 
@@ -219,7 +219,7 @@ async def test_a_flood_of_chunks_is_no_snapshot(
         for number in range(5):
             for payload in payloads:
                 await edge.client.publish(f"tw.pres.c.{name}.{number}", payload)
-    await edge.client.flush()
+    await flushed(edge.client)
     assert not await is_exact(client, {"forged"})
     edge.answering = True
     await eventually(lambda: is_exact(client, {"c1", "c2", "c3"}), 60)

@@ -11,11 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.msg import Msg
 
 from tests.fakes.edge import KEY
-from tests.support.nats_client import connected
+from tests.support.nats_client import connected, flushed
 from tests.support.nats_server import NatsServer
 from tests.support.presence import PresenceClient, PresenceProcess, client_of, presence_config
 from tests.support.presence_edge import ScriptedEdge, scripted_edge
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.doctor.service_facts import read_presence
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.call_errors import CallError
@@ -28,7 +28,7 @@ async def health(process: PresenceProcess) -> int:
     """What the health port says."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{process.health_port}") as channel:
         asked = health_pb2.HealthCheckRequest(service=NAME)
-        reply = await health_pb2_grpc.HealthStub(channel).Check(asked, timeout=5)
+        reply = await health_pb2_grpc.HealthStub(channel).Check(asked, timeout=PATIENCE)
         return int(reply.status)
 
 
@@ -103,7 +103,6 @@ async def test_a_reload_takes_what_can_be_reloaded(presence: PresenceProcess, ed
         await eventually(lambda: _has(client, "room:a", (1_101, 1_101)))
 
 
-@pytest.mark.timeout(60)
 async def test_a_reload_says_whose_leaves_are_told(
     presence: PresenceProcess, server: NatsServer, edge: ScriptedEdge
 ) -> None:
@@ -123,11 +122,11 @@ async def test_a_reload_says_whose_leaves_are_told(
             told.append(message.subject.split(".", 4)[4])
 
         await listener.subscribe("tw.pres.j.>", cb=tell)
-        await listener.flush()
+        await flushed(listener)
         await victim.join("quiet:a", "c1")
         await eventually(lambda: _has(client, "quiet:a", (1, 1)))
         await victim.freeze()
-        await eventually(lambda: _has(client, "quiet:a", (0, 0)), 15)
+        await eventually(lambda: _has(client, "quiet:a", (0, 0)))
         await eventually(lambda: told == ["quiet.a"])
     assert edge.truth == {}, "the edge that lives has nobody"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ratelimit.test_edges import Mesh, Rules, codes, connect, decisions, mesh, publish
+from tests.integration.ratelimit.test_edges import KEPT, Mesh, Rules, codes, connect, decisions, mesh, publish
 from tests.support.certificates import Authority
 from tests.support.edges import mapping, token
 from tests.support.http import only_tells
@@ -29,9 +29,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
         yield server
 
 
-SMALL: Rules = [
-    {"name": "r", "command": "publish", "key": ["user"], "limit": 10, "period": "1h", "close_after": 0}
-]
+SMALL: Rules = [{"name": "r", "command": "publish", "key": ["user"], "limit": 10, **KEPT, "close_after": 0}]
 
 
 async def test_coming_back_refills_nothing(nats: NatsServer, tmp_path: Path) -> None:
@@ -73,9 +71,7 @@ async def test_coming_back_brings_no_more_commands_than_is_stated(nats: NatsServ
 
 async def test_an_address_that_nobody_vouches_for_is_not_believed(nats: NatsServer, tmp_path: Path) -> None:
     """A client that sends X-Forwarded-For itself has the bucket of its own address; behind a trusted proxy it counts."""
-    rules: Rules = [
-        {"name": "r", "command": "publish", "key": ["ip"], "limit": 5, "period": "1h", "close_after": 0}
-    ]
+    rules: Rules = [{"name": "r", "command": "publish", "key": ["ip"], "limit": 5, **KEPT, "close_after": 0}]
     made = Mesh(nats, tmp_path, {"rules": rules}, 1)
     with (
         made.replicas[0],

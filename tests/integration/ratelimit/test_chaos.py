@@ -59,7 +59,7 @@ async def test_a_replica_that_is_frozen_and_thaws_adds_two_bursts_at_most(
     nats: NatsServer, tmp_path: Path
 ) -> None:
     """One for each move of the key; commands that were on their way wait, and none gets another error than 111 or 100."""
-    async with mesh(nats, tmp_path, edges=2, replicas=2, rules=[RULE], timeout="1s") as run:
+    async with mesh(nats, tmp_path, edges=2, replicas=2, rules=[RULE]) as run:
         await eventually(run.all_up)
         load = Load([await joined(edge.ws_url, token("alice")) for edge in run.edges])
         await eventually(lambda: len(load.taken) > 20)
@@ -120,7 +120,6 @@ async def test_counts_of_connections_are_exact_after_a_storm(nats: NatsServer, t
             await asyncio.gather(*(comes_and_goes(number, stays=number % 5 == 0) for number in range(60)))
 
         await storm()
-        run.replicas[0].keep_port()
         run.replicas[0].kill()
         await storm()
         await asyncio.to_thread(run.replicas[0].start)

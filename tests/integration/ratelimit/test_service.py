@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ratelimit import NOBODY, SLOW, RateLimitClient, RateLimitProcess, client_of
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.doctor.service_facts import read_ratelimit
 from tidewire.edge.config import EdgeConfig
 from tidewire.kernel.call_errors import BAD_REQUEST, CallError
@@ -104,11 +104,11 @@ async def test_health_and_reflection_name_both_services(process: RateLimitProces
     async with grpc.aio.insecure_channel(f"127.0.0.1:{process.port}") as channel:
         for name in ("tidewire.rpc.ratelimit.v1.RateLimit", "envoy.service.ratelimit.v3.RateLimitService"):
             request = health_pb2.HealthCheckRequest(service=name)
-            reply = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+            reply = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=PATIENCE)
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        async for answer in stub.ServerReflectionInfo(iter([asked]), timeout=5):
+        async for answer in stub.ServerReflectionInfo(iter([asked]), timeout=PATIENCE):
             names = {service.name for service in answer.list_services_response.service}
             assert "envoy.service.ratelimit.v3.RateLimitService" in names
             break

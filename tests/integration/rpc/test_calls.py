@@ -10,7 +10,7 @@ import uvloop
 from tests.fakes.clock import ManualClock
 from tests.fakes.tracing import recording_tracer
 from tests.support.rpc import NAME, UNWELL, Rpc, path
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 from tidewire.kernel import call_errors, errors
 from tidewire.kernel.call_errors import REASON_KEY, CallError
 from tidewire.kernel.retries import MOST_MOVES
@@ -35,16 +35,17 @@ async def test_a_call_is_answered_and_counted_on_both_sides(rpc: Rpc) -> None:
 async def test_a_deadline_ends_a_call_at_both_ends(rpc: Rpc) -> None:
     """The caller may ask for less than the client's, never for more."""
     server = await rpc.server()
-    client = await rpc.client(server.target, timeout="300ms")
-    for timeout in (0.2, 60):
+    client = await rpc.client(server.target, timeout="1200ms")
+    await client.say(b"", timeout=60)  # it is connected: the deadlines to come are not spent on that
+    for timeout in (1, 60):
         with pytest.raises(CallError) as caught:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(PATIENCE):
                 await client.wait(b"", timeout=timeout)
         assert caught.value.reason is call_errors.DEADLINE_EXCEEDED
-    assert client.calls == {(WAIT, "DEADLINE_EXCEEDED"): 2}
+    assert client.calls == {(SAY, "OK"): 1, (WAIT, "DEADLINE_EXCEEDED"): 2}
     await eventually(lambda: server.echo.ended == 2)
     assert server.echo.waiting == 2  # a deadline that has passed is never tried again
-    await eventually(lambda: sum(server.handled.values()) == 2)
+    await eventually(lambda: sum(server.handled.values()) == 3)
 
 
 async def test_the_server_ends_what_takes_too_long(rpc: Rpc) -> None:

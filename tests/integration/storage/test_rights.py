@@ -91,8 +91,7 @@ async def test_an_edge_reads_what_all_agree_on_and_nothing_else(strict: NatsServ
     """Through the one subject of the API that it may use; it hears of changes."""
     assert migrated(tmp_path, as_user(strict, "migrate", chat="default"))[0] == 0
     async with logged_in(strict, "edge") as (edge, listener):
-        js = JetStream(edge, 0.5)
-        meta = await read_meta(js)
+        meta = await read_meta(JetStream(edge))
         assert meta is not None
         assert meta.namespaces == {"chat": "default"}
         changes = Received()
@@ -103,7 +102,7 @@ async def test_an_edge_reads_what_all_agree_on_and_nothing_else(strict: NatsServ
         await eventually(lambda: len(changes.messages) == 1)
         for word in ("STREAM.CREATE.X", "STREAM.INFO.TW_default_0", "DIRECT.GET.TW_default_0"):
             with pytest.raises(JetStreamError, match="no answer"):
-                await js.call(word, {"name": "X", "subjects": ["x"]})
+                await JetStream(edge, 0.5).call(word, {"name": "X", "subjects": ["x"]})
 
 
 async def test_a_backend_cannot_aim_an_ack_at_a_delivery(strict: NatsServer, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ async def test_a_profile_with_lifetimes_has_them(server: NatsServer, js: JetStre
     """And no marker of a deletion that would take a sequence."""
     await migrate(js, storage_config(server.url, {"chat": {"storage_profile": "mixed"}}))
     stream = stream_name("mixed", PARTITION)
-    assert "error" not in await published(js, CHANNEL, header=headers(Nats_TTL="1s"))
+    assert "error" not in await published(js, CHANNEL, header=headers(Nats_TTL="3s"))
     assert await count(js, stream) == 1
 
     async def ended() -> bool:
