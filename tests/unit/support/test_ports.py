@@ -23,10 +23,10 @@ def test_ports_are_free_and_none_that_the_kernel_would_give_away() -> None:
 def test_a_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though nobody listens there at the moment: whoever was given it may only have stopped, to start again."""
     monkeypatch.setattr("tests.support.ports.LOWEST", 32_000)
-    ports = free_ports(300)
-    assert not set(ports) & set(free_ports(300))
+    ports = free_ports(100)
+    assert not set(ports) & set(free_ports(100))
     monkeypatch.setattr("tests.support.ports._given", deque())
-    assert set(ports) & set(free_ports(300)), "of so few it would be by chance"
+    assert set(ports) & set(free_ports(100)), "of so few it would be by chance"
 
 
 def test_what_listens_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,5 +48,5 @@ def test_test_processes_have_different_ports(monkeypatch: pytest.MonkeyPatch) ->
     for process in ("gw0", "gw1"):
         monkeypatch.setenv("PYTEST_XDIST_WORKER", process)
         monkeypatch.setattr("tests.support.ports._given", deque())
-        found.append(set(free_ports(300)))
+        found.append(set(free_ports(100)))
     assert not found[0] & found[1]

@@ -63,7 +63,9 @@ class GrpcRateLimit:
             Replica(
                 self,
                 index,
-                RpcClient(client_config(target, config), (), metrics, log, clock, tracer, retry_within=RETRY_WITHIN),
+                RpcClient(
+                    client_config(target, config), (), metrics, log, clock, tracer, retry_within=RETRY_WITHIN
+                ),
             )
             for index, target in enumerate(config.replicas)
         ]
