@@ -33,6 +33,9 @@ CLIENT = {"allowed_origins": ["https://good.example"], "ping_interval": "1s", "p
 OF_AN_ADDRESS = 2
 ENVOYS_DEFAULT = 1024
 """Connections of a cluster, where nothing is said about them."""
+AT_ONCE = 100
+PLENTY = 5000
+"""Connections of an edge."""
 FORGED = ["203.0.113.7", "127.0.0.1", "203.0.113.7, 127.0.0.1", ""]
 
 
@@ -75,7 +78,7 @@ def edges_for(name: str, folder: Path, **sections: Any) -> Iterator[Behind]:
 @pytest.fixture(scope="module", params=HTTP)
 def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     """Two edges that let an address have two connections each, and pages of one site in."""
-    client = {**CLIENT, "address_connection_limit": OF_AN_ADDRESS}
+    client = {**CLIENT, "address_connection_limit": OF_AN_ADDRESS, "connection_limit": PLENTY}
     with edges_for(request.param, tmp_path_factory.mktemp("edges"), client=client) as edges:
         yield edges
 
@@ -140,18 +143,14 @@ async def test_origin_is_the_clients(behind: Behind, tmp_path: Path) -> None:
 async def test_more_clients_than_envoy_lets_through_by_default(behind: Behind, tmp_path: Path) -> None:
     """The circuit breakers of the file are for edges, each of which has many."""
     number = ENVOYS_DEFAULT + 40
-    async with behind.envoy(tmp_path) as envoy, asyncio.TaskGroup() as tasks:
-        turns = asyncio.Semaphore(100)
-
-        async def come(index: int) -> RawClient:
-            async with turns:
-                return await opened(envoy, f"127.1.{index // 200}.{1 + index % 200}")
-
-        coming = [tasks.create_task(come(index)) for index in range(number)]
-        clients = await asyncio.gather(*coming)
+    async with behind.envoy(tmp_path) as envoy, contextlib.AsyncExitStack() as stack:
+        for start in range(0, number, AT_ONCE):
+            sources = [
+                f"127.1.{start // AT_ONCE}.{1 + index}" for index in range(min(AT_ONCE, number - start))
+            ]
+            for client in await asyncio.gather(*(opened(envoy, source) for source in sources)):
+                stack.callback(client.abort)
         assert await envoy.stat("cluster.edges.upstream_cx_active") == number
-        for client in clients:
-            client.abort()
 
 
 @pytest.mark.parametrize("behind", ["http.yaml"], indirect=True)
@@ -161,11 +160,18 @@ async def test_a_full_edge_is_passed_over(behind: Behind, tmp_path: Path) -> Non
         for full in behind.edges:
             for number in range(1, 13):
                 stack.callback((await opened(envoy, f"127.0.4.{number}")).abort)
-            full.configure({"client": {"connection_limit": 1}})
-            full.hang_up()
-            await eventually(lambda edge=full: edge.logged("config.reloaded"))
+            await take(full, 1)
+            stack.push_async_callback(take, full, PLENTY)
         assert await refusal(envoy, "127.0.4.99") == 503
         assert await envoy.stat("cluster.edges.upstream_rq_retry") > 0
+
+
+async def take(edge: EdgeProcess, connections: int) -> None:
+    """Have an edge take so many, from now on."""
+    before = len(edge.logged("config.reloaded"))
+    edge.configure({"client": {"connection_limit": connections}})
+    edge.hang_up()
+    await eventually(lambda: len(edge.logged("config.reloaded")) > before)
 
 
 @pytest.mark.parametrize("behind", ["http.yaml"], indirect=True)
