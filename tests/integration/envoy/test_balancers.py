@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ CLIENT = {"allowed_origins": ["https://good.example"], "ping_interval": "1s", "p
 OF_AN_ADDRESS = 2
 ENVOYS_DEFAULT = 1024
 """Connections of a cluster, where nothing is said about them."""
+NOWHERE = 9
 AT_ONCE = 100
 PLENTY = 5000
 """Connections of an edge."""
@@ -46,24 +47,39 @@ class Behind(msgspec.Struct, frozen=True):
     edges: tuple[EdgeProcess, EdgeProcess]
 
     @contextlib.asynccontextmanager
-    async def envoy(self, folder: Path, *, alone: bool = False, **route: Any) -> AsyncIterator[Envoy]:
-        """Run the file once it knows its edges; `alone`: of the first one only. `route`: more settings of the HTTP route."""
+    async def envoy(
+        self, folder: Path, change: Callable[[Config], None] = lambda _config: None
+    ) -> AsyncIterator[Envoy]:
+        """Run the file, as it is but for a change, once it holds its edges for healthy."""
         config = balancer(self.name, self.edges)
-        edges = self.edges[: 1 if alone else 2]
-        (group,) = part(config, "edges")["load_assignment"]["endpoints"]
-        del group["lb_endpoints"][len(edges) :]
-        if route:
-            route_of(config).update(route)
+        change(config)
         async with running_envoy(folder / "envoy", config) as envoy:
-            await envoy.has_healthy("edges", {edge.port for edge in edges})
+            await envoy.has_healthy("edges", {place["port_value"] for place in places(config)})
             yield envoy
 
 
-def route_of(config: Config) -> Config:
-    """The only route of http.yaml."""
+def places(config: Config) -> list[Config]:
+    """Where the edges are."""
+    (group,) = part(config, "edges")["load_assignment"]["endpoints"]
+    return [each["endpoint"]["address"]["socket_address"] for each in group["lb_endpoints"]]
+
+
+def only_the_first(config: Config) -> None:
+    """Let Envoy have one edge."""
+    (group,) = part(config, "edges")["load_assignment"]["endpoints"]
+    del group["lb_endpoints"][1:]
+
+
+def second_has_just_gone(config: Config) -> None:
+    """Nobody listens where the second edge was, and Envoy does not know it."""
+    places(config)[1]["port_value"] = NOWHERE
+    del part(config, "edges")["health_checks"]
+
+
+def route_that_is_brief(config: Config) -> None:
+    """Give the HTTP route a timeout that is over soon."""
     manager = part(config, "envoy.filters.network.http_connection_manager")["typed_config"]
-    route: Config = manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]
-    return route
+    manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["timeout"] = "0.3s"
 
 
 @contextlib.contextmanager
@@ -99,7 +115,7 @@ async def refusal(envoy: Envoy, source: str, **headers: str) -> int:
 async def test_limits_of_an_address_are_those_of_the_client(behind: Behind, tmp_path: Path) -> None:
     """Not of Envoy, and whatever the client says of itself; the edge's log has it, too."""
     first, second = "127.0.1.1", "127.0.1.2"
-    async with behind.envoy(tmp_path, alone=True) as envoy:
+    async with behind.envoy(tmp_path, only_the_first) as envoy:
         clients = [await opened(envoy, first, X_Forwarded_For=FORGED[n]) for n in range(OF_AN_ADDRESS)]
         more = [refusal(envoy, first, X_Forwarded_For=forged) for forged in FORGED]
         assert await asyncio.gather(*more, refusal(envoy, first)) == [429] * (len(FORGED) + 1)
@@ -122,7 +138,7 @@ def peers(edge: EdgeProcess) -> Counter[str]:
 async def test_a_header_of_the_clients_own_is_a_bad_request(behind: Behind, tmp_path: Path) -> None:
     """A PROXY header, version 1 or 2, before its request: behind Envoy's nobody reads another one."""
     address = bytes([203, 0, 113, 7, 192, 0, 2, 1, 18, 103, 1, 187])
-    async with behind.envoy(tmp_path, alone=True) as envoy:
+    async with behind.envoy(tmp_path, only_the_first) as envoy:
         for header in (
             b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n",
             SIGNATURE + struct.pack("!BBH", 0x21, 0x11, len(address)) + address,
@@ -153,6 +169,14 @@ async def test_more_clients_than_envoy_lets_through_by_default(behind: Behind, t
         assert await envoy.stat("cluster.edges.upstream_cx_active") == number
 
 
+async def test_an_edge_that_has_just_gone_is_passed_over(behind: Behind, tmp_path: Path) -> None:
+    """Before any health check can tell. It has no connections, and so is what Envoy chooses first."""
+    async with behind.envoy(tmp_path, second_has_just_gone) as envoy, contextlib.AsyncExitStack() as stack:
+        for number in range(1, 21):
+            stack.callback((await opened(envoy, f"127.0.6.{number}")).abort)
+        assert await envoy.stat("cluster.edges.upstream_cx_connect_fail") > 10
+
+
 @pytest.mark.parametrize("behind", ["http.yaml"], indirect=True)
 async def test_a_full_edge_is_passed_over(behind: Behind, tmp_path: Path) -> None:
     """Its 503 is not the client's, while another edge has room; where none has, it is."""
@@ -177,7 +201,7 @@ async def take(edge: EdgeProcess, connections: int) -> None:
 @pytest.mark.parametrize("behind", ["http.yaml"], indirect=True)
 async def test_a_websocket_outlives_the_timeout_of_its_route(behind: Behind, tmp_path: Path) -> None:
     """Which is for answers, and the upgrade is one."""
-    async with behind.envoy(tmp_path, timeout="0.3s") as envoy:
+    async with behind.envoy(tmp_path, route_that_is_brief) as envoy:
         client = await opened(envoy, "127.0.5.1")
         await client.connect(token())
         await eventually(lambda: client.pings)
