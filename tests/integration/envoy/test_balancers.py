@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ CLIENT = {"allowed_origins": ["https://good.example"], "ping_interval": "1s", "p
 OF_AN_ADDRESS = 2
 ENVOYS_DEFAULT = 1024
 """Connections of a cluster, where nothing is said about them."""
+NOWHERE = 9
+AT_ONCE = 100
+PLENTY = 5000
+"""Connections of an edge."""
 FORGED = ["203.0.113.7", "127.0.0.1", "203.0.113.7, 127.0.0.1", ""]
 
 
@@ -43,24 +47,39 @@ class Behind(msgspec.Struct, frozen=True):
     edges: tuple[EdgeProcess, EdgeProcess]
 
     @contextlib.asynccontextmanager
-    async def envoy(self, folder: Path, *, alone: bool = False, **route: Any) -> AsyncIterator[Envoy]:
-        """Run the file once it knows its edges; `alone`: of the first one only. `route`: more settings of the HTTP route."""
+    async def envoy(
+        self, folder: Path, change: Callable[[Config], None] = lambda _config: None
+    ) -> AsyncIterator[Envoy]:
+        """Run the file, as it is but for a change, once it holds its edges for healthy."""
         config = balancer(self.name, self.edges)
-        edges = self.edges[: 1 if alone else 2]
-        (group,) = part(config, "edges")["load_assignment"]["endpoints"]
-        del group["lb_endpoints"][len(edges) :]
-        if route:
-            route_of(config).update(route)
+        change(config)
         async with running_envoy(folder / "envoy", config) as envoy:
-            await envoy.has_healthy("edges", {edge.port for edge in edges})
+            await envoy.has_healthy("edges", {place["port_value"] for place in places(config)})
             yield envoy
 
 
-def route_of(config: Config) -> Config:
-    """The only route of http.yaml."""
+def places(config: Config) -> list[Config]:
+    """Where the edges are."""
+    (group,) = part(config, "edges")["load_assignment"]["endpoints"]
+    return [each["endpoint"]["address"]["socket_address"] for each in group["lb_endpoints"]]
+
+
+def only_the_first(config: Config) -> None:
+    """Let Envoy have one edge."""
+    (group,) = part(config, "edges")["load_assignment"]["endpoints"]
+    del group["lb_endpoints"][1:]
+
+
+def second_has_just_gone(config: Config) -> None:
+    """Nobody listens where the second edge was, and Envoy does not know it."""
+    places(config)[1]["port_value"] = NOWHERE
+    del part(config, "edges")["health_checks"]
+
+
+def route_that_is_brief(config: Config) -> None:
+    """Give the HTTP route a timeout that is over soon."""
     manager = part(config, "envoy.filters.network.http_connection_manager")["typed_config"]
-    route: Config = manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]
-    return route
+    manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["timeout"] = "0.3s"
 
 
 @contextlib.contextmanager
@@ -75,7 +94,7 @@ def edges_for(name: str, folder: Path, **sections: Any) -> Iterator[Behind]:
 @pytest.fixture(scope="module", params=HTTP)
 def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     """Two edges that let an address have two connections each, and pages of one site in."""
-    client = {**CLIENT, "address_connection_limit": OF_AN_ADDRESS}
+    client = {**CLIENT, "address_connection_limit": OF_AN_ADDRESS, "connection_limit": PLENTY}
     with edges_for(request.param, tmp_path_factory.mktemp("edges"), client=client) as edges:
         yield edges
 
@@ -96,7 +115,7 @@ async def refusal(envoy: Envoy, source: str, **headers: str) -> int:
 async def test_limits_of_an_address_are_those_of_the_client(behind: Behind, tmp_path: Path) -> None:
     """Not of Envoy, and whatever the client says of itself; the edge's log has it, too."""
     first, second = "127.0.1.1", "127.0.1.2"
-    async with behind.envoy(tmp_path, alone=True) as envoy:
+    async with behind.envoy(tmp_path, only_the_first) as envoy:
         clients = [await opened(envoy, first, X_Forwarded_For=FORGED[n]) for n in range(OF_AN_ADDRESS)]
         more = [refusal(envoy, first, X_Forwarded_For=forged) for forged in FORGED]
         assert await asyncio.gather(*more, refusal(envoy, first)) == [429] * (len(FORGED) + 1)
@@ -119,7 +138,7 @@ def peers(edge: EdgeProcess) -> Counter[str]:
 async def test_a_header_of_the_clients_own_is_a_bad_request(behind: Behind, tmp_path: Path) -> None:
     """A PROXY header, version 1 or 2, before its request: behind Envoy's nobody reads another one."""
     address = bytes([203, 0, 113, 7, 192, 0, 2, 1, 18, 103, 1, 187])
-    async with behind.envoy(tmp_path, alone=True) as envoy:
+    async with behind.envoy(tmp_path, only_the_first) as envoy:
         for header in (
             b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n",
             SIGNATURE + struct.pack("!BBH", 0x21, 0x11, len(address)) + address,
@@ -140,18 +159,22 @@ async def test_origin_is_the_clients(behind: Behind, tmp_path: Path) -> None:
 async def test_more_clients_than_envoy_lets_through_by_default(behind: Behind, tmp_path: Path) -> None:
     """The circuit breakers of the file are for edges, each of which has many."""
     number = ENVOYS_DEFAULT + 40
-    async with behind.envoy(tmp_path) as envoy, asyncio.TaskGroup() as tasks:
-        turns = asyncio.Semaphore(100)
-
-        async def come(index: int) -> RawClient:
-            async with turns:
-                return await opened(envoy, f"127.1.{index // 200}.{1 + index % 200}")
-
-        coming = [tasks.create_task(come(index)) for index in range(number)]
-        clients = await asyncio.gather(*coming)
+    async with behind.envoy(tmp_path) as envoy, contextlib.AsyncExitStack() as stack:
+        for start in range(0, number, AT_ONCE):
+            sources = [
+                f"127.1.{start // AT_ONCE}.{1 + index}" for index in range(min(AT_ONCE, number - start))
+            ]
+            for client in await asyncio.gather(*(opened(envoy, source) for source in sources)):
+                stack.callback(client.abort)
         assert await envoy.stat("cluster.edges.upstream_cx_active") == number
-        for client in clients:
-            client.abort()
+
+
+async def test_an_edge_that_has_just_gone_is_passed_over(behind: Behind, tmp_path: Path) -> None:
+    """Before any health check can tell. It has no connections, and so is what Envoy chooses first."""
+    async with behind.envoy(tmp_path, second_has_just_gone) as envoy, contextlib.AsyncExitStack() as stack:
+        for number in range(1, 21):
+            stack.callback((await opened(envoy, f"127.0.6.{number}")).abort)
+        assert await envoy.stat("cluster.edges.upstream_cx_connect_fail") > 10
 
 
 @pytest.mark.parametrize("behind", ["http.yaml"], indirect=True)
@@ -161,17 +184,24 @@ async def test_a_full_edge_is_passed_over(behind: Behind, tmp_path: Path) -> Non
         for full in behind.edges:
             for number in range(1, 13):
                 stack.callback((await opened(envoy, f"127.0.4.{number}")).abort)
-            full.configure({"client": {"connection_limit": 1}})
-            full.hang_up()
-            await eventually(lambda edge=full: edge.logged("config.reloaded"))
+            await take(full, 1)
+            stack.push_async_callback(take, full, PLENTY)
         assert await refusal(envoy, "127.0.4.99") == 503
         assert await envoy.stat("cluster.edges.upstream_rq_retry") > 0
+
+
+async def take(edge: EdgeProcess, connections: int) -> None:
+    """Have an edge take so many, from now on."""
+    before = len(edge.logged("config.reloaded"))
+    edge.configure({"client": {"connection_limit": connections}})
+    edge.hang_up()
+    await eventually(lambda: len(edge.logged("config.reloaded")) > before)
 
 
 @pytest.mark.parametrize("behind", ["http.yaml"], indirect=True)
 async def test_a_websocket_outlives_the_timeout_of_its_route(behind: Behind, tmp_path: Path) -> None:
     """Which is for answers, and the upgrade is one."""
-    async with behind.envoy(tmp_path, timeout="0.3s") as envoy:
+    async with behind.envoy(tmp_path, route_that_is_brief) as envoy:
         client = await opened(envoy, "127.0.5.1")
         await client.connect(token())
         await eventually(lambda: client.pings)
