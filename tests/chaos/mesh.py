@@ -68,7 +68,7 @@ class ChaosMesh:
         """The proxies of each edge, in the order of nodes."""
         self._config = self._shared()
         self.histories = [
-            HistoryProcess(folder / "history", self._of_history(*found), f"history-{number}")
+            HistoryProcess(folder / "history", self._of_history(number, *found), f"history-{number}")
             for number, found in enumerate(self._of_histories)
         ]
         self.edges = [self._edge(number) for number in range(edges)]
@@ -89,9 +89,11 @@ class ChaosMesh:
             },
         )
 
-    def _of_history(self, port: int, health: int, internal: int) -> dict[str, Any]:
+    def _of_history(self, number: int, port: int, health: int, internal: int) -> dict[str, Any]:
+        """All but the first have so little memory that they ask the streams again and again."""
         rpc = {"port": port, "health_port": health, "drain_delay": 0, "drain_timeout": "2s"}
-        return {**self._config, "history_service": {"internal_port": internal, "rpc": rpc}}
+        own = {"internal_port": internal, "rpc": rpc, **({"cache_size": 1 << 20} if number else {})}
+        return {**self._config, "history_service": own}
 
     def _edge(self, number: int) -> EdgeProcess:
         port, internal = self._of_edges[number]

@@ -22,6 +22,7 @@ from tidewire.kernel.call_errors import CallError
 from tidewire.kernel.streams import stream_name
 from tidewire.kernel.subjects import in_subject
 from tidewire.platform.rpc_call import CALLER
+from tidewire.platform.tasks import ended
 from tidewire.rpc.history.v1 import history_pb2 as pb
 
 READ = "/tidewire.rpc.history.v1.History/Read"
@@ -253,6 +254,34 @@ async def test_a_purge(
             assert await cold.recover("chat:a", sent[0], found) == ("TRIMMED", [])
             assert offsets(await cold.read("chat:a")) == [new]
     assert await client.recover("chat:a", sent[2], found) == ("COMPLETE", [new])
+
+
+async def test_a_recovery_by_the_stream_goes_as_far_as_it_says(
+    config: dict[str, Any], nats: Client, tmp_path: Path
+) -> None:
+    """While publications come, and memory has no room for what is recovered: a position beyond it would hide the next one."""
+    own = {**config["history_service"], "cache_size": 1 << 20}
+    with HistoryProcess(tmp_path, {**config, "history_service": own}, "small") as small:
+        async with client_of(small) as client:
+            offset = await publish(nats, "long:a", bytes(15_000))
+            for _ in range(60):
+                await publish(nats, "long:a", bytes(15_000))
+            epoch = (await client.read("long:a", limit=0)).top.epoch
+
+            async def busy() -> None:
+                while True:
+                    await publish(nats, "long:a", bytes(15_000))
+                    await publish(nats, "long:b", bytes(15_000))
+                    await client.read("long:b")
+
+            working = asyncio.ensure_future(busy())
+            for _ in range(30):
+                reply = await client.read("long:a", (offset, epoch), recover=True)
+                if outcome(reply) == "COMPLETE":
+                    assert offsets(reply)[-1] == reply.top.offset
+                offset = offsets(await client.read("long:a", limit=50, reverse=True))[-1]
+            assert (await small.metrics()).value("tidewire_history_reads_total", source="stream") > 10
+            await ended([working])
 
 
 async def test_a_stream_is_followed_however_many_reads_wait(
