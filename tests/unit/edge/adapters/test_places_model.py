@@ -100,7 +100,9 @@ class World:
         """The replica begins anew."""
         names = (f"life-{number}-{self.dice.random()}" for number in count())
         mesh = self.mesh
-        mesh.places = mesh.servicer._places = Places({"users": LIMIT}, lambda: next(names), mesh.clock.now)
+        mesh.places = mesh.servicer._places = Places(
+            {"users": LIMIT}, 100, lambda: next(names), mesh.clock.now
+        )
 
     async def die(self) -> None:
         """An edge ends without a word, and another one begins."""
