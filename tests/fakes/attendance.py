@@ -28,12 +28,10 @@ PARTITIONS = 4
 
 
 class FakeWire:
-    """Keeps what was announced and told; `away` makes it take nothing, `silent` confirm nothing."""
+    """Keeps what was announced and told; `away` makes it take nothing."""
 
     def __init__(self) -> None:
         self.away = False
-        self.silent = False
-        self.unconfirmed: list[Callable[[], None]] = []
         self.congested = False
         self.deltas: list[tuple[int, int, tuple[Change, ...]]] = []
         self.beats: list[tuple[PartitionState, ...]] = []
@@ -51,22 +49,11 @@ class FakeWire:
             self.log.append("delta")
         return not self.away
 
-    def heartbeat(
-        self, incarnation: int, states: Sequence[PartitionState], arrived: Callable[[], None]
-    ) -> None:
-        if self.away:
-            return
-        self.beats.append(tuple(states))
-        self.log.append("beat")
-        self.unconfirmed.append(arrived)
-        if not self.silent:
-            self.confirm()
-
-    def confirm(self) -> None:
-        """Let NATS say that it has all signs of life."""
-        unconfirmed, self.unconfirmed = self.unconfirmed, []
-        for arrived in unconfirmed:
-            arrived()
+    def heartbeat(self, incarnation: int, states: Sequence[PartitionState]) -> bool:
+        if not self.away:
+            self.beats.append(tuple(states))
+            self.log.append("beat")
+        return not self.away
 
     def bye(self, incarnation: int) -> bool:
         self.byes.append(incarnation)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from tidewire.edge.roll import Roll
 from tidewire.edge.timers import TICK
-from tidewire.kernel.presence_wire import HEARTBEAT, LEASE, Connected, Disconnected, Joined
+from tidewire.kernel.presence_wire import HEARTBEAT, Connected, Disconnected, Joined
 
 if TYPE_CHECKING:
     from tidewire.edge.attendance import Attendance
@@ -27,10 +27,6 @@ MAX_PENDING: Final = 4096
 BEAT_TICKS: Final = round(HEARTBEAT / TICK)
 SPREAD: Final = 0.2
 """Seconds within which edges answer a replica that has begun."""
-MISSED_AFTER: Final = LEASE - HEARTBEAT
-"""Seconds between two signs of life that NATS has after which replicas may have taken this edge for dead."""
-BACK_WITHIN: Final = 2 * LEASE
-"""Seconds within which they ask for its snapshots then."""
 SETTLED_AFTER: Final = 0.5
 """Seconds after which what was announced has long been heard."""
 
@@ -58,8 +54,6 @@ class Announcer:
         self._flush_is_due = False
         self._beat_is_due = False
         self._announced_at = -SETTLED_AFTER
-        self._beaten_at = clock.monotonic()
-        self._missed_at = -BACK_WITHIN
         self._over = False
 
     def joined(self, connection: Connection, channel: str, attendance: Attendance, info: bytes) -> None:
@@ -126,19 +120,7 @@ class Announcer:
         self._beat_is_due = False
         self.flush()
         if not self._over:
-            self._wire.heartbeat(self.incarnation, self.roll.states(), self._beaten)
-
-    def _beaten(self) -> None:
-        """A sign of life has arrived at NATS; that it was written does not say so, where the way there is silent."""
-        now = self._clock.monotonic()
-        if now - self._beaten_at > MISSED_AFTER:
-            self._missed_at = now
-        self._beaten_at = now
-
-    @property
-    def was_missed(self) -> bool:
-        """Whether leaves of its members may have been told because nothing was heard of it."""
-        return self._clock.monotonic() - self._missed_at < BACK_WITHIN
+            self._wire.heartbeat(self.incarnation, self.roll.states())
 
     def beat_soon(self) -> None:
         """Do so within SPREAD seconds: a replica has begun, and all edges answer it."""

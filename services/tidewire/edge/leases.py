@@ -78,10 +78,16 @@ class Lease(Awaited):
             self.tell()
 
     def _serve(self) -> None:
-        """Let those go on for whom there are tokens, in their order, and ask for more for the others: all would crowd for a few."""
-        while self.waiters and self.left:
-            self.waiters.pop(0).told()
-        if self.waiters and not self.asked and not self.leases.ask(self):
+        """Let those go on for whom there are tokens, in their order: all would crowd for a few.
+
+        They spend them in their own time, which asks for more; one block more than that is asked for now.
+        """
+        free = self.left + self.next_left
+        while self.waiters and free > 0:
+            waiter = self.waiters.pop(0)
+            free -= not waiter.ended
+            waiter.told()
+        if self.waiters and not (self.asked or self.next_left or self.leases.ask(self)):
             self.tell()
 
     def _take(self, tokens: int, until: float) -> None:

@@ -129,10 +129,8 @@ class PresenceWire(Protocol):
     def delta(self, partition: int, incarnation: int, first: int, changes: Sequence[Change]) -> bool:
         """Announce changes with the numbers from `first` on."""
 
-    def heartbeat(
-        self, incarnation: int, states: Sequence[PartitionState], arrived: Callable[[], None]
-    ) -> None:
-        """Say that this edge lives, and where it stands; `arrived` is called when NATS has it, which may be never."""
+    def heartbeat(self, incarnation: int, states: Sequence[PartitionState]) -> bool:
+        """Say that this edge lives, and where it stands."""
 
     def bye(self, incarnation: int) -> bool:
         """Say that it is gone for good."""

@@ -1,8 +1,8 @@
 """Snapshots of what an edge has announced, for replicas that lack it: paced, and made once for all who wait for the same.
 
 A snapshot is read from the hub and the sessions themselves while they go on, so that nothing is kept for it (see
-`presence_wire.Chunk`). Who is asked after a silence was taken for dead: joins of the members go out with their snapshot, since
-their leaves were told.
+`presence_wire.Chunk`). Where the edge was taken for dead, joins of the members go out with their snapshot, since their leaves
+were told.
 """
 
 from __future__ import annotations
@@ -53,13 +53,15 @@ class Snapshots:
         self._metrics = metrics
         self._wanted: dict[int, dict[str, bytes]] = {}
         """Replicas and their reply subjects, by partition."""
+        self._returned: set[int] = set()
+        """Partitions with whose snapshots joins are told."""
         self._work: Iterator[bool] | None = None
 
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def ask(self, replica: str, reply: bytes, partitions: Iterable[int]) -> None:
-        """Send snapshots of partitions, of all where none is named, to a reply subject, soon."""
+    def ask(self, replica: str, reply: bytes, partitions: Iterable[int], *, returned: bool = False) -> None:
+        """Send snapshots of partitions, of all where none is named, to a reply subject, soon. `returned`: see presence_wire.Ask."""
         for number in set(partitions) or range(self._partitions):
             if not 0 <= number < self._partitions:
                 continue
@@ -69,6 +71,8 @@ class Snapshots:
                 continue
             self._metrics.snapshot_asked("again" if replica in waiting else "joined" if waiting else "first")
             waiting[replica] = reply
+            if returned:
+                self._returned.add(number)
         if self._work is None and self._wanted:
             self._work = self._all()
             self._later(0.0, self._turn)
@@ -82,6 +86,7 @@ class Snapshots:
                 self._work = None
                 if self._wanted:  # NATS went away in the middle: replicas will ask again
                     self._wanted.clear()
+                    self._returned.clear()
                 return
         self._later(PAUSE, self._turn)
 
@@ -99,9 +104,11 @@ class Snapshots:
         self._announcer.flush()
         partition = self._announcer.roll.find(number)
         last = 0 if partition is None else partition.last
+        returned = number in self._returned
+        self._returned.discard(number)
         index = 0
         before: list[Change] | None = None
-        for entries in runs(self._entries(number)):
+        for entries in runs(self._entries(number, returned)):
             if before is not None:
                 yield self._chunk(number, last, index, before)
                 index += 1
@@ -122,19 +129,19 @@ class Snapshots:
             entries=tuple(entries),
         )
 
-    def _entries(self, number: int) -> Iterator[Change]:
+    def _entries(self, number: int, returned: bool) -> Iterator[Change]:
         partition = self._announcer.roll.find(number)
         if partition is None:
             return
         for name in list(partition.channels):
             if name in partition.channels:
                 yield Occupied(name)
-                yield from self._members(name)
+                yield from self._members(name, returned)
         for connection in list(partition.users):
             if connection in partition.users:
                 yield entry_of(connection)
 
-    def _members(self, name: str) -> Iterator[Joined]:
+    def _members(self, name: str, returned: bool) -> Iterator[Joined]:
         channel = self._channels.get(name)
         if channel is None:
             return
@@ -144,7 +151,7 @@ class Snapshots:
                 attended = NOBODY if subscription is None else subscription.attended
                 if subscription is not None and attended.kept:
                     joined = member_of(connection, name, attended, bytes(subscription.grant.info))
-                    if attended.told and self._announcer.was_missed:
+                    if attended.told and returned:
                         self._wire.tell(name, _join(joined))
                     yield joined
 

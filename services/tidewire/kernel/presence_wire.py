@@ -139,11 +139,15 @@ class Bye(_Message, tag="b", frozen=True):
 
 
 class Ask(_Message, frozen=True):
-    """A replica wants snapshots of these partitions; none named: of all."""
+    """A replica wants snapshots of these partitions; none named: of all.
+
+    `returned`: it had taken the edge for dead, and leaves of its members were told. Their joins are to be told again.
+    """
 
     v: Literal[1]
     replica: Text
     partitions: tuple[int, ...] = ()
+    returned: bool = False
 
 
 class Chunk(_Message, frozen=True):

@@ -28,6 +28,8 @@ class Question(NamedTuple):
     edge: str
     number: int
     partitions: tuple[int, ...]
+    returned: bool = False
+    """Whether the edge was taken for dead."""
 
 
 class _Flight:
@@ -121,4 +123,4 @@ class Asks:
         for partition in wanted:
             life.followers[partition].ask = self._number
         self._flights[self._number] = _Flight(life, wanted, now)
-        return Question(life.edge, self._number, tuple(wanted))
+        return Question(life.edge, self._number, tuple(wanted), now < life.returned_until)

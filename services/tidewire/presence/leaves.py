@@ -21,6 +21,8 @@ Told = Callable[[str], bool]
 """Whether joins and leaves of a channel are told, where a member's token does not say it."""
 Back = Callable[[str, int, str, str], bool]
 """Whether an edge (the first argument) lives after all, and its connection (the last) is a member of a channel of a partition."""
+Returning = Callable[[str, int], bool]
+"""Whether a life of an edge goes on after all, and whom it has is about to be learned."""
 
 
 class Leave(NamedTuple):
@@ -48,28 +50,31 @@ class _Sweep:
 class Leaves:
     """All that are to be published, by this replica or another one."""
 
-    def __init__(self, told: Told, back: Back) -> None:
+    def __init__(self, told: Told, back: Back, returning: Returning) -> None:
         self._told = told
         self._back = back
+        self._returning = returning
         self._sweeps: dict[Swept, _Sweep] = {}
         self.waiting = 0
         """Members that wait."""
 
-    def add(self, life: Life, now: float, *, has_successor: bool) -> bool:
-        """Take the members of a life that is over; return False where there are too many."""
+    def add(self, life: Life, now: float, *, has_successor: bool) -> int:
+        """Take the members of a life that is over; return how many were too many."""
         since = max(now, min(now + SUCCESSOR_TIME, life.heard + LEASE)) if has_successor else now
+        lost = 0
         for partition, follower in life.followers.items():
             content = follower.content
             if not content.members or partition in life.swept:
                 continue
             if self.waiting + content.members > MOST_LEAVES:
-                return False
+                lost += content.members
+                continue
             key = (life.edge, life.incarnation, partition)
             self._sweeps[key] = _Sweep(
                 key, since, content.members, self._leaves(life.edge, partition, content)
             )
             self.waiting += content.members
-        return True
+        return lost
 
     def swept(self, key: Swept) -> None:
         """Another replica has published them."""
@@ -87,7 +92,8 @@ class Leaves:
         sent = 0
         done: list[Swept] = []
         for sweep in list(self._sweeps.values()):
-            if sweep.since + rank(sweep.key[2]) * LEASE > now:
+            edge, incarnation, partition = sweep.key
+            if sweep.since + rank(partition) * LEASE > now or self._returning(edge, incarnation):
                 continue
             while sent < most and (leave := sweep.held or next(sweep.rest, None)) is not None:
                 if not send(leave):

@@ -22,6 +22,7 @@ class Life:
         "not_before",
         "pause",
         "people",
+        "returned_until",
         "rival_since",
         "swept",
     )
@@ -38,6 +39,8 @@ class Life:
         self.not_before = 0.0
         self.pause = 0.0
         """When it may be asked for snapshots again, and the pause before that."""
+        self.returned_until = 0.0
+        """Until when its snapshots are asked for as those of an edge that was taken for dead."""
         self.rival_since: float | None = None
         """When a word of an earlier life was first heard beside it."""
         self.followers: dict[int, Follower] = {}

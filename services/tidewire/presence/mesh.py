@@ -15,6 +15,8 @@ from tidewire.presence.follower import Follower, Losses
 from tidewire.presence.life import Life
 
 MOST_EDGES: Final = 10_000
+RETURNING: Final = 60.0
+"""Seconds in which an edge that is back has sent its snapshots."""
 FULL_AGAIN: Final = 0.9
 """The part of `most_entries` below which a replica that was full takes more again."""
 
@@ -75,7 +77,9 @@ class Mesh:
         self._losses = losses
         self._notices = {partition: _Notices(listener, partition) for partition in self.partitions}
         self._over: dict[str, tuple[int, float]] = {}
-        """Incarnations that said Bye, and until when what is still on its way of them is passed over."""
+        """Incarnations that said Bye, and until when what is still on its way of them is passed over; MOST_EDGES at most."""
+        self._lapsed: dict[str, int] = {}
+        """Incarnations that ended without it, whose members' leaves were told; the oldest go where there are MOST_EDGES."""
 
     # what is heard
 
@@ -102,7 +106,8 @@ class Mesh:
         life = self.lives.get(edge)
         if life is not None and life.incarnation > bye.incarnation:
             return
-        self._over[edge] = (bye.incarnation, now + LEASE)
+        if edge in self._over or len(self._over) < MOST_EDGES:
+            self._over[edge] = (bye.incarnation, now + LEASE)
         if life is not None:
             self._end(life, "bye" if life.incarnation == bye.incarnation else "successor")
 
@@ -167,6 +172,11 @@ class Mesh:
         follower = None if life is None else life.followers.get(partition)
         return follower is not None and follower.content.has(channel, client)
 
+    def is_returning(self, edge: str, incarnation: int) -> bool:
+        """Return whether a life goes on that was taken for over, and is not whole yet."""
+        life = self.lives.get(edge)
+        return life is not None and life.incarnation == incarnation and not life.is_whole
+
     def _life(self, edge: str, incarnation: int, now: float) -> Life | None:
         """Return the life that speaks, which may be news; None where it is over."""
         life = self.lives.get(edge)
@@ -183,6 +193,8 @@ class Mesh:
         if life is not None:
             self._end(life, "successor")
         life = self.lives[edge] = Life(edge, incarnation, now, self._follower)
+        if incarnation <= self._lapsed.pop(edge, -1):
+            life.returned_until = now + RETURNING
         return life
 
     def _follower(self, people: People, partition: int) -> Follower:
@@ -190,6 +202,11 @@ class Mesh:
 
     def _end(self, life: Life, cause: str) -> None:
         del self.lives[life.edge]
+        if cause != "bye":
+            self._lapsed.pop(life.edge, None)
+            self._lapsed[life.edge] = life.incarnation
+            if len(self._lapsed) > MOST_EDGES:
+                del self._lapsed[next(iter(self._lapsed))]
         for follower in life.followers.values():
             follower.ask = None
             follower.content.end()

@@ -61,7 +61,7 @@ class Replica:
         self.seen = Seen(settings.most_seen, now_ms)
         self.occupancy = Occupancy()
         self.peers = Peers(settings.own)
-        self.leaves = Leaves(told, self.mesh.has)
+        self.leaves = Leaves(told, self.mesh.has, self.mesh.is_returning)
         self.asks = Asks(metrics)
         self.begun = False
         """Whether it ever held all."""
@@ -172,8 +172,10 @@ class Replica:
     def ended(self, life: Life, cause: str) -> None:
         """See mesh.Listener. An edge that says Bye has published its leaves itself."""
         self._metrics.ended(cause)
-        if cause != "bye" and not self.leaves.add(life, self._now, has_successor=cause == "successor"):
-            self._metrics.leaves_lost(sum(each.content.members for each in life.followers.values()))
+        if cause == "bye":
+            return
+        if lost := self.leaves.add(life, self._now, has_successor=cause == "successor"):
+            self._metrics.leaves_lost(lost)
 
     def occupied(self, partition: int, channel: str) -> None:
         """See mesh.Listener."""

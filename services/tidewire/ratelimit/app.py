@@ -29,7 +29,9 @@ class RateLimit:
         self._log = around.log
         self._now = around.clock.monotonic
         self._rulebook = Rulebook(config.rate_limits, config.rate_limit_service.max_keys)
-        self._places = Places(_limits(config.rate_limits), lambda: token_hex(8), self._now())
+        self._places = Places(
+            _limits(config.rate_limits), config.rate_limit_service.max_keys, lambda: token_hex(8), self._now()
+        )
         self._servicer = RateLimitServicer(self._rulebook, self._places, self._now)
         self.services = [self._servicer.service(), EnvoyServicer(self._rulebook, self._now).service()]
 
@@ -59,7 +61,7 @@ class RateLimit:
     def configure(self, config: RateLimitConfig) -> None:
         """Take other rules; buckets stay as full as they are."""
         self._rulebook.configure(config.rate_limits, config.rate_limit_service.max_keys)
-        self._places.configure(_limits(config.rate_limits))
+        self._places.configure(_limits(config.rate_limits), config.rate_limit_service.max_keys)
 
     async def close(self) -> None:
         """There is nothing to leave."""

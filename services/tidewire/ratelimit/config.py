@@ -32,7 +32,8 @@ class RateLimitServiceConfig(ServiceConfig, frozen=True, kw_only=True):
             ge=100,
             le=100_000_000,
             description="Most buckets of one rule that are not full; full ones take no room. With more, the fullest of those "
-            "that were not used for long are forgotten, which makes them full; a metric counts that.",
+            "that were not used for long are forgotten, which makes them full; a metric counts that. Of a rule for connections, most users or addresses that edges "
+            "hold places of, counted for each edge: whether there is a place for another one is not judged, and counted.",
         ),
     ] = 1_000_000
 

@@ -51,10 +51,9 @@ class EnvoyServicer:
         over = [
             wait > 0 and one is not None and not one.dry_run for one, wait in zip(found, waits, strict=True)
         ]
-        if any(over):
-            for one, wait in zip(found, waits, strict=True):
-                if one is not None and not wait:
-                    one.put_back()
+        for one, wait in zip(found, waits, strict=True):
+            if one is not None:
+                one.settle(wait, undone=any(over))
         codes = pb.RateLimitResponse
         statuses = [
             _status(one, wait, now, codes.OVER_LIMIT if is_over else codes.OK)
@@ -87,15 +86,17 @@ class _Counted:
 
     def take(self, now: float) -> float:
         """Count it; return the seconds until it could be counted, 0.0 where it was."""
-        counted = self._pattern.counted
-        wait = counted.buckets.take(self._key, now, self._hits)
-        outcome = "refused" if wait else "granted"
-        counted.outcomes[f"would_be_{outcome}" if wait and self.dry_run else outcome] += 1
-        return wait
+        return self._pattern.counted.buckets.take(self._key, now, self._hits)
 
-    def put_back(self) -> None:
-        """Undo that."""
-        self._pattern.counted.buckets.put_back(self._key, self._hits)
+    def settle(self, wait: float, *, undone: bool) -> None:
+        """Say what became of it; where another descriptor is over its limit, what was counted is `undone`."""
+        counted = self._pattern.counted
+        if wait:
+            counted.outcomes["would_be_refused" if self.dry_run else "refused"] += 1
+        elif undone:
+            counted.buckets.put_back(self._key, self._hits)
+        else:
+            counted.outcomes["granted"] += 1
 
     def tell(self, status: pb.RateLimitResponse.DescriptorStatus, wait: float, now: float) -> None:
         """Say what the limit is and what is left; the reset is when it would pass, or when all is there again."""

@@ -7,6 +7,7 @@ limit. An edge that is silent for EDGE_LEASE is gone, and its connections with i
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -62,18 +63,25 @@ class _Edge:
 
 
 class Places:
-    """The counts of one replica. `limits` are those of the rules by name; `name` makes names of lives."""
+    """The counts of one replica. `limits` are those of the rules by name; `name` makes names of lives.
 
-    def __init__(self, limits: Mapping[str, int], name: Callable[[], str], now: float) -> None:
+    Of each rule `most` entries are kept, of a key and an edge that has connections of it; what is more is not judged.
+    """
+
+    def __init__(self, limits: Mapping[str, int], most: int, name: Callable[[], str], now: float) -> None:
         self.limits = dict(limits)
+        self.most = most
         self.refused = 0
         """Places that were asked for and not given."""
+        self.unjudged = 0
+        """Questions for which there was no room."""
         self._name = name
         self._begin(now)
 
     def _begin(self, now: float) -> None:
         self._edges: dict[str, _Edge] = {}
         self._totals: dict[str, dict[bytes, int]] = {}
+        self._entries: Counter[str] = Counter()
         self._looked = now
         self._learning_until = now + LEARNING
         self._moved_at = -MOVED_AGAIN
@@ -114,17 +122,16 @@ class Places:
         known.heard, known.sequence = now, sequence
         return known.name, [self._judge(known, each, now) for each in holdings]
 
-    def configure(self, limits: Mapping[str, int]) -> None:
+    def configure(self, limits: Mapping[str, int], most: int) -> None:
         """Follow other rules. Of those that come or go nothing is known: edges see another life, and say what they hold."""
         changed = self.limits.keys() ^ limits.keys()
-        self.limits = dict(limits)
+        self.limits, self.most = dict(limits), most
         if not changed:
             return
         for edge in self._edges.values():
             edge.name = self._name()
             for rule in changed:
-                for key, count in edge.holds.pop(rule, {}).items():
-                    self._add(rule, key, -count)
+                self._forget(rule, edge.holds.pop(rule, {}))
 
     def look(self, now: float) -> None:
         """Drop edges that have gone; begin anew where we were gone ourselves."""
@@ -140,6 +147,9 @@ class Places:
         if limit is None:
             return Place(wish.held, known=False)
         before = edge.holds.get(wish.rule, {}).get(wish.key, 0)
+        if not before and wish.wanted and self._entries[wish.rule] >= self.most:
+            self.unjudged += 1
+            return Place(wish.held, learning=True)
         others = self._totals.get(wish.rule, {}).get(wish.key, 0) - before
         learning = self.is_learning(now) or (wish.moved and self._takes_over(now))
         granted = wish.held if learning else max(wish.held, min(wish.wanted, limit - others))
@@ -158,6 +168,7 @@ class Places:
         if count == before:
             return
         holds = edge.holds.setdefault(wish.rule, {})
+        self._entries[wish.rule] += bool(count) - bool(before)
         if count:
             holds[wish.key] = count
         else:
@@ -174,6 +185,10 @@ class Places:
 
     def _drop(self, edge: _Edge) -> None:
         for rule, holds in edge.holds.items():
-            for key, count in holds.items():
-                self._add(rule, key, -count)
+            self._forget(rule, holds)
         edge.holds = {}
+
+    def _forget(self, rule: str, holds: Mapping[bytes, int]) -> None:
+        self._entries[rule] -= len(holds)
+        for key, count in holds.items():
+            self._add(rule, key, -count)

@@ -65,6 +65,11 @@ def metrics_of(
         "Places for connections that were refused.",
         lambda: places.refused,
     )
+    yield Total(
+        "tidewire_ratelimit_places_unjudged",
+        "Questions for a place that were not judged, since edges held places of rate_limit_service.max_keys users or addresses.",
+        lambda: places.unjudged,
+    )
     yield Gauge(
         "tidewire_ratelimit_learning",
         "1 while it waits for edges to say what they hold, and gives no places.",

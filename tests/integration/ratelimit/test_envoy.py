@@ -45,14 +45,17 @@ async def test_the_first_rule_that_fits_counts(gateway: Gateway) -> None:
     assert not (await gateway.ask({"user": "evil"}, domain="other")).statuses[0].HasField("current_limit")
 
 
-async def test_all_descriptors_are_counted_or_none(gateway: Gateway) -> None:
-    """What one of them refuses costs the others nothing."""
+async def test_all_descriptors_are_counted_or_none(gateway: Gateway, process: RateLimitProcess) -> None:
+    """What one of them refuses costs the others nothing, and they are not called granted."""
     await gateway.ask({"user": "evil"})
     for _ in range(20):
         reply = await gateway.ask({"user": "good"}, {"user": "evil"})
         assert reply.overall_code == OVER
         assert [status.code for status in reply.statuses] == [OK, OVER]
     assert (await gateway.ask({"user": "good"})).statuses[0].limit_remaining == 4
+    name, metrics = "tidewire_ratelimit_decisions_total", await process.metrics()
+    assert metrics.value(name, rule="any-user", outcome="granted") == 1
+    assert metrics.value(name, rule="strict", outcome="refused") == 20
 
 
 async def test_hits(gateway: Gateway) -> None:

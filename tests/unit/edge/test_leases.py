@@ -158,8 +158,11 @@ def test_commands_of_a_dry_run_whose_key_is_dropped_are_counted_as_not_judged() 
 class Waiting:
     """Commands that wait for a token of one key each, and try again when they are told."""
 
-    def __init__(self, held: Held, names: str) -> None:
+    def __init__(self, held: Held, names: str, *, later: bool = False) -> None:
+        """`later`: they go on when `go_on` is called, as an edge has them take turns."""
         self.held = held
+        self.turns: list[str] = []
+        self.later = later
         self.served = ""
         self.attempts = 0
         self.waiters = Waiters(held.clock.monotonic, lambda _seconds, _call: None)
@@ -173,7 +176,7 @@ class Waiting:
         verdict = leases.spend("alice", now)
         if verdict == UNKNOWN:
             wanted = TokensWanted([leases.find("alice", now)])
-            self.waiters.add(wanted, lambda: self.attempt(name))
+            self.waiters.add(wanted, lambda: self.turns.append(name) if self.later else self.attempt(name))
         else:
             self.served += name if not verdict else name.upper()
 
@@ -191,6 +194,23 @@ def test_those_go_on_for_whom_there_are_tokens_and_for_the_others_more_are_asked
     assert waiting.served == "abcDE", "the service has none: all are told when it will"
 
 
+def test_those_that_are_told_may_take_their_time() -> None:
+    """No more are told meanwhile than there are tokens for, no block is lost, and there are two at most."""
+    held = Held(lease_size=2)
+    waiting = Waiting(held, "abcdefgh", later=True)
+    held.service.grant()
+    assert (waiting.turns, len(held.service.asked)) == (list("ab"), 1)
+    held.service.grant()
+    assert waiting.turns == list("abcdef"), "the first may have been gone"
+    assert held.service.asked == [], "two blocks, and nothing of them spent"
+    while waiting.turns:
+        waiting.attempt(waiting.turns.pop(0))
+        if held.service.asked:
+            held.service.grant()
+    assert waiting.served == "abcdefgh"
+    assert waiting.attempts <= 8 + 8 + 2
+
+
 def test_where_nobody_can_be_asked_for_more_all_are_told() -> None:
     """What happens then is the rule's to say."""
     held = Held(lease_size=2)
@@ -201,7 +221,7 @@ def test_where_nobody_can_be_asked_for_more_all_are_told() -> None:
 
 
 def test_who_is_told_and_takes_nothing_leaves_it_to_the_next() -> None:
-    """It was refused for something else, or is gone."""
+    """It was refused for something else, or is gone; the next answer, whatever it is, lets others have its tokens."""
     held = Held(lease_size=2)
     waiting = Waiting(held, "")
     lease = held.leases.find("alice", held.clock.now)
@@ -210,6 +230,8 @@ def test_who_is_told_and_takes_nothing_leaves_it_to_the_next() -> None:
         waiting.waiters.add(TokensWanted([lease]), lambda: None)
     waiting.attempt("a")
     held.service.grant()
+    assert (waiting.served, waiting.waiters.waiting, len(held.service.asked)) == ("", 2, 1)
+    held.service.grant(0, wait=1)
     assert (waiting.served, waiting.waiters.waiting) == ("a", 0)
 
 

@@ -61,7 +61,8 @@ class Wire:
         questions = self.replica.voice.questions[self.asked :]
         self.asked += len(questions)
         for question in questions:
-            self.core.snapshots.ask("r1", b"tw.pres.c.r1.%d" % question.number, question.partitions)
+            reply = b"tw.pres.c.r1.%d" % question.number
+            self.core.snapshots.ask("r1", reply, question.partitions, returned=question.returned)
 
 
 class Story:

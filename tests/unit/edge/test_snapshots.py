@@ -6,7 +6,6 @@ import pytest
 
 from tests.fakes.attendance import PARTITIONS, PresentCore
 from tidewire.edge import roll, snapshots
-from tidewire.edge.announcer import BACK_WITHIN, MISSED_AFTER
 from tidewire.kernel.presence_wire import (
     Change,
     Chunk,
@@ -178,43 +177,24 @@ def test_members_go_in_slices() -> None:
     assert len(core.wire.chunks) <= snapshots.SLICE
 
 
-def test_joins_are_told_with_the_snapshots_that_are_asked_for_after_a_silence() -> None:
-    """Replicas took this edge for dead and told leaves; not where it was only a snapshot, nor of who is not told of."""
+def test_joins_are_told_with_the_snapshots_of_an_edge_that_was_taken_for_dead() -> None:
+    """Its leaves were told; not where it was only a snapshot, nor of who is not told of."""
     core = PresentCore()
-    alice = core.join("room:a", info={"n": 1})
+    core.join("room:a", info={"n": 1})
     core.let_in(core.client("bob"), "public:a")
     core.relay()
-    core.announcer.beat()
 
-    def told() -> list[tuple[str, str, str]]:
-        core.snapshots.ask("r1", TO, ())
+    def told(*returned: bool) -> list[tuple[str, str, str]]:
+        for number, each in enumerate(returned):
+            core.snapshots.ask(f"r{number}", TO, (), returned=each)
         all_chunks(core)
         heard, core.wire.told = core.wire.told, []
         return [(channel, event.change, event.client) for channel, event in heard]
 
-    core.clock.advance(MISSED_AFTER)
-    core.announcer.beat()
-    assert told() == []
+    assert told(False) == []
+    assert told(False, True, False) == [("room:a", "join", "c0")], "for all who wait for the same"
+    assert told(False) == []
     core.wire.away = True
-    core.clock.advance(2)
-    core.announcer.beat()
-    core.clock.advance(2.1)
+    assert told(True) == []
     core.wire.away = False
-    core.announcer.beat()
-    assert told() == [("room:a", "join", "c0")]
-    core.clock.advance(BACK_WITHIN)
-    assert told() == []
-    core.announcer.beat()
-    for _ in range(2 * round(BACK_WITHIN / MISSED_AFTER)):
-        core.clock.advance(MISSED_AFTER)
-        core.announcer.beat()
-    assert told() == []
-    core.wire.silent = True
-    core.announcer.beat()
-    core.clock.advance(MISSED_AFTER)
-    core.announcer.beat()
-    core.clock.advance(0.1)
-    assert told() == [], "nobody has heard of it yet, and asked"
-    core.wire.confirm()
-    assert told() == [("room:a", "join", "c0")], "it was sent in time, and late all the same"
-    assert alice.closed == 0
+    assert told(False) == [], "what was asked for before NATS went is asked for again"

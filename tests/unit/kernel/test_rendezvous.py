@@ -32,3 +32,11 @@ def test_only_the_keys_of_one_that_is_gone_move() -> None:
         if order[0] == PLACES[2]:
             moved[left[0]] += 1
     assert all(count > 350 for count in moved.values())
+
+
+def test_places_with_long_names_have_their_share() -> None:
+    """Those of a cluster differ at the beginning only, and end alike."""
+    end = "ratelimit.a-namespace-with-quite-a-name.svc.cluster.example.com:9643"
+    places = [f"dns:///tidewire-ratelimit-{number}.{end}" for number in range(3)]
+    firsts = Counter(ranking(key, places)[0] for key in KEYS)
+    assert min(firsts[number] for number in range(3)) > 800

@@ -2,7 +2,8 @@
 
 The model: edges with a truth of their own, whose messages to the replica wait in a queue each (NATS keeps the order of one
 connection; some rules break even that), and may be lost or come twice. Answers of a replica that says it is synced are
-compared with what the edge has said up to the number that the replica stands at.
+compared with what the edge has said up to the number that the replica stands at. A watcher hears joins and leaves, of edges
+their own and of the replica those of the dead; in the end it knows of everybody who is there.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Edge:
         """Start a new life."""
         self.incarnation += 1
         self.alive = True
+        self.forgotten = False
+        """Whether the replica that took it for dead is no more: nobody knows that its joins are to be told again."""
         self.truths = [Truth() for _ in range(PARTITIONS)]
         self.said: list[list[Change]] = [[] for _ in range(PARTITIONS)]
         self.queue: deque[tuple[str, Any]] = deque()
@@ -67,6 +70,11 @@ class Edge:
         """Give a sign of life."""
         states = tuple(truth.state(index) for index, truth in enumerate(self.truths) if truth.last)
         self.queue.append(("beat", Heartbeat(1, self.incarnation, states)))
+
+    @property
+    def members(self) -> set[tuple[int, str, str]]:
+        """Who is there: partition, channel, client."""
+        return {(number, *key) for number, truth in enumerate(self.truths) for key in truth.members}
 
     def at(self, partition: int, last: int) -> Truth:
         """What was there at a number."""
@@ -85,13 +93,16 @@ class World:
         self.up = True
         self.seen: Counter[str] = Counter()
         """What happened to replicas that are no more."""
+        self.watched: set[tuple[int, str, str]] = set()
+        """Who is there as a watcher has it."""
 
     def change(self) -> None:
         """Something happens at an edge."""
         edge = self.choice.choice(self.edges)
         if not edge.alive:
             return
-        channel, client = self.choice.choice(CHANNELS), self.choice.choice(CLIENTS)
+        channel = self.choice.choice(CHANNELS)
+        client = f"{edge.name}.{edge.incarnation}.{self.choice.choice(CLIENTS)}"
         user, info = self.choice.choice(USERS), self.choice.choice([b"", b"{}", b"1"])
         made: list[Change] = [
             Joined(channel, client, user, info, self.choice.choice([b"", b"2"])),
@@ -101,7 +112,9 @@ class World:
             Occupied(channel),
             Vacated(channel),
         ]
+        before = edge.members
         edge.say(self.choice.randrange(PARTITIONS), *self.choice.choices(made, k=self.choice.randrange(1, 4)))
+        self.watched = self.watched - (before - edge.members) | (edge.members - before)
 
     def deliver(self) -> None:
         """The replica hears one message, or twice, or not at all."""
@@ -133,10 +146,15 @@ class World:
 
     def answer(self) -> None:
         """Each edge answers what it was asked since."""
-        questions, self.bench.voice.questions = self.bench.voice.questions, []
+        voice = self.bench.voice
+        leaves, voice.leaves = voice.leaves, []
+        self.watched -= {(each.partition, each.channel, each.event.client) for each in leaves}
+        questions, voice.questions = voice.questions, []
         for question in questions if self.up else ():
             edge = next(each for each in self.edges if each.name == question.edge)
             for partition in question.partitions if edge.alive else ():
+                if question.returned:
+                    self.watched |= {each for each in edge.members if each[0] == partition}
                 chunks = edge.truths[partition].chunks(edge.name, edge.incarnation, partition, 2)
                 edge.queue.extend(("chunk", (question.number, chunk)) for chunk in chunks)
 
@@ -151,6 +169,7 @@ class World:
         edge = self.choice.choice(self.edges)
         if edge.alive and self.choice.random() < 0.5:
             self.bench.replica.heartbeat(edge.name, Bye(1, edge.incarnation), self.bench.now)
+            self.watched -= edge.members
         edge.begin()
 
     def cut(self) -> None:
@@ -165,9 +184,24 @@ class World:
         """It begins with nothing."""
         now, ahead = self.bench.now, self.bench.ahead
         self.seen += self.bench.metrics.counts
+        for edge in self.edges:
+            edge.forgotten = edge.forgotten or edge.name not in self.bench.replica.mesh.lives
         self.bench = Bench(partitions=range(PARTITIONS), started=False)
         self.bench.now, self.bench.ahead, self.up = now, ahead, True
         self.bench.replica.link_up(now)
+
+    def hush(self) -> None:
+        """What one edge says is late, by longer than a lease."""
+        late = self.choice.choice(self.edges)
+        for _ in range(8 if self.up else 0):
+            for edge in self.edges:
+                if edge is not late and edge.alive:
+                    edge.beat()
+                    while edge.queue:
+                        self.hear(edge, *edge.queue.popleft())
+            self.bench.now += 1.0
+            self.bench.tick()
+            self.answer()
 
     def stall(self) -> None:
         """The replica stands still."""
@@ -225,10 +259,10 @@ def wanted(truth: Truth) -> tuple[Any, Any, Any]:
     )
 
 
-FAULTS = ["restart_edge", "cut", "restart_replica", "stall"]
+FAULTS = ["restart_edge", "cut", "restart_replica", "stall", "hush"]
 STEPS = [*["change"] * 100, *["deliver"] * 300, *["tick"] * 50, *["beat"] * 20, *FAULTS]
 LENGTH = 600
-HAPPENS = ("gap", "chunk", "silence", "successor", "bye")
+HAPPENS = ("gap", "chunk", "silence", "successor", "bye", "lease")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -249,6 +283,7 @@ def test_it_ends_at_the_truth_and_answers_from_nothing_else(seed: int) -> None:
         for partition, truth in enumerate(edge.truths):
             if truth.last:
                 assert described(life.followers[partition].content) == wanted(truth)
+        assert edge.forgotten or edge.members <= world.watched
     occupied = {channel for edge in world.edges for truth in edge.truths for channel in truth.channels}
     assert set(world.bench.replica.occupancy.edges) == occupied
 

@@ -152,12 +152,14 @@ def test_what_is_said() -> None:
     event = Event(1, "leave", "c", "u")
     assert scene.voice.hello()
     assert scene.voice.ask(Question("e1", 7, (1, 2)))
+    assert scene.voice.ask(Question("e2", 8, (3,), returned=True))
     assert scene.voice.leave(Leave(here, "room:a b", event))
     assert scene.voice.occupancy(Turn(here, "room:a b", True))
     assert scene.voice.beat(ReplicaBeat(1, "r1"))
     said = {subject.decode(): (payload, reply) for subject, payload, reply in scene.link.published}
     assert reader(Ask).decode(said["tw.pres.s.all"][0]) == Ask(1, "r1", ())
     assert reader(Ask).decode(said["tw.pres.s.e1"][0]) == Ask(1, "r1", (1, 2))
+    assert reader(Ask).decode(said["tw.pres.s.e2"][0]) == Ask(1, "r1", (3,), returned=True)
     assert said["tw.pres.s.e1"][1] == b"tw.pres.c.r1.7"
     assert reader(Event).decode(said[f"tw.pres.j.{here}.room.a%20b"][0]) == event
     assert reader(Occupancy).decode(said[f"tw.pres.o.{here}.room.a%20b"][0]) == Occupancy(1, True, 5000)

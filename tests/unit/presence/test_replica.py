@@ -21,7 +21,7 @@ from tidewire.kernel.presence_wire import (
     ReplicaBeat,
     Vacated,
 )
-from tidewire.presence import asks, follower, leaves, mesh, occupancy
+from tidewire.presence import asks, follower, leaves, mesh, occupancy, replica
 from tidewire.presence.occupancy import SETTLE, Turn
 from tidewire.presence.replica import DEAF, LISTENING_AGAIN, RETURN
 
@@ -351,6 +351,79 @@ def test_a_next_life_that_comes_late_holds_up_no_leaves(bench: Bench) -> None:
     assert bench.voice.leaves == []
     bench.pass_time(0.2)
     assert bench.voice.gone == [("room:a", "c1")]
+
+
+def test_a_life_that_was_taken_for_over_is_asked_as_one_that_returns(bench: Bench) -> None:
+    """Leaves of its members were told: it tells their joins again, of each partition as long as it takes; not a new life."""
+    truth = truth_of(*joined("c1"))
+    for incarnation, returned in ((1, True), (2, False)):
+        say(bench, 1, *joined("c1"), incarnation=incarnation)
+        bench.beat("e1", incarnation, truth.state(0))
+        assert bench.problem() is None
+        keep(bench, LEASE + 0.5, "e2")
+        assert len(bench.voice.leaves) == incarnation
+        again = 1 if returned else 3
+        bench.beat("e1", again, truth.state(0))
+        bench.tick()
+        assert bench.voice.questions[-1].returned is returned
+        answer(bench, truth, incarnation=again)
+        assert bench.problem() is None
+        bench.replica.heartbeat("e1", Bye(1, again), bench.now) if not returned else None
+    keep(bench, LEASE, "e2")
+
+
+def test_gap_long_after_a_return_is_no_return(bench: Bench) -> None:
+    """Its members were told of."""
+    truth = truth_of(*joined("c1"))
+    bench.beat("e1", 1, truth.state(0))
+    bench.tick()
+    assert not bench.voice.questions[-1].returned
+    answer(bench, truth)
+    keep(bench, LEASE + 0.5, "e2")
+    bench.beat("e1", 1, truth.state(0))
+    bench.tick()
+    answer(bench, truth)
+    for returned in (True, False):
+        assert bench.voice.questions[-1].returned is returned
+        keep(bench, mesh.RETURNING, "e1", "e2", states=(truth.state(0),))
+        truth.take(joined("c2"))
+        bench.beat("e1", 1, truth.state(0))
+        bench.tick()
+
+
+def test_leaves_wait_while_the_edge_returns(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was told behind a join would stand; whom the edge still has, and whom it has not, is then known."""
+    monkeypatch.setattr(replica, "MOST_AT_ONCE", 1)
+    truth = truth_of(*joined("c1", "c2", "c3"))
+    say(bench, 1, *joined("c1", "c2", "c3"))
+    bench.beat("e1", 1, truth.state(0))
+    while not bench.voice.leaves:
+        keep(bench, 0.25, "e2")
+    assert bench.voice.gone == [("room:a", "c1")]
+    truth.take([Left("room:a", "c2")])
+    bench.beat("e1", 1, truth.state(0))
+    bench.pass_time(1.0)
+    assert bench.voice.gone == [("room:a", "c1")]
+    answer(bench, truth)
+    bench.pass_time(1.0)
+    assert bench.voice.gone == [("room:a", "c1"), ("room:a", "c2")]
+
+
+def test_what_is_remembered_of_lives_that_are_over_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may speak for edges can invent names."""
+    monkeypatch.setattr(mesh, "MOST_EDGES", 3)
+    bench = Bench()
+    for number in range(10):
+        bench.replica.heartbeat(f"bye-{number}", Bye(1, 1), bench.now)
+        bench.beat(f"e{number}")
+        keep(bench, LEASE + 0.5)
+    found = bench.replica.mesh
+    assert len(found._over) <= 3
+    assert len(found._lapsed) == 3
+    bench.beat("e9")
+    assert found.lives["e9"].returned_until > bench.now
+    bench.beat("e1")
+    assert found.lives["e1"].returned_until == 0.0
 
 
 def test_two_edges_of_one_name_are_told_of(bench: Bench) -> None:

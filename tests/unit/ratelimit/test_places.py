@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from itertools import count
 
@@ -21,7 +22,7 @@ class Replica:
     def __init__(self) -> None:
         self.now = 1000.0
         names = lives()
-        self.places = Places({"users": LIMIT}, lambda: next(names), self.now)
+        self.places = Places({"users": LIMIT}, 100, lambda: next(names), self.now)
         self.sequences = count(1)
 
     def passes(self, seconds: float) -> Replica:
@@ -151,13 +152,38 @@ def test_edges_are_no_more_than_there_is_room_for(replica: Replica, monkeypatch:
     assert replica.places.takes("c")
 
 
+def test_keys_are_no_more_than_there_is_room_for(replica: Replica) -> None:
+    """Further ones are not judged, and counted; who gives one up makes room, and so does an edge that is gone."""
+    places, number = replica.places, itertools.count(1)
+    places.configure({"users": LIMIT}, 3)
+
+    def hold(edge: str, key: bytes, wanted: int) -> Place:
+        found = places.hold(edge, next(number), [Holding("users", key, 0, wanted)], replica.now, anew=False)
+        assert found is not None
+        return found[1][0]
+
+    for edge, key in (("one", b"a"), ("one", b"b"), ("two", b"a")):
+        assert hold(edge, key, 1) == Place(1)
+    assert hold("two", b"c", 1) == Place(0, learning=True)
+    assert hold("two", b"c", 0) == Place(0)
+    assert hold("two", b"a", 2) == Place(2), "it has one already"
+    assert places.unjudged == 1
+    assert hold("one", b"b", 0) == Place(0)
+    assert hold("two", b"c", 1) == Place(1)
+    assert hold("two", b"d", 1) == Place(0, learning=True)
+    replica.passes(EDGE_LEASE + 1)
+    for key in (b"e", b"f", b"g"):
+        assert hold("three", key, 1) == Place(1)
+    assert hold("three", b"h", 1) == Place(0, learning=True)
+
+
 def test_a_rule_that_was_gone_for_a_while_counts_nobody_who_left_meanwhile(replica: Replica) -> None:
     """And edges learn that they are to say again what they hold by it."""
     before = replica.places.hold("a", next(replica.sequences), [], replica.now, anew=False)
     assert replica.hold("a", 0, 3).granted == 3
-    replica.places.configure({})
+    replica.places.configure({}, 100)
     assert not replica.hold("a", 0, 0).known
-    replica.places.configure({"users": LIMIT})
+    replica.places.configure({"users": LIMIT}, 100)
     assert replica.hold("b", 0, 3).granted == 3
     assert replica.places.held() == {"users": 3}
     after = replica.places.hold("a", next(replica.sequences), [], replica.now, anew=False)
@@ -169,5 +195,5 @@ def test_a_rule_that_was_gone_for_a_while_counts_nobody_who_left_meanwhile(repli
 def test_another_limit_of_a_rule_keeps_what_is_held(replica: Replica) -> None:
     """Who is in stays, and is counted."""
     assert replica.hold("a", 0, 3).granted == 3
-    replica.places.configure({"users": LIMIT + 1})
+    replica.places.configure({"users": LIMIT + 1}, 100)
     assert replica.hold("b", 0, 3).granted == 1

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 MAX_BACKLOG: Final = 1024 * 1024
 """Bytes that may wait for the socket before a snapshot waits, too."""
 SETTLE_TIMEOUT: Final = 1.0
-ARRIVAL_TIMEOUT: Final = 30.0
-"""Seconds for which a sign of life may be on its way; a connection that is silent for as long is given up before."""
 CHUNKS: Final = b"tw.pres.c."
 """Where replicas hear snapshots. An edge may publish on subjects that are no replica's business: it answers nowhere else."""
 
@@ -58,12 +56,9 @@ class NatsPresence:
         subject = f"tw.pres.d.{partition}.{self.edge}".encode()
         return self._publish(subject, encode(Delta(1, incarnation, first, tuple(changes))))
 
-    def heartbeat(
-        self, incarnation: int, states: Sequence[PartitionState], arrived: Callable[[], None]
-    ) -> None:
+    def heartbeat(self, incarnation: int, states: Sequence[PartitionState]) -> bool:
         """See presence_ports.PresenceWire."""
-        if self._publish(self._beats, encode(Heartbeat(1, incarnation, tuple(states), self.partitions))):
-            self._confirm(lambda confirmed: arrived() if confirmed else None, ARRIVAL_TIMEOUT)
+        return self._publish(self._beats, encode(Heartbeat(1, incarnation, tuple(states), self.partitions)))
 
     def bye(self, incarnation: int) -> bool:
         """See presence_ports.PresenceWire."""
@@ -85,13 +80,10 @@ class NatsPresence:
 
     def settle(self, done: Callable[[], None]) -> None:
         """See presence_ports.PresenceWire."""
-        self._confirm(lambda _confirmed: done(), SETTLE_TIMEOUT)
-
-    def _confirm(self, told: Callable[[bool], None], timeout: float) -> None:
         try:
-            self._link.barrier(told, timeout)
+            self._link.barrier(lambda _confirmed: done(), SETTLE_TIMEOUT)
         except LinkError:
-            told(False)
+            done()
 
     def _publish(self, subject: bytes, data: bytes) -> bool:
         try:
@@ -129,7 +121,7 @@ class NatsPresence:
                 self._metrics.presence_unread("malformed")
                 return
             if reply.startswith(CHUNKS):
-                snapshots.ask(ask.replica, reply, ask.partitions)
+                snapshots.ask(ask.replica, reply, ask.partitions, returned=ask.returned)
             else:
                 self._metrics.presence_unread("reply")
 

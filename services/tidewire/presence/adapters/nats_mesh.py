@@ -21,11 +21,11 @@ from tidewire.kernel.presence_wire import (
 )
 from tidewire.kernel.subjects import InvalidChannelError, decode_channel, encode_channel, partition_of
 from tidewire.platform.nats_types import NO_RESPONDERS, LinkError
+from tidewire.presence.asks import Question
 
 if TYPE_CHECKING:
     from tidewire.platform.nats_link import NatsLink
     from tidewire.platform.nats_types import MessageCallback
-    from tidewire.presence.asks import Question
     from tidewire.presence.leaves import Leave
     from tidewire.presence.occupancy import Turn
     from tidewire.presence.replica import Replica
@@ -117,11 +117,11 @@ class NatsVoice:
 
     def hello(self) -> bool:
         """See Voice."""
-        return self._ask(ALL_EDGES, "0", ())
+        return self._ask(Question(ALL_EDGES, 0, ()))
 
     def ask(self, question: Question) -> bool:
         """See Voice."""
-        return self._ask(question.edge, str(question.number), question.partitions)
+        return self._ask(question)
 
     def leave(self, leave: Leave) -> bool:
         """See Voice. One of a channel that is not its partition's is dropped: nobody listens for it."""
@@ -136,9 +136,10 @@ class NatsVoice:
         """See Voice."""
         return self._publish(f"tw.pres.r.{self._own}".encode(), encode(beat))
 
-    def _ask(self, edge: str, number: str, partitions: tuple[int, ...]) -> bool:
-        reply = f"tw.pres.c.{self._own}.{number}".encode()
-        return self._publish(f"tw.pres.s.{edge}".encode(), encode(Ask(1, self._own, partitions)), reply)
+    def _ask(self, question: Question) -> bool:
+        reply = f"tw.pres.c.{self._own}.{question.number}".encode()
+        ask = Ask(1, self._own, question.partitions, question.returned)
+        return self._publish(f"tw.pres.s.{question.edge}".encode(), encode(ask), reply)
 
     def _tell(self, kind: bytes, partition: int, channel: str, payload: bytes) -> bool:
         try:

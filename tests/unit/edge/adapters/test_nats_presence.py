@@ -36,9 +36,9 @@ class Bench:
         self.begun = 0
         self.wire.take_questions(cast("Any", self), cast("Any", self))
 
-    def ask(self, *what: Any) -> None:
+    def ask(self, *what: Any, returned: bool) -> None:
         """As Snapshots."""
-        self.asked.append(what)
+        self.asked.append((*what, returned))
 
     def beat_soon(self) -> None:
         """As Announcer."""
@@ -51,7 +51,7 @@ def test_each_message_has_its_subject_and_form() -> None:
     state = PartitionState(3, 9, 1, 2, 3)
     chunk = Chunk(1, 5, "host%2Eone", 3, 9, 0, True, ())
     assert bench.wire.delta(3, 5, 7, [Left("a", "c")])
-    bench.wire.heartbeat(5, [state], lambda: None)
+    assert bench.wire.heartbeat(5, [state])
     assert bench.wire.bye(5)
     assert bench.wire.chunk((b"tw.pres.c.r1.1", b"tw.pres.c.r2.1"), chunk)
     assert bench.wire.tell("chat:a", EVENT)
@@ -72,29 +72,12 @@ def test_what_nats_does_not_take_is_said_so() -> None:
     bench = Bench()
     bench.link.fails = {"publish": LinkAway("away"), "barrier": LinkAway("away")}
     assert not bench.wire.delta(3, 5, 7, [])
-    arrived: list[int] = []
-    bench.wire.heartbeat(5, [], lambda: arrived.append(1))
+    assert not bench.wire.heartbeat(5, [])
     assert not bench.wire.tell("chat:a", EVENT)
     assert not bench.wire.chunk((b"tw.pres.c.r",), Chunk(1, 5, "e", 3, 9, 0, True, ()))
     done: list[int] = []
     bench.wire.settle(lambda: done.append(1))
-    assert (done, arrived) == ([1], [])
-
-
-def test_a_sign_of_life_has_arrived_when_nats_says_so() -> None:
-    """Not when it was written: what is on its way may be late, or lost with the connection."""
-    bench = Bench()
-    arrived: list[str] = []
-    for name in ("lost", "there"):
-        bench.wire.heartbeat(5, [], lambda name=name: arrived.append(name))  # type: ignore[misc]
-    (lost, _), (there, _) = bench.link.barriers
-    assert arrived == []
-    lost(False)
-    there(True)
-    assert arrived == ["there"]
-    bench.link.fails = {"barrier": LinkAway("away")}
-    bench.wire.heartbeat(5, [], lambda: arrived.append("never"))
-    assert arrived == ["there"]
+    assert done == [1]
 
 
 def test_events_are_heard_on_their_channels_subject_and_others_than_events_refused() -> None:
@@ -142,7 +125,8 @@ def test_questions_of_replicas() -> None:
     """To this edge for snapshots, to all for signs of life."""
     bench = Bench()
     bench.link.deliver(b"tw.pres.s.host%2Eone", encode(Ask(1, "r1", (3,))), reply=b"tw.pres.c.r1.7")
-    assert bench.asked == [("r1", b"tw.pres.c.r1.7", (3,))]
+    bench.link.deliver(b"tw.pres.s.host%2Eone", encode(Ask(1, "r2", (4,), True)), reply=b"tw.pres.c.r2.1")
+    assert bench.asked == [("r1", b"tw.pres.c.r1.7", (3,), False), ("r2", b"tw.pres.c.r2.1", (4,), True)]
     bench.link.deliver(b"tw.pres.s.all", encode(Ask(1, "r1")), reply=b"")
     assert bench.begun == 1
     bench.link.deliver(b"tw.pres.s.host%2Eone", b"nonsense", reply=b"tw.pres.c.r1.7")

@@ -39,7 +39,7 @@ class Mesh:
         self.clock = ManualClock()
         config = decode(RateLimitsConfig, SETTINGS)
         names = map(str, count(1))
-        self.places = Places({"users": 3}, lambda: next(names), self.clock.now)
+        self.places = Places({"users": 3}, 100, lambda: next(names), self.clock.now)
         self.servicer = RateLimitServicer(Rulebook(config, 100), self.places, self.clock.monotonic)
         self.edges: list[Edge] = []
 
@@ -166,7 +166,7 @@ async def test_who_was_let_in_while_a_call_was_under_way_is_counted(mesh: Mesh) 
 async def test_a_replica_that_has_no_such_rule_is_not_asked_again_and_again(mesh: Mesh) -> None:
     """What the rule says while nobody can count is so at once."""
     edge = mesh.edge()
-    mesh.places.configure({})
+    mesh.places.configure({}, 100)
     for _ in range(3):
         party, verdict = await asyncio.wait_for(edge.connect(), PATIENCE)
         assert verdict is None
