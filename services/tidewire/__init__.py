@@ -1,3 +1,3 @@
 """Tidewire: a realtime messaging mesh on NATS."""
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
