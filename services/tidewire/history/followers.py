@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tidewire.history.feed import Feed
 from tidewire.history.follower import NO_STREAM, Follower
 from tidewire.history.messages import message_of
-from tidewire.history.namespaces import IN, OUT
+from tidewire.history.namespaces import IN, OUT, token_of
 from tidewire.history.ports import StoreAway
 from tidewire.kernel.seldom import Seldom
 
@@ -61,7 +61,21 @@ class Followers:
             if stream not in self.by_stream:
                 feed = Feed(stream, profile, partition)
                 self.by_stream[stream] = Follower(feed, namespaces, *self._parts)
-            self.by_stream[stream].namespaces = namespaces
+            self._tell(self.by_stream[stream], namespaces)
+
+    def _tell(self, follower: Follower, namespaces: Namespaces) -> None:
+        """Give a follower other namespaces.
+
+        What came of one while it had no history there was passed over: of its channels nothing is known, neither when it comes
+        nor when it comes back.
+        """
+        feed, before = follower.feed, follower.namespaces.kept_by(follower.feed.profile)
+        after = namespaces.kept_by(feed.profile)
+        follower.namespaces = namespaces
+        if changed := before ^ after:
+            self._cache.drop(feed, lambda key: token_of(key) in changed)
+        if after - before:
+            feed.forgotten = feed.heard
 
     def subscribe(self, link: NatsLink) -> None:
         """Hear the partitions that are served."""
