@@ -56,7 +56,11 @@ class Followers:
         """Follow the streams of these namespaces, and no others."""
         self.namespaces = namespaces
         for stream in [stream for stream in self.by_stream if stream not in namespaces.streams]:
-            self._cache.drop(self.by_stream.pop(stream).feed)
+            ended = self.by_stream.pop(stream)
+            ended.namespaces = (
+                namespaces  # a look at it may be under way: nothing of it enters a channel any more
+            )
+            self._cache.drop(ended.feed)
         for stream, (profile, partition) in namespaces.streams.items():
             if stream not in self.by_stream:
                 feed = Feed(stream, profile, partition)
@@ -131,6 +135,7 @@ class Followers:
         streams = list(self.by_stream)
         try:
             records = await self._notebook.read_all(streams)
+            streams = [stream for stream in streams if stream in self.by_stream]
             found = await asyncio.gather(
                 *(self.by_stream[stream].look(records) for stream in streams), return_exceptions=True
             )

@@ -191,3 +191,32 @@ async def test_what_stays_is_kept() -> None:
     history.followers.configure(kept(chat="default", other="default", more="second"))
     assert len((await history.recover("a", sent[0])).publications) == 2
     assert not history.store.calls
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+async def test_a_configuration_may_come_while_streams_are_looked_at(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not followed any more is passed over, and enters nothing; the others are looked at."""
+    history = await begun(kept(chat="default", other="second"))
+    ended = history.follower
+    history.stream.publish(KEY.format("a").encode())
+    others = kept(other="second")
+    read_all, fetch = history.notebook.read_all, history.store.fetch
+
+    async def before(streams: Any) -> Any:
+        if moment == "before":
+            history.followers.configure(others)
+        return await read_all(streams)
+
+    async def during(stream: str, sequences: Any) -> Any:
+        found = await fetch(stream, sequences)
+        history.followers.configure(others)
+        return found
+
+    monkeypatch.setattr(history.notebook, "read_all", before)
+    monkeypatch.setattr(history.store, "fetch", during)
+    await history.look()
+    assert [*history.followers.by_stream] == ["TW_second_0"]
+    assert len(history.cache) == 0
+    assert (ended.feed.heard == 1) is (moment == "during")
