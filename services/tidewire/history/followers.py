@@ -142,7 +142,7 @@ class Followers:
             for stream, problem in zip(streams, found, strict=True):
                 if problem is not None:
                     self._failed(stream, problem)
-        except StoreAway as error:
+        except Exception as error:  # noqa: BLE001 - a mistake of ours is told, and ends nothing either
             for stream in streams:
                 self._failed(stream, error)
         for done in waiting:
@@ -153,7 +153,7 @@ class Followers:
         if not isinstance(problem, Exception):
             raise problem
         if stream in self.by_stream:
-            self.by_stream[stream].problem = str(problem)
+            self.by_stream[stream].problem = str(problem) or type(problem).__name__
         if isinstance(problem, StoreAway):
             if self._seldom.allows("away"):
                 self._log.warning("history.stream_away", stream=stream, problem=str(problem))

@@ -101,12 +101,16 @@ async def test_a_stream_that_cannot_be_looked_at_is_told_now_and_then(
     async def mistaken(_records: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(history.follower, "look", mistaken)
-    await history.look()
-    assert history.log.events == ["history.stream_away", "history.look_failed"]
-    monkeypatch.undo()
-    await history.look()
-    assert history.followers.problem is None
+    for part, name in ((history.follower, "look"), (history.notebook, "read_all")):
+        history.clock.advance(61)
+        monkeypatch.setattr(part, name, mistaken)
+        await history.look()
+        assert history.log.events[-1] == "history.look_failed"
+        assert history.followers.problem == f"{STREAM}: ZeroDivisionError"
+        monkeypatch.undo()
+        await history.look()
+        assert history.followers.problem is None
+    assert history.log.events == ["history.stream_away", "history.look_failed", "history.look_failed"]
 
 
 async def test_who_waits_for_a_look_gets_the_next_one_soon(monkeypatch: pytest.MonkeyPatch) -> None:
