@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tidewire.history.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tidewire.history.feed import Feed
 
@@ -60,11 +60,11 @@ class Cache:
         for timelines in (self._full, self._bare):
             yield from (timeline for timeline in timelines.values() if timeline.feed is feed)
 
-    def drop(self, feed: Feed) -> None:
-        """Forget all timelines of a stream."""
+    def drop(self, feed: Feed, chosen: Callable[[bytes], bool] | None = None) -> None:
+        """Forget all timelines of a stream, or those of the subjects that are chosen."""
         for timelines in (self._full, self._bare):
             for key, timeline in [*timelines.items()]:
-                if timeline.feed is feed:
+                if timeline.feed is feed and (chosen is None or chosen(key)):
                     self._remove(key, timeline)
 
     # ------------------------------------------------------------------ eviction

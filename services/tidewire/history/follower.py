@@ -37,7 +37,7 @@ ON_ITS_WAY: Final = 0.1
 
 
 class Follower:
-    """One stream and its timelines. `namespaces` may change at any time."""
+    """One stream and its timelines. `namespaces` may change at any time, see `Followers.configure`."""
 
     def __init__(
         self,

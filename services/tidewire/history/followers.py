@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tidewire.history.feed import Feed
 from tidewire.history.follower import NO_STREAM, Follower
 from tidewire.history.messages import message_of
-from tidewire.history.namespaces import IN, OUT
+from tidewire.history.namespaces import IN, OUT, token_of
 from tidewire.history.ports import StoreAway
 from tidewire.kernel.seldom import Seldom
 
@@ -56,12 +56,30 @@ class Followers:
         """Follow the streams of these namespaces, and no others."""
         self.namespaces = namespaces
         for stream in [stream for stream in self.by_stream if stream not in namespaces.streams]:
-            self._cache.drop(self.by_stream.pop(stream).feed)
+            ended = self.by_stream.pop(stream)
+            ended.namespaces = (
+                namespaces  # a look at it may be under way: nothing of it enters a channel any more
+            )
+            self._cache.drop(ended.feed)
         for stream, (profile, partition) in namespaces.streams.items():
             if stream not in self.by_stream:
                 feed = Feed(stream, profile, partition)
                 self.by_stream[stream] = Follower(feed, namespaces, *self._parts)
-            self.by_stream[stream].namespaces = namespaces
+            self._tell(self.by_stream[stream], namespaces)
+
+    def _tell(self, follower: Follower, namespaces: Namespaces) -> None:
+        """Give a follower other namespaces.
+
+        What came of one while it had no history there was passed over: of its channels nothing is known, neither when it comes
+        nor when it comes back.
+        """
+        feed, before = follower.feed, follower.namespaces.kept_by(follower.feed.profile)
+        after = namespaces.kept_by(feed.profile)
+        follower.namespaces = namespaces
+        if changed := before ^ after:
+            self._cache.drop(feed, lambda key: token_of(key) in changed)
+        if after - before:
+            feed.forgotten = feed.heard
 
     def subscribe(self, link: NatsLink) -> None:
         """Hear the partitions that are served."""
@@ -117,13 +135,14 @@ class Followers:
         streams = list(self.by_stream)
         try:
             records = await self._notebook.read_all(streams)
+            streams = [stream for stream in streams if stream in self.by_stream]
             found = await asyncio.gather(
                 *(self.by_stream[stream].look(records) for stream in streams), return_exceptions=True
             )
             for stream, problem in zip(streams, found, strict=True):
                 if problem is not None:
                     self._failed(stream, problem)
-        except StoreAway as error:
+        except Exception as error:  # noqa: BLE001 - a mistake of ours is told, and ends nothing either
             for stream in streams:
                 self._failed(stream, error)
         for done in waiting:
@@ -134,7 +153,7 @@ class Followers:
         if not isinstance(problem, Exception):
             raise problem
         if stream in self.by_stream:
-            self.by_stream[stream].problem = str(problem)
+            self.by_stream[stream].problem = str(problem) or type(problem).__name__
         if isinstance(problem, StoreAway):
             if self._seldom.allows("away"):
                 self._log.warning("history.stream_away", stream=stream, problem=str(problem))

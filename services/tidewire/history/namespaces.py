@@ -50,6 +50,10 @@ class Namespaces:
         }
         """The streams that are followed, each with its profile and partition."""
 
+    def kept_by(self, profile: str) -> frozenset[bytes]:
+        """Return the namespaces that a profile keeps, as subject tokens."""
+        return frozenset(token for token, each in self._by_token.items() if each.profile == profile)
+
     def of_key(self, key: bytes) -> Namespace | None:
         """Return the namespace of a subject in a stream, if it has history."""
         parts = key.split(b".", 4)
@@ -69,6 +73,11 @@ class Namespaces:
         if namespace is None:
             return None
         return Place(namespace, key, stream_name(namespace.profile, int(key.split(b".", 3)[2])))
+
+
+def token_of(key: bytes) -> bytes:
+    """Return the token of the namespace in a channel's subject."""
+    return key.split(b".", 4)[3]
 
 
 def _namespace(config: Stores, token: str) -> Namespace:

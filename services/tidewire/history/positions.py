@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tidewire.history.answers import NOWHERE, Since, nothing_behind
 from tidewire.history.turns import Turns
-from tidewire.kernel.call_errors import UNAVAILABLE, CallError
+from tidewire.kernel import errors
+from tidewire.kernel.call_errors import ELSEWHERE, UNAVAILABLE, CallError, refusal
 
 if TYPE_CHECKING:
     from tidewire.history.cache import Cache
@@ -23,9 +25,23 @@ if TYPE_CHECKING:
     from tidewire.history.supply import Supply
     from tidewire.kernel.clock import Clock
 
+T = TypeVar("T")
 Position = tuple[int, str]
 """Offset and epoch."""
+
+
+class Asked(NamedTuple):
+    """A channel of a call: where it is stored, who follows that here (None where nobody does), and where the caller stands."""
+
+    place: Place | None
+    follower: Follower | None
+    since: Since
+
+
 Work = Callable[[], Coroutine[Any, Any, None]]
+UNKNOWN: Final = refusal(errors.UNKNOWN_CHANNEL).reason.name
+AT_A_TIME: Final = 250
+"""Channels that are looked up in one go: a millisecond or two."""
 LEARNING: Final = 4
 """Streams that are asked at the same time: each time it may be a thousand requests. The others wait for their turn, see `turns`."""
 LOOKED_WITHIN: Final = 0.5
@@ -58,31 +74,23 @@ class Positions:
         `since`, where the caller stands in each, is told as the position where nothing was stored behind it. A channel in
         which nothing is stored has no number of its own: one that this replica tells another has not, and each would be news.
         """
-        asked = list(zip(channels, since or [NOWHERE] * len(channels), strict=True))
-        cold = self._by_stream(asked, self._is_cold)
+        asked = await _in_pieces(map(self._asked, channels, since or [NOWHERE] * len(channels)))
+        cold = _by_stream(asked, self._is_cold)
         await self._together(
             [partial(self._learn, follower, list(places)) for follower, places in cold.items()]
         )
-        open_ = self._by_stream(asked, self._is_open)
+        open_ = _by_stream(asked, self._is_open)
         await self._together(
             [partial(self._prove_empty, follower, places) for follower, places in open_.items()]
         )
         from_stream = {place for each in (cold, open_) for places in each.values() for place in places}
         self._metrics.positions("stream", len(from_stream))
         self._metrics.positions("memory", len(channels) - len(from_stream))
-        return [self._position(*each) for each in asked]
+        return await _in_pieces(map(self._position, asked))
 
-    def _by_stream(
-        self, asked: Sequence[tuple[str, Since]], wanted: Callable[[Place, Feed, Since], bool]
-    ) -> dict[Follower, dict[Place, int]]:
-        """Return those that are wanted, each with the caller's offset."""
-        found: dict[Follower, dict[Place, int]] = {}
-        for channel, since in asked:
-            place = self._followers.namespaces.place(channel)
-            follower = None if place is None else self._followers.by_stream.get(place.stream)
-            if place is not None and follower is not None and wanted(place, follower.feed, since):
-                found.setdefault(follower, {})[place] = since.offset
-        return found
+    def _asked(self, channel: str, since: Since) -> Asked:
+        place = self._followers.namespaces.place(channel)
+        return Asked(place, None if place is None else self._followers.by_stream.get(place.stream), since)
 
     def _is_cold(self, place: Place, _feed: Feed, _since: Since) -> bool:
         return self._cache.get(place.key) is None
@@ -119,11 +127,12 @@ class Positions:
         async with self._learning:
             await self._supply.prove_empty(follower.feed, places)
 
-    def _position(self, channel: str, since: Since) -> Position | str:
-        try:
-            place, follower = self._reader.whereabouts(channel)
-        except CallError as error:
-            return error.reason.name
+    def _position(self, asked: Asked) -> Position | str:
+        place, follower, since = asked
+        if place is None:
+            return UNKNOWN
+        if follower is None:
+            return ELSEWHERE.name
         timeline = self._cache.get(place.key)
         if timeline is None or not follower.feed.is_current(self._clock.monotonic()):
             return UNAVAILABLE.name
@@ -131,3 +140,24 @@ class Positions:
         if nothing_behind(timeline, since):
             return since
         return timeline.top
+
+
+def _by_stream(
+    asked: Sequence[Asked], wanted: Callable[[Place, Feed, Since], bool]
+) -> dict[Follower, dict[Place, int]]:
+    """Return those that are wanted, each with the caller's offset."""
+    found: dict[Follower, dict[Place, int]] = {}
+    for place, follower, since in asked:
+        if place is not None and follower is not None and wanted(place, follower.feed, since):
+            found.setdefault(follower, {})[place] = since.offset
+    return found
+
+
+async def _in_pieces(work: Iterator[T]) -> list[T]:
+    """Return all that an iterator makes; between pieces others get their turn."""
+    made: list[T] = []
+    while piece := [*islice(work, AT_A_TIME)]:
+        made += piece
+        if len(piece) == AT_A_TIME:
+            await asyncio.sleep(0)
+    return made

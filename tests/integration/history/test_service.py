@@ -238,6 +238,7 @@ async def test_a_reload(config: dict[str, Any], history: HistoryProcess, nats: C
             each.update(history_size=10, history_ttl="1h")
     changed = {"channel": {"namespaces": namespaces}}
     await migrated(merged(config, changed))
+    early = await publish(nats, "live:early", b"x")
     history.configure(changed)
     history.send_signal(signal.SIGHUP)
     await eventually(lambda: history.logged("config.reloaded"))
@@ -245,6 +246,7 @@ async def test_a_reload(config: dict[str, Any], history: HistoryProcess, nats: C
         assert offsets(await client.read("chat:a", at_least=sent[-1])) == sent[-2:]
         new = await publish(nats, "live:a", b"y")
         assert offsets(await client.read("live:a", at_least=new)) == [new]
+        assert offsets(await client.read("live:early")) == [early], "it was stored before this process knew"
     history.configure({"history_service": {"partitions": [0]}})
     history.send_signal(signal.SIGHUP)
     await eventually(lambda: history.logged("config.reload_refused"))

@@ -671,6 +671,21 @@ async def test_names_share_what_their_connection_may_have(
     assert [sum(isinstance(each, Answer) for each in part) for part in (ended[:100], ended[100:])] == taken
 
 
+async def test_many_positions_are_looked_up_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn in between."""
+    monkeypatch.setattr(standing, "AT_A_TIME", 2)
+    history = FakeHistory()
+    await history.look()
+    sent = [history.publish(f"{number}").sequence for number in range(5)]
+    asking = asyncio.ensure_future(history.positions.of([f"chat:{number}" for number in range(5)]))
+    turns = 0
+    while not asking.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert [position for position, _ in await asking] == sent
+    assert turns >= 5
+
+
 async def test_positions_of_many_callers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call may be a thousand requests to streams, and reads have to get through."""
     history = FakeHistory()

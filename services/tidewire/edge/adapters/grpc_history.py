@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     """A channel, a header block, data, the offset and when it was stored; None for what cannot be understood."""
 
 AWAY: Final = errors.INTERNAL.saying("temporarily not possible: the history service is away")
+DISAGREES: Final = errors.INTERNAL.saying(
+    "temporarily not possible: the history service does not know the channel's namespace"
+)
 BUSY: Final = errors.TOO_MANY_REQUESTS.saying("too many requests: the history service is busy")
 ELSEWHERE: Final = call_errors.ELSEWHERE.name
 """The next replica may serve it: positions that one does not know are asked of another."""
@@ -62,7 +65,7 @@ def client_of(
 class GrpcHistory:
     """`ports.History` on a client of the service. `parse` reads the headers of stored publications as those of live ones.
 
-    That it is away is logged once a minute, and at the start, before anybody misses it.
+    That it is away is logged once a minute, and at the start, before anybody misses it; that it has other namespaces as often.
     """
 
     def __init__(
@@ -172,11 +175,17 @@ class GrpcHistory:
         if error.reason in {call_errors.BUSY, call_errors.BUSY_HERE}:
             return BUSY
         told = error.reply
+        if told.code == errors.UNKNOWN_CHANNEL.code:  # this edge knows it: the service will, after its reload
+            self._warn("history.disagrees", error)
+            return DISAGREES
         if told != errors.INTERNAL:
             return told
-        if self._seldom.allows("away"):
-            self._log.warning("history.away", target=self._client.target, problem=str(error))
+        self._warn("history.away", error)
         return AWAY
+
+    def _warn(self, event: str, error: CallError) -> None:
+        if self._seldom.allows(event):
+            self._log.warning(event, target=self._client.target, problem=str(error))
 
 
 def _request(query: Query) -> pb.ReadRequest:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.log import RecordingLog
 from tests.support.wait import eventually
-from tidewire.edge.adapters.grpc_history import AWAY, BUSY, POSITION, READ, GrpcHistory
+from tidewire.edge.adapters.grpc_history import AWAY, BUSY, DISAGREES, POSITION, READ, GrpcHistory
 from tidewire.edge.ports import Outcome, Page, Publication, Query
 from tidewire.edge.wire.commands import StreamPosition
 from tidewire.kernel import call_errors, errors
@@ -164,7 +164,7 @@ async def test_what_cannot_be_understood_is_no_answer(path: str, answer: Any) ->
         (CallError(call_errors.BUSY, "busy"), BUSY),
         (CallError(call_errors.BUSY_HERE, "busy"), BUSY),
         (refusal(errors.UNRECOVERABLE_POSITION), errors.UNRECOVERABLE_POSITION),
-        (refusal(errors.UNKNOWN_CHANNEL), errors.UNKNOWN_CHANNEL),
+        (refusal(errors.UNKNOWN_CHANNEL), DISAGREES),
         (CallError(Reason("new", "ABORTED"), "?"), AWAY),
     ],
     ids=["away", "late", "busy", "busy here", "unrecoverable", "unknown channel", "unknown reason"],
@@ -191,8 +191,12 @@ async def test_it_is_looked_for_at_the_start_and_told_where_it_is_away() -> None
     assert await told == AWAY
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     history.read(Query(channel="a"), answer.set_result)
-    assert await answer == errors.UNKNOWN_CHANNEL
-    assert log.lines == [line]
+    assert await answer == DISAGREES
+    known = refusal(errors.UNKNOWN_CHANNEL)
+    assert log.lines == [
+        line,
+        ("warning", "history.disagrees", {"target": client.target, "problem": str(known)}),
+    ]
 
 
 async def test_a_mistake_in_reading_a_publication_ends_its_read_all_the_same() -> None:
