@@ -27,6 +27,9 @@ class Listener(Protocol):
     def ended(self, life: Life, cause: str) -> None:
         """A life is over: bye, lease, or successor (a later life of the same edge). It holds what it announced."""
 
+    def returned(self, life: Life) -> None:
+        """A life goes on that was taken for over."""
+
     def occupied(self, partition: int, channel: str) -> None:
         """One more edge has subscribers of a channel."""
 
@@ -195,6 +198,7 @@ class Mesh:
         life = self.lives[edge] = Life(edge, incarnation, now, self._follower)
         if incarnation <= self._lapsed.pop(edge, -1):
             life.returned_until = now + RETURNING
+            self._listener.returned(life)
         return life
 
     def _follower(self, people: People, partition: int) -> Follower:

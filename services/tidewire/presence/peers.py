@@ -62,6 +62,11 @@ class Peers:
         if len(self._swept) > MOST_SWEPT:
             self._swept.popitem(last=False)
 
+    def unsweep(self, edge: str, incarnation: int) -> None:
+        """Say no more that leaves of a life are published: it goes on."""
+        for swept in [each for each in self._swept if each[:2] == (edge, incarnation)]:
+            del self._swept[swept]
+
     @property
     def swept(self) -> tuple[Swept, ...]:
         """What to say of it."""

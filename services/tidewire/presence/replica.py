@@ -177,6 +177,10 @@ class Replica:
         if lost := self.leaves.add(life, self._now, has_successor=cause == "successor"):
             self._metrics.leaves_lost(lost)
 
+    def returned(self, life: Life) -> None:
+        """See mesh.Listener. When it ends once more, its leaves are not told yet."""
+        self.peers.unsweep(life.edge, life.incarnation)
+
     def occupied(self, partition: int, channel: str) -> None:
         """See mesh.Listener."""
         self.occupancy.change(partition, channel, 1, self._now, tell=self.begun)

@@ -409,6 +409,19 @@ def test_leaves_wait_while_the_edge_returns(bench: Bench, monkeypatch: pytest.Mo
     assert bench.voice.gone == [("room:a", "c1"), ("room:a", "c2")]
 
 
+def test_that_leaves_are_published_is_said_no_more_of_an_edge_that_is_back(bench: Bench) -> None:
+    """When it ends once more others would tell them, should this replica be gone by then."""
+    truth = truth_of(*joined("c1"))
+    for edge in ("e1", "e3"):
+        say(bench, 1, *joined("c1"), edge=edge)
+        bench.beat(edge, 1, truth.state(0))
+    keep(bench, LEASE + 0.5, "e2")
+    assert set(bench.voice.beats[-1].swept) == {("e1", 1, 0), ("e3", 1, 0)}
+    bench.beat("e1", 1, truth.state(0))
+    keep(bench, HEARTBEAT, "e2")
+    assert set(bench.voice.beats[-1].swept) == {("e3", 1, 0)}
+
+
 def test_what_is_remembered_of_lives_that_are_over_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever may speak for edges can invent names."""
     monkeypatch.setattr(mesh, "MOST_EDGES", 3)
