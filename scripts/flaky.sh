@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # How often tests fail on a machine that has other things to do: TESTS (files, folders or ids) run RUNS times (10) beside HOGS
-# busy processes (3), and it prints how often each one failed. A failed run's output stays in .tidewire/flaky. Ends only
-# what it has started. Usage: TESTS="..." [RUNS=10] [HOGS=3] scripts/flaky.sh [further arguments of pytest...]
+# busy processes (3), and it prints how often each one failed. What failed runs said stays in OUT (.tidewire/flaky). Ends
+# only what it has started. Usage: TESTS="..." [RUNS=10] [HOGS=3] scripts/flaky.sh [further arguments of pytest...]
 source "$(dirname "$0")/env.sh"
 
-runs=${RUNS:-10} hogs=${HOGS:-3} folder=.tidewire/flaky
+runs=${RUNS:-10} hogs=${HOGS:-3} folder=${OUT:-.tidewire/flaky}
 [ -n "${TESTS:-}" ] || fail "name the tests, such as: make flaky TESTS=tests/integration/test_limits.py RUNS=10 HOGS=3"
 [[ $runs =~ ^[1-9][0-9]*$ ]] || fail "RUNS is $runs: expected a number of at least 1"
 [[ $hogs =~ ^[0-9]+$ ]] || fail "HOGS is $hogs: expected a number"
@@ -12,7 +12,7 @@ runs=${RUNS:-10} hogs=${HOGS:-3} folder=.tidewire/flaky
 busy=()
 trap '[ ${#busy[@]} -eq 0 ] || kill "${busy[@]}"' EXIT
 for ((hog = 0; hog < hogs; hog++)); do
-  (trap - EXIT && while :; do :; done) &
+  (trap - EXIT && while :; do :; done) >/dev/null 2>&1 &
   busy+=($!)
 done
 

@@ -130,6 +130,7 @@ async def test_a_port_that_is_taken_is_told(process: RateLimitProcess, tmp_path:
 async def test_the_doctor_asks_each_replica(process: RateLimitProcess) -> None:
     """By the connection that an edge would make."""
     limits = {
+        "timeout": "2s",
         "replicas": [process.target, NOBODY],
         "rules": [{"name": "r", "command": "publish", "key": ["user"], "limit": 1}],
     }
