@@ -101,12 +101,12 @@ class Sweep:
     ) -> None:
         self._asking = False
         if not isinstance(found, ReplyError):
-            behind = [
-                channel
+            agree = [
+                self._agrees(channel, here.offset, top)
                 for (channel, here), top in zip(asked.items(), found, strict=True)
-                if top is not None and not self._agrees(channel, here.offset, top)
+                if top is not None
             ]
-            self._metrics.positions_checked(len(asked), len(behind))
+            self._metrics.positions_checked(len(agree), agree.count(False))
         self._ask()
 
     def _agrees(self, channel: StoredChannel, offset: int, top: StreamPosition) -> bool:

@@ -553,6 +553,17 @@ class TestGaps:
         assert len(core.history.queries) == before
         assert core.metrics.of("positions_checked")[-1] == (1, 0)
 
+    def test_sweep_counts_those_that_were_compared(self, core: Core) -> None:
+        """A channel whose position no replica knows was not."""
+        for channel in ("log:a", "log:b"):
+            subscribe(core.client(), channel)
+        core.run(3)
+        core.history.settle()
+        core.history.unknown.add("log:a")
+        sweep(core)
+        core.history.settle()
+        assert core.metrics.of("positions_checked")[-1] == (1, 0)
+
     def test_sweep_finds_another_life_of_the_stream(self, core: Core) -> None:
         client = core.client()
         subscribe(client)
