@@ -46,6 +46,8 @@ class FakeHistory:
         self.trimmed: dict[str, int] = {}
         """The greatest offset of each channel that was stored and is gone."""
         self.away = False
+        self.unknown: set[str] = set()
+        """Channels of which no replica can say where they stand."""
         self.queries: list[Query] = []
         self.asked: list[list[str]] = []
         self.waiting: list[Call] = []
@@ -105,8 +107,10 @@ class FakeHistory:
         self.asked.append(list(since))
         self.waiting.append(Call(lambda: AWAY if self.away else list(map(self._told, since.items())), done))
 
-    def _told(self, asked: tuple[str, StreamPosition]) -> StreamPosition:
+    def _told(self, asked: tuple[str, StreamPosition]) -> StreamPosition | None:
         channel, since = asked
+        if channel in self.unknown:
+            return None
         top = self.top(channel)
         empty = not self.stored.get(channel) and self.trimmed.get(channel, 0) <= since.offset <= top.offset
         return since if empty and since.epoch == top.epoch else top

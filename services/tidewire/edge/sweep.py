@@ -24,6 +24,8 @@ SOON: Final = (0.25, 2.0)
 """Seconds after which a channel is looked at whose position was learned."""
 SWEEP: Final = (25.0, 40.0)
 """Seconds between two sweeps; where in between is drawn anew each time."""
+UNSURE: Final = 5.0
+"""Seconds after which those are looked at again of which history could not tell: after NATS was away, what was missed is to show soon."""
 AT_ONCE: Final = 1000
 """Channels that history is asked for in one call."""
 
@@ -44,6 +46,9 @@ class Sweep:
         self._draw = draw
         self._soon: Wheel[StoredChannel] = Wheel()
         self._due: dict[StoredChannel, None] = {}
+        self._unsure: dict[StoredChannel, None] = {}
+        """Those of which history could not tell where they stand."""
+        self._unsure_ticks = 0
         self._asking = False
         self._ticks = self._interval()
         recovery.watch = self.watch
@@ -71,6 +76,10 @@ class Sweep:
                 self._recovery.doubt(channel)
             else:
                 self._due[channel] = None
+        self._unsure_ticks -= 1
+        if self._unsure and self._unsure_ticks <= 0:
+            self._due.update(self._unsure)
+            self._unsure.clear()
         self._ticks -= 1
         if self._ticks <= 0:
             self._ticks = self._interval()
@@ -100,14 +109,20 @@ class Sweep:
         found: Sequence[StreamPosition | None] | ReplyError,
     ) -> None:
         self._asking = False
-        if not isinstance(found, ReplyError):
-            behind = [
-                channel
-                for (channel, here), top in zip(asked.items(), found, strict=True)
-                if top is not None and not self._agrees(channel, here.offset, top)
-            ]
-            self._metrics.positions_checked(len(asked), len(behind))
+        tops = [None] * len(asked) if isinstance(found, ReplyError) else found
+        agree: list[bool] = []
+        for (channel, here), top in zip(asked.items(), tops, strict=True):
+            if top is None:
+                self._look_again(channel)
+            else:
+                agree.append(self._agrees(channel, here.offset, top))
+        self._metrics.positions_checked(len(agree), agree.count(False))
         self._ask()
+
+    def _look_again(self, channel: StoredChannel) -> None:
+        if not self._unsure:
+            self._unsure_ticks = math.ceil(UNSURE / TICK)
+        self._unsure[channel] = None
 
     def _agrees(self, channel: StoredChannel, offset: int, top: StreamPosition) -> bool:
         """Compare a channel, which stood at `offset` when history was asked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -176,17 +176,23 @@ def visible(timeline: Timeline, window: Window) -> tuple[int, bool]:
     return first, certain or bool(timeline.gone and timeline.gone_time < window.oldest_ns)
 
 
-def held(timeline: Timeline, sequences: Iterable[int]) -> tuple[dict[int, Publication], list[int]]:
+def held(timeline: Timeline, sequences: Sequence[int]) -> tuple[dict[int, Publication], list[int]]:
     """Return the publications of an answer that memory has, and the sequences of those that it lacks."""
-    found, missing, index = {}, [], timeline.sequences
+    found: dict[int, Publication] = {}
+    missing: list[int] = []
+    index = timeline.sequences
+    count, place = len(index), -1
+    step = -1 if len(sequences) > 1 and sequences[1] < sequences[0] else 1
     for sequence in sequences:
-        place = bisect_left(index, sequence)
-        known = place < len(index) and index[place] == sequence
+        if not 0 <= place < count or index[place] != sequence:  # they mostly follow each other in the index
+            place = bisect_left(index, sequence)
+        known = place < count and index[place] == sequence
         body = timeline.body(place) if known else None
         if body is None:
             missing.append(sequence)
         else:
             found[sequence] = Publication(sequence, body)
+        place += step
     return found, missing
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
+import math
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -47,6 +47,9 @@ LEARNING: Final = 4
 LOOKED_WITHIN: Final = 0.5
 """Seconds that a stream has to become current. One that cannot be read must not cost the others of a call the caller's patience."""
 
+IN_VAIN: Final = 5.0
+"""Seconds for which calls do not wait so, where that came to nothing: a sweep asks a hundred times."""
+
 
 class Positions:
     """Positions of one process."""
@@ -67,6 +70,7 @@ class Positions:
         self._metrics = metrics
         self._clock = clock
         self._learning = Turns(LEARNING)
+        self._waits_from = -math.inf
 
     async def of(self, channels: Sequence[str], since: Sequence[Since] = ()) -> list[Position | str]:
         """Return the position of each, in order, or the name of the reason why it has none.
@@ -75,6 +79,7 @@ class Positions:
         which nothing is stored has no number of its own: one that this replica tells another has not, and each would be news.
         """
         asked = await _in_pieces(map(self._asked, channels, since or [NOWHERE] * len(channels)))
+        await self._look_at({follower for _, follower, _ in asked if follower is not None})
         cold = _by_stream(asked, self._is_cold)
         await self._together(
             [partial(self._learn, follower, list(places)) for follower, places in cold.items()]
@@ -91,6 +96,17 @@ class Positions:
     def _asked(self, channel: str, since: Since) -> Asked:
         place = self._followers.namespaces.place(channel)
         return Asked(place, None if place is None else self._followers.by_stream.get(place.stream), since)
+
+    async def _look_at(self, followers: Collection[Follower]) -> None:
+        """Give streams that were out of sight a moment to be found current: after NATS was away edges ask at once."""
+        now = self._clock.monotonic()
+        if now < self._waits_from or all(follower.feed.is_current(now) for follower in followers):
+            return
+        try:
+            async with asyncio.timeout(LOOKED_WITHIN):
+                await self._followers.looked()
+        except TimeoutError:
+            self._waits_from = now + IN_VAIN
 
     def _is_cold(self, place: Place, _feed: Feed, _since: Since) -> bool:
         return self._cache.get(place.key) is None
@@ -115,11 +131,7 @@ class Positions:
     async def _learn(self, follower: Follower, places: Sequence[Place]) -> None:
         feed = follower.feed
         if not feed.is_current(self._clock.monotonic()):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOKED_WITHIN):
-                    await self._followers.looked()
-            if not feed.is_current(self._clock.monotonic()):
-                raise CallError(UNAVAILABLE, f"{feed.stream} cannot be read now ({follower.problem})")
+            raise CallError(UNAVAILABLE, f"{feed.stream} cannot be read now ({follower.problem})")
         async with self._learning:
             await self._supply.learn(follower, places)
 

@@ -553,6 +553,40 @@ class TestGaps:
         assert len(core.history.queries) == before
         assert core.metrics.of("positions_checked")[-1] == (1, 0)
 
+    def test_sweep_counts_those_that_were_compared(self, core: Core) -> None:
+        """A channel whose position no replica knows was not."""
+        for channel in ("log:a", "log:b"):
+            subscribe(core.client(), channel)
+        core.run(3)
+        core.history.settle()
+        core.history.unknown.add("log:a")
+        sweep(core)
+        core.history.settle()
+        assert core.metrics.of("positions_checked")[-1] == (1, 0)
+
+    @pytest.mark.parametrize("trouble", ["away", "unknown"])
+    def test_sweep_that_history_could_not_answer_is_made_again_soon(self, core: Core, trouble: str) -> None:
+        """NATS was away, and so is history for a moment: what was missed meanwhile does not wait for the next sweep."""
+        client = core.client()
+        subscribe(client)
+        core.run(3)
+        core.history.settle()
+        core.history.publish("log:a", 0)
+        core.history.away = trouble == "away"
+        core.history.unknown |= {"log:a"} if trouble == "unknown" else set()
+        core.positions.sweep.all()
+        core.history.settle()
+        asked = len(core.history.asked)
+        core.run(4)
+        assert len(core.history.asked) == asked, "once in some seconds is enough"
+        core.history.away = False
+        core.history.unknown.clear()
+        core.run(2)
+        core.history.settle()
+        core.run(1)
+        core.history.settle()
+        assert offsets(client.heard()) == [1]
+
     def test_sweep_finds_another_life_of_the_stream(self, core: Core) -> None:
         client = core.client()
         subscribe(client)

@@ -82,3 +82,20 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind() -> None:
     )
     assert await stage.positions.of(["live:1"]) == [(9, "e")]
     assert stage.positions._learning.waiting == 0
+
+
+async def test_a_stream_that_does_not_come_is_not_waited_for_by_every_call() -> None:
+    """A sweep asks a hundred times, one after the other."""
+    stage = Stage()
+    looks = 0
+    looked = stage.looked
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+        await looked()
+
+    stage.looked = counted  # type: ignore[method-assign] # waits as that does
+    for number in range(5):
+        assert await stage.positions.of([f"dead:{number}", f"live:{number}"]) == ["unavailable", (9, "e")]
+    assert looks == 1

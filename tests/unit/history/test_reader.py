@@ -671,6 +671,17 @@ async def test_names_share_what_their_connection_may_have(
     assert [sum(isinstance(each, Answer) for each in part) for part in (ended[:100], ended[100:])] == taken
 
 
+async def test_positions_wait_for_a_stream_that_was_out_of_sight() -> None:
+    """NATS was away, and edges ask where their channels stand as soon as it is back: what they missed is not to wait for the next time."""
+    history = FakeHistory()
+    await history.look()
+    history.publish("a")
+    missed = history.stream.publish(KEY.format("a").encode()).sequence
+    history.followers.doubt()
+    here = Since(1, history.follower.feed.epoch)
+    assert await history.positions.of(["chat:a"], [here]) == [(missed, here.epoch)]
+
+
 async def test_many_positions_are_looked_up_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others have their turn in between."""
     monkeypatch.setattr(standing, "AT_A_TIME", 2)
