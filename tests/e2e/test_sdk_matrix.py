@@ -22,7 +22,7 @@ from tests.support.scenarios.setting import APPLICATION_ERROR, CONFIG, FOR_USERS
 from tests.support.sdk import Event, SdkClient, event, subscribed
 from tests.support.sdk_matrix import KINDS, Cast, Player, Scenario, running_cast
 from tests.support.sdk_scenarios import SCENARIOS
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE, eventually
 
 PUBLICATIONS = 5
 """Of each SDK and format in the channel that all of them listen to."""
@@ -119,7 +119,7 @@ async def test_every_sdk_receives_what_each_of_them_publishes(cast: Cast) -> Non
             await subscribed(client, channel)
             listen(name, client)
         await asyncio.gather(*(publish(name, client) for name, client in clients.items()))
-        await checker.check_when_complete(10)
+        await checker.check_when_complete(PATIENCE)
     assert checker.counts.startswith(f"{len(KINDS) * PUBLICATIONS} acknowledged, 0 unknown, 0 failed")
 
 

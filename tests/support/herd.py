@@ -156,7 +156,7 @@ class Herd:
             return all(checker.complete(str(number)) for number in range(self.size))
 
         with contextlib.suppress(AssertionError):  # the checker says what is missing
-            await eventually(all_heard, 10)
+            await eventually(all_heard)
 
 
 async def _scrape(edge: EdgeProcess) -> tuple[Metrics, float, Turns]:

@@ -1,7 +1,8 @@
 """A well-behaved neighbour: a process of its own that publishes at a fixed rate and measures when it hears itself.
 
-Latency counts from the time at which a publication was due, so an edge that keeps its clients waiting does not slow the
-measuring down with itself. The process notes what happens in a file, a JSON array a line; `Neighbour` reads it.
+It publishes when it is time, whatever has become of the last one, so an edge that keeps its clients waiting does not slow the
+measuring down with itself. Latency counts from when a publication was sent: where that was late, this process stood still, and
+not the edge. What happens is noted in a file, a JSON array a line; `Neighbour` reads it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Span(msgspec.Struct, frozen=True):
 
     checker: Checker
     latencies: list[float]
-    """Seconds from when each was due until it was heard, ascending."""
+    """Seconds from when each was sent until it was heard, ascending."""
 
     @property
     def p99(self) -> float:
@@ -137,12 +138,13 @@ async def _publish_for_ever(url: str, notes: Path) -> None:
             file.write(json.dumps(what) + "\n")
 
         began = time.monotonic()
+        sent: dict[int, float] = {}
 
         def on_push(line: bytes) -> None:
             found = publication(line)
             assert found is not None
             number = found[1]["data"]["sequence"]
-            note("heard", number, time.monotonic() - began - number * INTERVAL)
+            note("heard", number, time.monotonic() - sent[number])
 
         async def publish(client: RawClient, number: int) -> None:
             reply = await client.command(publish={"channel": CHANNEL, "data": payload(NAME, number)})
@@ -157,6 +159,7 @@ async def _publish_for_ever(url: str, notes: Path) -> None:
             while not subscriber.gone.is_set():
                 number += 1
                 await asyncio.sleep(began + number * INTERVAL - time.monotonic())
+                sent[number] = time.monotonic()
                 replies.create_task(publish(publisher, number))
         raise ConnectionError(f"{subscriber.close_code} {subscriber.close_reason}")
 
