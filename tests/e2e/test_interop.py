@@ -237,9 +237,7 @@ class TestMapping:
         name = "tidewire_unmapped_publications_total"
         cluster = "cluster { name: tests, listen: 127.0.0.1:-1 }\n"
         with running_mesh(tmp_path, nats=mapping() + cluster) as mesh:
-            port = json.loads((mesh.nats.folder / f"nats-server_{mesh.nats.pid}.ports").read_text())[
-                "cluster"
-            ][0]
+            port = json.loads(mesh.nats.ports_file.read_text())["cluster"][0]
             route = f'cluster {{ name: tests, listen: 127.0.0.1:-1, routes: ["{port}"] }}\n'
             with NatsServer(tmp_path / "unmapped", config=route) as unmapped:
                 async with nats_client.connected(unmapped.url) as client:

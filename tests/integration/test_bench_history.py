@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.history import rows, service
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.timeout(240)
 def plan(tmp_path: Path) -> Plan:
     """One short run."""
     tools = servers.prepare(build(tmp_path / "programs"), tmp_path, 20)
-    return Plan(tools=tools, runs=1, seconds=1.5, warmup=0.1, factor=10, server_cpu=None, load_cpu=None)
+    return Plan(tools=tools, runs=1, seconds=0.3, warmup=0.1, factor=10, server_cpu=None, load_cpu=None)
 
 
 def run(module: str, *arguments: str) -> str:
@@ -50,7 +51,10 @@ def cells(text: str, begins: str) -> list[str]:
 def test_every_publication_is_acknowledged_with_history_and_without(plan: Plan) -> None:
     """By us, where each publisher has channels of its own; and by nats-py in both ways."""
     row = Row(name="few", window=4, publishers=5, spread=4, counts="acks")
-    results = rows.measure(Stand("acked", 5, 0, (row,)), plan)["few"]
+    longer = msgspec.structs.replace(
+        plan, seconds=1.5
+    )  # than a machine stands still: the loop is a closed one
+    results = rows.measure(Stand("acked", 5, 0, (row,)), longer)["few"]
     assert [*results] == [rows.HISTORY, rows.PLAIN, *rows.WAYS]
     for (measurement,) in results.values():
         assert measurement.count > 20

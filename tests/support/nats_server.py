@@ -71,6 +71,11 @@ class NatsServer:
         return self._process.pid
 
     @property
+    def ports_file(self) -> Path:
+        """Where it has written down on which ports it listens, as JSON by what for; it must run."""
+        return self.folder / f"nats-server_{self.pid}.ports"
+
+    @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
@@ -91,7 +96,7 @@ class NatsServer:
         file.write_text(self.config)
         self.port = self.port or free_ports(1)[0]
         command = [program(), "-c", str(file), "-a", HOST, "-p", str(self.port)]
-        command += ["-l", str(self.folder / "nats.log"), *self._args]
+        command += ["-l", str(self.folder / "nats.log"), "--ports_file_dir", str(self.folder), *self._args]
         if self._jetstream:
             command += ["-js", "-sd", str(self.store)]
         output = (self.folder / "output.txt").open("ab")
@@ -166,7 +171,9 @@ class NatsServer:
         raise RuntimeError(f"nats-server did not answer: {self._said()}")
 
     def _answers(self) -> bool:
-        """Whether clients are greeted."""
+        """Whether clients are greeted, and it has written down where else it listens."""
+        if not self.ports_file.exists():
+            return False
         try:
             with socket.create_connection((HOST, self.port), timeout=READY_TIMEOUT) as connection:
                 return connection.recv(5) == b"INFO "
