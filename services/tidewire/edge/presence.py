@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
+from tidewire.edge.presence_command import listed
 from tidewire.edge.presence_ports import Members, Stats, UsersQuery
 from tidewire.kernel import errors
 from tidewire.kernel.errors import ReplyError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tidewire.edge.lobby import Lobby
     from tidewire.edge.presence_ports import PresenceAnswer, PresenceMetrics, PresenceService, PresenceWire
     from tidewire.edge.users import Users
+    from tidewire.edge.wire.replies import PresenceResult
 
     Perform = Callable[[Connection, Iterable[Effect]], None]
 
@@ -42,6 +44,8 @@ class Presence:
         self._metrics = metrics
         self.perform: Perform = _nobody
         """Takes what a session makes of a result that comes later."""
+        self._last: tuple[Members | None, PresenceResult | ReplyError] = (None, NO_SERVICE)
+        """The last list and what clients are told of it: as many as have asked for it get the same."""
 
     # Subscriptions and connections.
 
@@ -109,7 +113,13 @@ class Presence:
         return ()
 
     def _told(self, connection: Connection, effect: AskPresence, result: PresenceAnswer | ReplyError) -> None:
-        self.perform(connection, connection.session.presence_told(effect, result))
+        told = self._listed(result) if isinstance(result, Members) else result
+        self.perform(connection, connection.session.presence_told(effect, told))
+
+    def _listed(self, found: Members) -> PresenceResult | ReplyError:
+        if found is not self._last[0]:
+            self._last = found, listed(found)
+        return self._last[1]
 
     def ask_others(self, connection: Connection, _effect: AskOthers) -> Iterable[Effect]:
         """Ask whether the connection's user has others; where nobody can say, what this edge knows has to do."""

@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tidewire.edge.party import Party
-    from tidewire.edge.presence_ports import Member, PresenceAnswer, PresenceQuery, UserStatus
+    from tidewire.edge.presence_ports import Member, PresenceQuery, UserStatus
     from tidewire.edge.subscriptions import Subscriptions
     from tidewire.edge.waiting import TokensWanted
     from tidewire.edge.wire.commands import PresenceRequest
+
+    PresenceTold = PresenceResult | Stats | Sequence[UserStatus] | ReplyError
+    """What answers a question: `PresenceAnswer` with a list as clients get it, or why there is none."""
 
 MAX_USERS: Final = 100
 """Users of one call."""
@@ -91,13 +94,13 @@ def _ask(number: int, method: str, query: PresenceQuery, party: Party) -> list[E
     return [AskPresence(number, method, query, party.started)]
 
 
-def answer(party: Party, effect: AskPresence, result: PresenceAnswer | ReplyError) -> Answer:
-    """Take the result of `AskPresence`."""
+def answer(party: Party, effect: AskPresence, result: PresenceTold) -> Answer:
+    """Take the result of `AskPresence`, of members as `listed` returns them."""
     match result:
         case ReplyError():
             reply = Reply(id=effect.id, error=result)
-        case Members():
-            reply = _listed(effect.id, result)
+        case PresenceResult():
+            reply = Reply(id=effect.id, presence=result)
         case Stats():
             counts = PresenceStatsResult(num_clients=result.clients, num_users=result.users)
             reply = Reply(id=effect.id, presence_stats=counts)
@@ -106,17 +109,14 @@ def answer(party: Party, effect: AskPresence, result: PresenceAnswer | ReplyErro
     return party.settle(effect.method, effect.started, reply)
 
 
-def _listed(number: int, found: Members) -> Reply:
+def listed(found: Members) -> PresenceResult | ReplyError:
     """Return the list, or an error for what would be a part of one: the protocol has no way to say so."""
     size = sum(map(_size, found.members))
     if found.clients > len(found.members) or size > MAX_REPLY:
-        error = errors.LIMIT_EXCEEDED.saying(
+        return errors.LIMIT_EXCEEDED.saying(
             f"limit exceeded: the channel has {found.clients} clients, too many to list: use presence_stats"
         )
-        return Reply(id=number, error=error)
-    return Reply(
-        id=number, presence=PresenceResult(presence={each.client: _info(each) for each in found.members})
-    )
+    return PresenceResult(presence={each.client: _info(each) for each in found.members})
 
 
 def _size(member: Member) -> int:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tidewire.edge.limits import Verdict
     from tidewire.edge.places import Place
     from tidewire.edge.ports import Page
-    from tidewire.edge.presence_ports import PresenceAnswer
+    from tidewire.edge.presence_command import PresenceTold
     from tidewire.edge.rules import Rules
     from tidewire.edge.subscriptions import Outcome
     from tidewire.kernel.errors import Unsubscribe
@@ -184,7 +184,7 @@ class Session(Intake):
         """Take the result of `ReadHistory`."""
         return [history_command.answer(self.party, effect, result), *self._retired()]
 
-    def presence_told(self, effect: AskPresence, result: PresenceAnswer | ReplyError) -> list[Effect]:
+    def presence_told(self, effect: AskPresence, result: PresenceTold) -> list[Effect]:
         """Take the result of `AskPresence`."""
         return [presence_command.answer(self.party, effect, result), *self._retired()]
 

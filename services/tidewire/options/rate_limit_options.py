@@ -79,7 +79,8 @@ class RateLimitsConfig(Section, frozen=True, kw_only=True):
     wait: Annotated[
         Duration,
         Meta(
-            description="How long a command may wait for the first tokens of its key; then `when_down` counts.",
+            description="How long a command may wait for tokens of its key; then `when_down` counts, or error 111 where others "
+            "got some meanwhile.",
             extra={"at_least": "10ms", "at_most": "3s"},
         ),
     ] = duration("1s")

@@ -119,7 +119,8 @@ class Presence:
         self._replica.seen.most = config.presence_service.max_seen_users
 
     async def close(self) -> None:
-        """Leave NATS."""
+        """Tell the other replicas, and leave NATS."""
+        self._replica.end()
         await self._link.close()
 
     async def _subscribe(self) -> None:

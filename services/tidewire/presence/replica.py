@@ -284,6 +284,10 @@ class Replica:
         """Whether it has a say among replicas: who is about to learn what there is has none."""
         return self.begun and self._began is None
 
+    def end(self) -> None:
+        """Have no say any more: the others need not wait for a word of this one that does not come."""
+        self._voice.beat(ReplicaBeat(1, self.peers.own, self._shared, self.peers.swept, speaks=False))
+
     def _beat(self, now: float) -> None:
         """Tell the others that it lives; while it has nothing to tell, hear at least itself, and so that NATS is not silent."""
         self._beat_at = now + HEARTBEAT

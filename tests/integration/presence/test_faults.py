@@ -21,7 +21,7 @@ from tests.support.presence_edge import ScriptedEdge, scripted_edge
 from tests.support.tcp_proxy import running_proxy
 from tests.support.wait import SLACK, eventually
 from tidewire.kernel.call_errors import CallError
-from tidewire.kernel.presence_wire import HEARTBEAT, Event, Occupancy, reader
+from tidewire.kernel.presence_wire import HEARTBEAT, LEASE, Event, Occupancy, reader
 
 MEMBERS = {f"c{number}" for number in range(50)}
 CROWD = [f"c{number}" for number in range(5_000)]
@@ -184,6 +184,32 @@ async def test_the_replica_whose_turn_it_is_dies_too(
                 await asyncio.sleep(0.02)
             await eventually(lambda: sorted(heard.leaves) == ["room.a c1", "room.a c2"], 30)
             assert await either.clients("room:a") == {"c3"}
+
+
+@pytest.mark.timeout(180)
+async def test_the_replica_whose_turn_it_is_ends_in_order(
+    server: NatsServer, edge: ScriptedEdge, tmp_path: Path
+) -> None:
+    """It says so, and the next one tells the leaves as soon as it would have: in an update of all replicas nobody is late."""
+    async with (
+        replicas(server, tmp_path, 2) as processes,
+        connected(server.url) as listener,
+        heard_by(listener) as heard,
+        scripted_edge(server.url, "victim") as victim,
+    ):
+        async with clients_of(processes) as clients:
+            await victim.join("room:a", "c1")
+            await edge.join("room:a", "c2")
+            await eventually(lambda: all_have(clients, "room:a", {"c1", "c2"}))
+        first = min(processes, key=lambda process: process.logged("presence.started")[-1]["replica"])
+        await victim.beat()
+        died = time.monotonic()
+        await victim.freeze()
+        await asyncio.sleep(LEASE - 1.5)
+        first.send_signal(signal.SIGTERM)
+        assert await first.exit_code() == 0
+        await eventually(lambda: heard.leaves == ["room.a c1"], 30)
+        assert time.monotonic() - died < LEASE + 2, "a lease of the edge, and not another one of the replica"
 
 
 @pytest.mark.timeout(180)

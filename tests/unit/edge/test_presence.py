@@ -5,6 +5,7 @@ import pytest
 from tests.fakes.attendance import PresentCore, pushed
 from tests.fakes.edge import OPEN, edge_config, token
 from tests.support.protocol import protocol
+from tidewire.edge import presence, presence_command
 from tidewire.edge.presence_ports import (
     Member,
     Members,
@@ -37,6 +38,30 @@ def test_question_goes_out_when_the_service_has_heard_what_this_edge_knows() -> 
     assert query == MembersQuery("room:a", 1000)
     info = {"user": "alice", "client": "c0", "conn_info": {"n": 1}}
     assert alice.heard() == [{"id": 3, "presence": {"presence": {"c0": info}}}]
+
+
+def test_list_that_many_ask_for_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand members take more than a millisecond to write, for each of a thousand askers."""
+    core = PresentCore()
+    made: list[Members] = []
+
+    def counted(found: Members) -> object:
+        made.append(found)
+        return presence_command.listed(found)
+
+    monkeypatch.setattr(presence, "listed", counted)
+    clients = [core.join("room:a") for _ in range(3)]
+    core.turns.turn()
+    core.clock.advance(1)
+    for client in clients:
+        client.heard()
+        client.say({"id": 9, "presence": {"channel": "room:a"}})
+    first, second = (Members([Member(name, "u")], 1) for name in ("c1", "c2"))
+    for found in (first, first, second):
+        core.service.answer(found)
+    told = [reply["presence"]["presence"] for client in clients for reply in client.heard()]
+    assert [list(each) for each in told] == [["c1"], ["c1"], ["c2"]]
+    assert made == [first, second]
 
 
 @protocol("command.presence_stats")

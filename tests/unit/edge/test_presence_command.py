@@ -11,7 +11,7 @@ from tests.fakes.sessions import Client
 from tests.support.protocol import protocol
 from tidewire.edge.effects import AskPresence
 from tidewire.edge.places import MAX_REPLY
-from tidewire.edge.presence_command import MAX_USERS
+from tidewire.edge.presence_command import MAX_USERS, listed
 from tidewire.edge.presence_ports import (
     Member,
     Members,
@@ -123,7 +123,8 @@ def answered(found: PresenceAnswer, **command: Any) -> dict[str, Any]:
     made = client().connect()
     effect = asked(made, **command)
     assert isinstance(effect, AskPresence)
-    (reply,) = made.replies(made.session.presence_told(effect, found))
+    told = listed(found) if isinstance(found, Members) else found
+    (reply,) = made.replies(made.session.presence_told(effect, told))
     assert reply.pop("id") == 7
     assert made.session.party.owed == 0
     return reply

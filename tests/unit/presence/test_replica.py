@@ -544,6 +544,20 @@ def test_an_only_edge_that_ends_while_it_is_doubted_holds_nothing_up(bench: Benc
     assert bench.voice.gone == [("room:a", "c1")]
 
 
+def test_a_replica_that_ends_in_order_is_not_waited_for(bench: Bench) -> None:
+    """Else what it was to tell would come a lease later."""
+    other = Bench("r0")
+    other.beat("e1", 1)
+    say(bench, 1, *joined("c1"), edge="dead")
+    keep(bench, LEASE - 1, "e1")
+    bench.replica.peer(ReplicaBeat(1, "r0"), bench.now)
+    assert set(bench.replica.peers.live) == {"r0"}
+    other.replica.end()
+    bench.replica.peer(other.voice.beats[-1], bench.now)
+    keep(bench, 1.5, "e1")
+    assert bench.voice.gone == [("room:a", "c1")]
+
+
 def test_a_replica_that_learns_has_no_say(bench: Bench) -> None:
     """Its word is for itself: others tell the leaves at once."""
     say(bench, 1, *joined("c1"), edge="dead")

@@ -6,7 +6,8 @@ Who asks what is being asked already waits for the next answer, since the one un
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -60,6 +61,8 @@ MAX_LISTS: Final = 8
 """Lists of members in one call: each may be large."""
 MAX_COUNTS: Final = 500
 """Counts, or users, in one call."""
+TOLD_AT_ONCE: Final = 32
+"""Askers that are told in one turn of the loop: thousands may have asked for the same list, which each gets whole."""
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Answer = TypeVar("_Answer")
@@ -123,17 +126,28 @@ class _Questions(Generic[_Key, _Answer]):
 
     async def _fly(self, asked: dict[_Key, list[Callable[[_Answer | ReplyError], None]]]) -> None:
         found: dict[_Key, _Answer | ReplyError] = {}
+        left = deque((key, done) for key, askers in asked.items() for done in askers)
         try:
-            found = await self._call(list(asked))
-        finally:
-            self._flying -= asked.keys()
-            for key, askers in asked.items():
-                self._askers -= len(askers)
-                for done in askers:
+            try:
+                found = await self._call(list(asked))
+            finally:
+                self._landed(asked)
+            while left:
+                for _ in range(min(TOLD_AT_ONCE, len(left))):
+                    key, done = left.popleft()
+                    self._askers -= 1
                     done(found.get(key, AWAY))
-            if self._waiting and not self._is_due:
-                self._is_due = True
-                asyncio.get_running_loop().call_soon(self._send)
+                await asyncio.sleep(0)
+        finally:  # it ends early, or one could not be told
+            self._askers -= len(left)
+            for key, done in left:
+                asyncio.get_running_loop().call_soon(done, found.get(key, AWAY))
+
+    def _landed(self, asked: Collection[_Key]) -> None:
+        self._flying.difference_update(asked)
+        if self._waiting and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._send)
 
 
 class GrpcPresence:

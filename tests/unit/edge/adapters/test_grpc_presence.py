@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from tidewire.edge.adapters.grpc_presence import (
     CROWDED,
     MEMBERS,
     STATS,
+    TOLD_AT_ONCE,
     TOO_LARGE,
     USER_STATUS,
     GrpcPresence,
@@ -242,6 +244,40 @@ async def test_number_of_those_who_wait_is_bounded(monkeypatch: pytest.MonkeyPat
     bench = Bench(stats=counts)
     found = await asyncio.gather(*await bench.begin(*[StatsQuery("a")] * 3))
     assert found == [Stats(1, 1), Stats(1, 1), CROWDED]
+    assert await bench.ask(StatsQuery("a")) == Stats(1, 1)
+
+
+async def test_thousands_are_told_in_slices() -> None:
+    """Each of them gets a whole list, and all others are served meanwhile."""
+    bench = Bench(stats=counts)
+    turn, told = 0, Counter[int]()
+
+    async def goes_on() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.ensure_future(goes_on())
+    for each in await bench.begin(*[StatsQuery("a")] * 100):
+        each.add_done_callback(lambda _: told.update([turn]))
+    await eventually(lambda: told.total() == 100)
+    others.cancel()
+    assert max(told.values()) <= TOLD_AT_ONCE
+
+
+async def test_one_that_cannot_be_told_keeps_nobody_waiting() -> None:
+    """A mistake with one client is not another one's."""
+    bench = Bench(stats=counts)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+    def fails(_found: object) -> None:
+        raise ValueError
+
+    await bench.begin()
+    bench.presence.ask(StatsQuery("a"), fails)
+    found = [bench.ask(StatsQuery("a")) for _ in range(40)]
+    assert await asyncio.gather(*found) == [Stats(1, 1)] * 40
     assert await bench.ask(StatsQuery("a")) == Stats(1, 1)
 
 
