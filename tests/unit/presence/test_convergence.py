@@ -53,7 +53,8 @@ class Edge:
         self.incarnation += 1
         self.alive = True
         self.forgotten = False
-        """Whether the replica that took it for dead is no more: nobody knows that its joins are to be told again."""
+        """Whether the replica that took it for dead is no more, or began anew before all was told again: nobody knows that its
+        joins are to be."""
         self.truths = [Truth() for _ in range(PARTITIONS)]
         self.said: list[list[Change]] = [[] for _ in range(PARTITIONS)]
         self.queue: deque[tuple[str, Any]] = deque()
@@ -185,7 +186,8 @@ class World:
         now, ahead = self.bench.now, self.bench.ahead
         self.seen += self.bench.metrics.counts
         for edge in self.edges:
-            edge.forgotten = edge.forgotten or edge.name not in self.bench.replica.mesh.lives
+            life = self.bench.replica.mesh.lives.get(edge.name)
+            edge.forgotten = edge.forgotten or life is None or life.returned_until > now
         self.bench = Bench(partitions=range(PARTITIONS), started=False)
         self.bench.now, self.bench.ahead, self.up = now, ahead, True
         self.bench.replica.link_up(now)
