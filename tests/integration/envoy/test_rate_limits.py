@@ -330,7 +330,6 @@ async def test_the_second_replica_counts_while_the_first_is_away(
     """And never beside it, or there would be two limits. One that comes back begins with full buckets."""
     spent = [200] * LOGINS + [429] * 2
     with replica(tmp_path) as first:
-        first.keep_port()
         async with gateway(tmp_path, (first.port, service.port)) as run:
             for healthy in ({first.port, service.port}, {service.port}, {first.port, service.port}):
                 if first.port not in healthy:

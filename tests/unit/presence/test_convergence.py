@@ -53,8 +53,8 @@ class Edge:
         self.incarnation += 1
         self.alive = True
         self.forgotten = False
-        """Whether the replica that took it for dead is no more, or began anew before all was told again: nobody knows that its
-        joins are to be."""
+        """Whether the replica that took it for dead is no more, or began anew or was cut off for long before all was told
+        again: nobody knows that its joins are to be."""
         self.truths = [Truth() for _ in range(PARTITIONS)]
         self.said: list[list[Change]] = [[] for _ in range(PARTITIONS)]
         self.queue: deque[tuple[str, Any]] = deque()
@@ -212,6 +212,10 @@ class World:
 
     def check(self) -> None:
         """What may be answered is what each edge had said up to where the replica stands."""
+        for edge in self.edges:
+            life = self.bench.replica.mesh.lives.get(edge.name)
+            late = life is not None and 0 < life.returned_until <= self.bench.now and not life.is_whole
+            edge.forgotten = edge.forgotten or late
         for partition in range(PARTITIONS):
             if self.bench.problem(partition) is not None:
                 continue
