@@ -120,6 +120,22 @@ async def test_closed_terminal_stops_everything(tmp_path: Path) -> None:
         dev.stop()
 
 
+async def test_output_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:
+    """As of `tidewire dev | head`, or of a window that is closed while there is something to say."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    dev = Dev(tmp_path)
+    try:
+        dev.start(pipe=writer)
+        os.close(writer)
+        await dev.ready()
+        dev.process.terminate()
+        assert await dev.ended() == 0
+        assert not any(listening(port) for port in dev.ports)
+    finally:
+        dev.stop()
+
+
 async def test_hangup_has_the_edges_reload(dev: Dev) -> None:
     """Both take a new namespace, and nobody is dropped."""
     told = await dev.ready()

@@ -77,9 +77,10 @@ class Dev:
         """Its dev.json."""
         return self.folder / ".tidewire" / "dev.json"
 
-    def start(self, terminal: int | None = None) -> None:
-        """Start it; `terminal` is the descriptor of a terminal to run at, as in a shell, instead of a file."""
-        out: int | IO[bytes] = self.output.open("wb") if terminal is None else terminal
+    def start(self, terminal: int | None = None, pipe: int | None = None) -> None:
+        """Start it; `terminal` is the descriptor of a terminal to run at, as in a shell, instead of a file; or of a pipe to write to."""
+        given = pipe if terminal is None else terminal
+        out: int | IO[bytes] = self.output.open("wb") if given is None else given
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tidewire", "dev"],
             cwd=self.folder,

@@ -106,12 +106,12 @@ async def _run(
         if stop.is_set():
             mesh.kill()
         else:
-            click.echo("\nstopping (again to stop at once)")
+            _say("\nstopping (again to stop at once)")
         stop.set()
 
     def ready() -> None:
         write_private(marker, dev_json(mesh_plan, token))
-        click.echo(summary(mesh_plan, token, __version__, _shown(folder)))
+        _say(summary(mesh_plan, token, __version__, _shown(folder)))
 
     at_terminal = _has_terminal()
 
@@ -126,8 +126,8 @@ async def _run(
         try:
             await make_streams()
         except (TidewireError, ConfigError) as error:
-            click.echo(error)
-        click.echo("the edges read the configuration again")
+            _say(str(error))
+        _say("the edges read the configuration again")
         mesh.reload()
 
     loop = asyncio.get_running_loop()
@@ -148,6 +148,16 @@ async def _make_streams(config_file: Path | None, mesh_plan: DevPlan, show: Prin
     await migrate(
         read_config(config_file, ANY_TARGET), mesh_plan.nats_url, partial(show, STREAMS), force=force
     )
+
+
+def _say(text: str) -> None:
+    """Print. Where nobody reads any more (the window was closed, or a pipe) the mesh goes on, and nothing is said from then on."""
+    try:
+        click.echo(text)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _has_terminal() -> bool:
@@ -200,7 +210,7 @@ def _printer(mesh_plan: DevPlan) -> Print:
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names[2:])}
 
     def show(name: str, line: str) -> None:
-        click.echo(f"{click.style(f'{name:<{width}} |', fg=colours.get(name, 'magenta'))} {line}")
+        _say(f"{click.style(f'{name:<{width}} |', fg=colours.get(name, 'magenta'))} {line}")
 
     return show
 
