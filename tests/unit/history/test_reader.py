@@ -563,11 +563,8 @@ async def test_a_channel_at_its_limit_proves_nothing() -> None:
     assert await cold(4, 3, purged=True) is Outcome.TRIMMED
 
 
-async def test_reads_that_their_callers_gave_up_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They go on, so deadlines of a millisecond would heap them up."""
-    monkeypatch.setattr(reading, "MOST_UNDER_WAY", 2)
-    history = FakeHistory()
-    await history.look()
+def held_up(history: FakeHistory, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Have the stream answer what is newest only once the event is set."""
     release = asyncio.Event()
     newest_of = history.store.newest_of
 
@@ -576,6 +573,15 @@ async def test_reads_that_their_callers_gave_up_are_bounded(monkeypatch: pytest.
         return await newest_of(*args)
 
     monkeypatch.setattr(history.store, "newest_of", slowly)
+    return release
+
+
+async def test_reads_that_their_callers_gave_up_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go on, so deadlines of a millisecond would heap them up."""
+    monkeypatch.setattr(reading, "MOST_UNDER_WAY", 2)
+    history = FakeHistory()
+    await history.look()
+    release = held_up(history, monkeypatch)
     for number, name in enumerate("ab", 1):
         given_up = asyncio.ensure_future(history.read(name))
         await eventually(lambda number=number: history.reader.under_way == number)
@@ -611,18 +617,12 @@ async def test_one_asker_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(reading, "MOST_UNDER_WAY", 10)
     history = FakeHistory()
     await history.look()
-    release = asyncio.Event()
-    newest_of = history.store.newest_of
-
-    async def slowly(*args: Any) -> Any:
-        await release.wait()
-        return await newest_of(*args)
+    release = held_up(history, monkeypatch)
 
     async def read(who: str, number: int) -> Answer:
         asker.set(Asker(who))
         return await history.read(f"{who}{number}")
 
-    monkeypatch.setattr(history.store, "newest_of", slowly)
     tasks = [asyncio.ensure_future(read(who, number)) for who in ("greedy", "b", "c") for number in range(9)]
     await eventually(lambda: history.reader.under_way == 10)
     release.set()
@@ -650,18 +650,12 @@ async def test_names_share_what_their_connection_may_have(
     monkeypatch.setattr(reading, "MOST_UNDER_WAY", 100)
     history = FakeHistory()
     await history.look()
-    release = asyncio.Event()
-    newest_of = history.store.newest_of
-
-    async def slowly(*args: Any) -> Any:
-        await release.wait()
-        return await newest_of(*args)
+    release = held_up(history, monkeypatch)
 
     async def read(connection: str, name: str, number: int) -> Answer:
         asker.set(Asker(connection, name))
         return await history.read(f"{connection}{name}-{number}")
 
-    monkeypatch.setattr(history.store, "newest_of", slowly)
     greedy = [read("proxy", names[number % len(names)], number) for number in range(100)]
     tasks = [*map(asyncio.ensure_future, [*greedy, *(read(*other, number) for number in range(100))])]
     await asyncio.sleep(0)
